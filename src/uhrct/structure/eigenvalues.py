@@ -1,0 +1,69 @@
+"""Eigenvalues of symmetric 2x2 and 3x3 matrices in closed form, with gradients that are finite everywhere.
+
+An eigenvalue is not differentiable where two of them meet, and the naive formulas divide zero by zero there.
+Here the square root is taken as sqrt(s² + e²) - e: exactly 0 at s = 0, with a gradient of 0 there, and off by
+less than e elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+EPSILON = (
+    2.0**-10
+)  # in the unit of the matrix (HU): a thousandth of what CT resolves; a power of 2 squares exactly
+
+
+def _soft_root(squared: Tensor) -> Tensor:
+    """sqrt(squared) with a finite gradient at 0."""
+    return torch.sqrt(squared + EPSILON**2) - EPSILON
+
+
+def eigenvalues_2x2(h_yy: Tensor, h_xy: Tensor, h_xx: Tensor) -> tuple[Tensor, Tensor]:
+    """Both eigenvalues of a symmetric 2x2 matrix, the smaller (algebraically) first.
+
+    Example
+    -------
+    >>> a, b = eigenvalues_2x2(torch.tensor(0.0), torch.tensor(200.0), torch.tensor(0.0))
+    >>> round(a.item()), round(b.item())
+    (-200, 200)
+    """
+    mean = 0.5 * (h_yy + h_xx)
+    half = 0.5 * (h_yy - h_xx)
+    root = _soft_root(half * half + h_xy * h_xy)
+    return mean - root, mean + root
+
+
+def eigenvalues_3x3(
+    h_zz: Tensor, h_yy: Tensor, h_xx: Tensor, h_zy: Tensor, h_zx: Tensor, h_yx: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three eigenvalues of a symmetric 3x3 matrix, ascending, by the trigonometric formula.
+
+    With q = tr H / 3, B = H - q I, p² = tr(B²) / 6 and r = det(B) / 2p³ they are
+    q + 2p cos(phi + 2 pi k / 3), phi = acos(r) / 3 (O. K. Smith, 1961, doi 10.1145/355578.366316).
+    The slope of acos is infinite where two eigenvalues meet, as they do on the axis of every round vessel:
+    the angle is taken by atan2 instead, from a sine that never vanishes.
+
+    Example
+    -------
+    >>> H = [torch.tensor(v) for v in (1.0, 2.0, 3.0, 0.0, 0.0, 0.0)]
+    >>> [round(v.item(), 2) for v in eigenvalues_3x3(*H)]
+    [1.0, 2.0, 3.0]
+    """
+    q = (h_zz + h_yy + h_xx) / 3
+    a, b, c = h_zz - q, h_yy - q, h_xx - q
+    off = h_zy * h_zy + h_zx * h_zx + h_yx * h_yx
+    p_squared = (a * a + b * b + c * c + 2 * off) / 6
+    p = torch.sqrt(p_squared + EPSILON**2)
+    det = a * b * c + 2 * h_zy * h_zx * h_yx - a * h_yx * h_yx - b * h_zx * h_zx - c * h_zy * h_zy
+    r = det / (2 * p * p * p)
+    rounding = 8 * torch.finfo(r.dtype).eps  # 1 - r² is known no better than this
+    sine = torch.sqrt(torch.relu(1 - r * r) + rounding)
+    phi = torch.atan2(sine, r) / 3
+    radius = 2 * (p - EPSILON)
+    high = q + radius * torch.cos(phi)
+    low = q + radius * torch.cos(phi + 2 * math.pi / 3)
+    return low, 3 * q - high - low, high
