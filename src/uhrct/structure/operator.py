@@ -138,6 +138,8 @@ class StructureOperator:
                 f"image of shape {tuple(hu.shape)} and {hu.dtype}: "
                 f"need a floating image of {self.ndim} dimensions or more"
             )
+        if len(spacing_mm) == 0:
+            raise UhrctError(f"spacing_mm is empty, need {self.ndim} distances above 0 mm")
         per_item = not isinstance(spacing_mm[0], Real)
         rows = cast("Sequence[Sequence[float]]", spacing_mm if per_item else [spacing_mm])
         spacings = [tuple(float(v) for v in row) for row in rows]

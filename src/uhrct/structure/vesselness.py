@@ -41,7 +41,7 @@ def v_c(lambdas: Sequence[Tensor], *, c: float, k1: float, k2: float) -> Tensor:
     """V_C, made safe: eigenvalues rectified first, the result gated by their energy, in [0, 1].
 
     Rectifying turns saddles into lines and keeps the denominator above 0. Between line and blob V_C rises
-    (to 1.21 at the default k1, k2); it is cut at 1 *before* the gate, so that contrast keeps its gradient.
+    (to 1.23 at the default k1, k2); it is cut at 1 *before* the gate, so that contrast keeps its gradient.
 
     In 3D it takes the *two smaller* of the three: a plate (0, 0, l), a tube (0, l, l) and a ball (l, l, l)
     become nothing, a line and a disc. The largest is as large on a pleura as on a vessel: it tells nothing.
@@ -57,7 +57,7 @@ def frangi(lambdas: Sequence[Tensor], *, c: float, alpha: float, beta: float) ->
         3D: the same times (1 - exp(-R_A²/2 alpha²)),   R_B = |l1| / sqrt(l2 l3), R_A = l2 / l3
 
     The paper sets it to 0 where the largest eigenvalues have the wrong sign. So does this, without the jump:
-    on saddles R_B grows beyond 1 and takes the map down from exp(-1/2 beta²). Elsewhere both are equal.
+    on saddles it falls off with R_B (from 0.135 in 2D, 0.155 in 3D). Elsewhere both are equal.
     """
     l1 = lambdas[0]
     cross = [torch.relu(l) for l in lambdas[1:]]  # across the vessel: (l2,) or (l2, l3)

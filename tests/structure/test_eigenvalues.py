@@ -1,0 +1,62 @@
+"""The closed forms against LAPACK, and their gradients where the naive formulas divide zero by zero."""
+
+import itertools
+
+import pytest
+import torch
+
+from uhrct.structure.eigenvalues import EPSILON, eigenvalues_2x2, eigenvalues_3x3
+
+
+def random_symmetric(n, dim, seed=0, scale=100.0):
+    g = torch.Generator().manual_seed(seed)
+    a = scale * torch.randn(n, dim, dim, generator=g, dtype=torch.float64)
+    return (a + a.mT) / 2
+
+
+def closed_form(h):
+    if h.shape[-1] == 2:
+        return torch.stack(eigenvalues_2x2(h[..., 0, 0], h[..., 0, 1], h[..., 1, 1]), -1)
+    parts = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
+    return torch.stack(eigenvalues_3x3(*[h[..., i, j] for i, j in parts]), -1)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance_hu"), [(torch.float64, 3 * EPSILON), (torch.float32, 0.05)])
+def test_equals_lapack_in_ascending_order(dim, dtype, tolerance_hu):
+    h = random_symmetric(2000, dim)
+    ours = closed_form(h.to(dtype)).double()
+    assert (ours - torch.linalg.eigvalsh(h)).abs().max() < tolerance_hu
+
+
+@pytest.mark.parametrize("eigenvalues", [*itertools.product([-200.0, 0.0, 200.0], repeat=3)])
+def test_repeated_eigenvalues_are_right_and_their_gradients_finite(eigenvalues):
+    q = torch.linalg.qr(random_symmetric(1, 3, seed=5)[0]).Q
+    h = (q @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ q.T).float().requires_grad_()
+    ours = closed_form(h)
+    torch.testing.assert_close(ours.detach(), torch.tensor(sorted(eigenvalues)), atol=0.2, rtol=0)
+    for value in ours:
+        (gradient,) = torch.autograd.grad(value, h, retain_graph=True)
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() < 3  # that of an eigenvalue is v vᵀ: a projection
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_zero_matrix_gives_exactly_zero_with_finite_gradient(dim):
+    h = torch.zeros(dim, dim, requires_grad=True)
+    ours = closed_form(h)
+    assert (ours == 0).all()
+    ours.square().sum().backward()
+    assert h.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_gradient_equals_that_of_lapack(dim):
+    h = random_symmetric(50, dim, seed=3)
+    weights = torch.arange(1.0, dim + 1, dtype=torch.float64)
+    gradients = []
+    for function in (closed_form, torch.linalg.eigvalsh):
+        leaf = h.clone().requires_grad_()
+        (function((leaf + leaf.mT) / 2) * weights).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
