@@ -1,0 +1,236 @@
+"""Files <-> `Volume`: DICOM series, NIfTI, NRRD, MetaImage and npz. Axis order (x, y, z) exists only in here.
+
+    volume = read("ct/")                               # folder, file, any known suffix
+    write(volume, "out.nii.gz")                        # the suffix says the format, none is a DICOM folder
+    with open_writer("out/", grid, dtype=np.int16, source=volume) as writer:
+        writer.write(slab)                             # (k, y, x), ascending z; memory stays flat
+
+Everything heavy (SimpleITK, pydicom) is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from uhrct.errors import UhrctError
+from uhrct.formats import paths
+from uhrct.formats.derivation import Derivation
+from uhrct.formats.info import SeriesInfo
+from uhrct.formats.writer import SlabWriter
+from uhrct.volume import Grid, Vector, Volume
+
+__all__ = [
+    "Derivation",
+    "SeriesInfo",
+    "SlabWriter",
+    "check_output",
+    "inspect",
+    "open_writer",
+    "read",
+    "write",
+]
+
+AnyPath = str | os.PathLike[str]
+
+
+def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None) -> Volume:
+    """Read a CT volume.
+
+    Parameters
+    ----------
+    path : str or path
+        DICOM folder (flat or tree) or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`, `.mhd`, or `.npz` with HU
+        under the key `arr_0`.
+    series : str, optional
+        SeriesInstanceUID, or 1-based number in the listing of `inspect`, where a folder holds several series.
+    spacing_mm : (z, y, x), optional
+        Voxel spacing in mm for `.npz`, which may hold none.
+
+    Returns
+    -------
+    Volume
+        HU exactly as stored (nothing clipped), int16 where whole numbers fit, else float32. DICOM
+        source headers without pixels lie in `meta["dicom"]`, in slice order.
+
+    Raises
+    ------
+    UhrctError
+        For everything that keeps the input from being one regular CT volume: which file, what, what to do.
+
+    Example
+    -------
+    >>> from pydicom.data import get_testdata_file
+    >>> scan = read(get_testdata_file("CT_small.dcm"))
+    >>> scan.shape, scan.spacing_mm, int(scan.hu.min())
+    ((1, 128, 128), (5.0, 0.661468, 0.661468), -896)
+    """
+    path = Path(path)
+    suffix = _input_suffix(path)
+    if spacing_mm is not None and suffix != ".npz":
+        raise UhrctError(f"{path}: carries its own voxel spacing; --spacing is for .npz only")
+    if series is not None and not _is_dicom(suffix):
+        raise UhrctError(f"{path}: holds one volume; --series is for DICOM folders only")
+    try:
+        if suffix == ".npz":
+            from uhrct.formats.npz import read_npz
+
+            return read_npz(path, spacing_mm)
+        if not _is_dicom(suffix):
+            from uhrct.formats.itk import read_itk
+
+            return read_itk(path)
+        from uhrct.formats.dicom_read import read_dicom
+
+        return read_dicom(path, series)
+    except UhrctError as error:
+        raise UhrctError(f"{path}: {error}{_hint(path, suffix)}") from error
+    except OSError as error:
+        raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def inspect(path: AnyPath) -> list[SeriesInfo]:
+    """What a file or folder holds, from headers alone and without patient data: one entry a series.
+
+    Raises
+    ------
+    UhrctError
+        If there is nothing to inspect. Series that `read` would refuse are listed, with their `problem`.
+
+    Example
+    -------
+    >>> from pydicom.data import get_testdata_file
+    >>> [info] = inspect(get_testdata_file("CT_small.dcm"))
+    >>> info.modality, info.orientation, info.transfer_syntax, info.problem
+    ('CT', 'axial', 'Explicit VR Little Endian', '')
+    """
+    path = Path(path)
+    suffix = _input_suffix(path)
+    try:
+        if suffix == ".npz":
+            from uhrct.formats.npz import inspect_npz
+
+            return [inspect_npz(path)]
+        if not _is_dicom(suffix):
+            from uhrct.formats.itk import inspect_itk
+
+            return [inspect_itk(path)]
+        from uhrct.formats.dicom_read import inspect_dicom
+
+        return inspect_dicom(path)
+    except UhrctError as error:
+        raise UhrctError(f"{path}: {error}{_hint(path, suffix)}") from error
+    except OSError as error:
+        raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def open_writer(
+    path: AnyPath,
+    grid: Grid,
+    *,
+    dtype: DTypeLike,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+) -> SlabWriter:
+    """A context manager that takes the volume slab by slab and makes it appear at `path` when all is there.
+
+    Parameters
+    ----------
+    path : str or path
+        The suffix says the format; a name without one is a DICOM folder (new or empty), `.dcm` one slice.
+    grid : Grid
+        Of the whole output; `grid.shape[0]` slices must be handed over, in ascending z.
+    dtype : int16 or float32
+        Of the slabs. DICOM rounds float32 to whole HU.
+    source : Volume, optional
+        What the output was made from: DICOM headers come from its nearest slices.
+    derivation : Derivation, optional
+        What was done, for DICOM.
+
+    Raises
+    ------
+    UhrctError
+        If the output cannot be written. After an exception or a kill nothing stands under the final name.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> grid = Grid((4, 2, 3), spacing_mm=(1.0, 0.5, 0.5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_writer(f"{folder}/out.nii.gz", grid, dtype=np.int16) as writer:
+    ...         for _ in range(2):
+    ...             writer.write(np.full((2, 2, 3), -1000, np.int16))
+    ...     read(f"{folder}/out.nii.gz").hu.shape
+    (4, 2, 3)
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    suffix = paths.output_suffix(path)
+    if suffix == ".npz":
+        from uhrct.formats.npz import NpzWriter
+
+        return NpzWriter(path, grid, np.dtype(dtype))
+    if not _is_dicom(suffix):
+        from uhrct.formats.itk import ItkWriter
+
+        return ItkWriter(path, grid, np.dtype(dtype))
+    from uhrct.formats.dicom_write import DicomWriter
+
+    return DicomWriter(path, grid, np.dtype(dtype), source, derivation)
+
+
+def write(volume: Volume, path: AnyPath, derivation: Derivation | None = None) -> None:
+    """Write a whole volume; see `open_writer` for formats and errors.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Volume(np.zeros((1, 2, 3), np.int16), (1.0, 0.5, 0.5)), f"{folder}/out.npz")
+    ...     read(f"{folder}/out.npz").spacing_mm
+    (1.0, 0.5, 0.5)
+    """
+    with open_writer(
+        path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation
+    ) as writer:
+        for z in range(volume.shape[0]):
+            writer.write(volume.hu[z : z + 1])
+
+
+def check_output(path: AnyPath, input_path: AnyPath | None = None) -> None:
+    """Raise before hours of work what `open_writer` would raise at their end.
+
+    Raises
+    ------
+    UhrctError
+        If the output equals, contains or lies inside the input, has an unknown suffix, is a folder that
+        is not empty, or its parent is missing or cannot be written to.
+
+    Example
+    -------
+    >>> check_output("scan.nii.gz", "scan.nii.gz")
+    Traceback (most recent call last):
+    ...
+    uhrct.errors.UhrctError: scan.nii.gz: output equals input; choose another output
+    """
+    paths.check_output(Path(path), None if input_path is None else Path(input_path))
+
+
+def _input_suffix(path: Path) -> str:
+    if not path.exists():
+        raise UhrctError(f"{path}: no such file or folder")
+    return "" if path.is_dir() else paths.known_suffix(path)
+
+
+def _is_dicom(suffix: str) -> bool:
+    return suffix in ("", ".dcm")
+
+
+def _hint(path: Path, suffix: str) -> str:
+    """For a file that was only tried as DICOM because its suffix says nothing."""
+    if suffix or path.is_dir() or not paths.looks_like_suffix(path):
+        return ""
+    return f" (suffix {path.suffix} is unknown; known are {paths.KNOWN})"

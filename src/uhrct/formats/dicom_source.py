@@ -1,0 +1,133 @@
+"""What a derived slice takes over from the series it came from, or from nobody."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from pydicom import Dataset
+
+from uhrct.formats.derivation import Derivation
+from uhrct.volume import Grid, Volume
+
+#: Lossy transfer syntaxes: once lossy, always lossy, even where the header forgot to say so.
+LOSSY = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.203",
+)
+#: Of group 0028 (how pixels are stored) only what speaks of HU or of the person's data goes on.
+KEEP_0028 = {0x1050, 0x1051, 0x1055, 0x1056, 0x0301, 0x0303, 0x2110, 0x2112, 0x2114, 0x3010}
+#: Elements that are true of the source's own pixels, file or signature only.
+DROP = {
+    0x00080012,  # InstanceCreationDate
+    0x00080013,  # InstanceCreationTime
+    0x00080014,  # InstanceCreatorUID
+    0x00089215,  # DerivationCodeSequence
+    0x00082112,  # SourceImageSequence
+    0x00880200,  # IconImageSequence
+    0x04000500,  # EncryptedAttributesSequence
+    0x04000561,  # OriginalAttributesSequence
+    0x4FFE0001,  # MACParametersSequence
+    0xFFFAFFFA,  # DigitalSignaturesSequence
+    0xFFFCFFFC,  # DataSetTrailingPadding
+}
+#: Attributes that must be there, if only to say that nobody knows.
+EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    *("ContentDate", "ContentTime", "Manufacturer", "PositionReferenceIndicator"),
+)
+
+
+class Source:
+    """The slices of a DICOM source, and which of them an output slice came from."""
+
+    def __init__(self, headers: list[Dataset], volume: Volume) -> None:
+        self.headers = headers
+        self._grid = volume.grid
+        rescale = {(float(h.RescaleSlope), float(h.RescaleIntercept)) for h in headers}
+        _, intercept = next(iter(rescale))
+        shared = len({intercept for _, intercept in rescale}) == 1
+        self.intercept = int(intercept) if shared and intercept.is_integer() else 0
+
+    def _depths(self, place: np.ndarray) -> np.ndarray:
+        """Distance of all source slices from the plane through `place`, in mm along the source's normal."""
+        offset = (place - np.asarray(self._grid.origin_mm)) @ self._grid.direction[:, 0]
+        return np.abs(np.arange(len(self.headers)) * self._grid.spacing_mm[0] - offset)
+
+    def nearest(self, place: np.ndarray) -> Dataset:
+        return self.headers[int(self._depths(place).argmin())]
+
+    def contributing(self, place: np.ndarray, grid: Grid) -> list[Dataset]:
+        """Source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
+        depths = self._depths(place)
+        # Thinner slices are made from both neighbours, thicker ones from all that they cover.
+        reach = max(self._grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
+        if np.isclose(depths.min(), 0, atol=1e-3 * reach) and np.isclose(
+            grid.spacing_mm[0], self._grid.spacing_mm[0], rtol=1e-3
+        ):
+            reach = 0
+        return [self.headers[i] for i in np.flatnonzero(depths <= max(reach, depths.min()))]
+
+
+def copied_header(source: Dataset, derivation: Derivation) -> Dataset:
+    """Patient, study, frame of reference, equipment, acquisition and window of a source slice."""
+    out = Dataset()
+    lost = 0
+    for tag in list(source.keys()):
+        keep = (
+            tag.group not in (0x0002, 0x7FE0) and not tag.is_private and tag.element != 0 and tag not in DROP
+        )
+        keep &= not (0x5000 <= tag.group <= 0x501E or 0x6000 <= tag.group <= 0x601E)  # curves, overlays
+        keep &= tag.group != 0x0028 or tag.element in KEEP_0028
+        if not keep:
+            continue
+        try:
+            out[tag] = copy.deepcopy(source[tag])
+        except (ValueError, TypeError, NotImplementedError, KeyError):
+            lost += 1
+    if lost:
+        warnings.warn(
+            f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=6
+        )
+    out.remove_private_tags()  # those inside sequences
+    number = source.get("SeriesNumber")
+    out.SeriesNumber = int(number or 0) + derivation.series_number_offset
+    described = str(source.get("SeriesDescription", "") or "")
+    room = 64 - len(derivation.suffix) - 1  # a LO holds 64 characters
+    out.SeriesDescription = f"{described[:room]} {derivation.suffix}".strip()
+    if str(source.file_meta.get("TransferSyntaxUID", "")) in LOSSY:
+        out.LossyImageCompression = "01"
+    return out
+
+
+def minimal_header(uid: Callable[..., str]) -> Dataset:
+    """A valid CT header that knows no patient, study or scanner."""
+    out = Dataset()
+    for empty in EMPTY:
+        setattr(out, empty, "")
+    out.KVP = out.AcquisitionNumber = None
+    out.Modality = "CT"
+    out.SeriesNumber = 1
+    out.StudyInstanceUID = uid("study")
+    out.FrameOfReferenceUID = uid("frame of reference")
+    return out
+
+
+def source_padding_hu(header: Dataset) -> int | None:
+    """HU of the source's padding voxels, None where it has none or they are no whole number.
+
+    Signed padding is often stored as if it were unsigned (63536 for -2000).
+    """
+    value = header.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    if header.PixelRepresentation == 1 and value >= 1 << (header.BitsAllocated - 1):
+        value -= 1 << header.BitsAllocated
+    hu = value * float(header.RescaleSlope) + float(header.RescaleIntercept)
+    return int(hu) if hu.is_integer() else None

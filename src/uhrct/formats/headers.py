@@ -1,0 +1,98 @@
+"""What ITK does not check: spacing and length in NIfTI and MetaImage headers.
+
+ITK reads a truncated NIfTI file without a word and leaves what was in memory in the missing voxels; it turns
+a zero spacing into 1 mm and a negative one into a mirrored axis. All three are a wrong scan that looks right.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from uhrct.errors import UhrctError
+
+_META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
+_META_BYTES |= {"LONG": 8, "ULONG": 8, "LONG_LONG": 8, "ULONG_LONG": 8}
+
+
+def check_header(path: Path, suffix: str, voxels: bool) -> None:
+    """Raise `UhrctError` for a spacing that is not positive and, with `voxels`, for missing data."""
+    if suffix in (".nii", ".nii.gz"):
+        _check_nifti(path, suffix, voxels)
+    elif suffix in (".mha", ".mhd"):
+        _check_meta(path)
+
+
+def _check_nifti(path: Path, suffix: str, voxels: bool) -> None:
+    try:
+        with gzip.open(path) if suffix == ".nii.gz" else path.open("rb") as stream:
+            header = stream.read(352)
+            expected = _nifti_header(header)
+            if voxels and len(header) + _length(stream) < expected:
+                raise UhrctError("file is truncated; copy or export it again")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UhrctError(f"damaged or truncated gzip stream ({error}); copy or export it again") from None
+
+
+def _nifti_header(header: bytes) -> int:
+    """Check spacing; return the number of bytes up to the last voxel."""
+    for order in "<>":
+        size = struct.unpack_from(order + "i", header)[0] if len(header) >= 348 else 0
+        if size == 348:
+            dim: Sequence[int] = struct.unpack_from(order + "8h", header, 40)
+            bits = struct.unpack_from(order + "h", header, 72)[0]
+            spacing = struct.unpack_from(order + "8f", header, 76)
+            offset = int(struct.unpack_from(order + "f", header, 108)[0])
+        elif size == 540:
+            dim = struct.unpack_from(order + "8q", header, 16)
+            bits = struct.unpack_from(order + "h", header, 14)[0]
+            spacing = struct.unpack_from(order + "8d", header, 104)
+            offset = struct.unpack_from(order + "q", header, 168)[0]
+        else:
+            continue
+        _check_spacing(spacing[1 : 1 + min(dim[0], 3)])
+        return offset + math.prod(dim[1 : 1 + dim[0]]) * bits // 8
+    raise UhrctError("not a NIfTI file (no valid header); export it again")
+
+
+def _check_meta(path: Path) -> None:
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        for line in stream:
+            key, _, value = line.decode("latin-1").partition("=")
+            fields[key.strip()] = value.strip()
+            if key.strip() == "ElementDataFile" or stream.tell() > 1 << 16:
+                break
+        start = stream.tell()
+    if "DimSize" not in fields or "ElementDataFile" not in fields:
+        raise UhrctError("not a MetaImage file (no valid header); export it again")
+    try:
+        _check_spacing([float(s) for s in fields.get("ElementSpacing", "1").split()])
+        dim = [int(n) for n in fields["DimSize"].split()]
+    except ValueError:
+        raise UhrctError("ElementSpacing or DimSize in the header are not numbers; export it again") from None
+    size = _META_BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
+    if size is None or fields.get("CompressedData", "False").lower() == "true" or "HeaderSize" in fields:
+        return  # ITK finds these out by itself
+    data = fields["ElementDataFile"]
+    file, offset = (path, start) if data == "LOCAL" else (path.parent / data, 0)
+    if data != "LOCAL" and not file.is_file():
+        raise UhrctError(f"its voxel file {data} is missing; keep both files together")
+    if file.stat().st_size - offset < math.prod(dim) * size:
+        raise UhrctError("file is truncated; copy or export it again")
+
+
+def _check_spacing(spacing: Sequence[float]) -> None:
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        shown = ", ".join(f"{s:g}" for s in spacing)
+        raise UhrctError(f"voxel spacing {shown} mm (x, y, z) is not positive; correct it at the source")
+
+
+def _length(stream: BinaryIO | gzip.GzipFile) -> int:
+    # Reading to the end is what makes gzip check its own checksum; it costs little next to the rest.
+    return sum(len(chunk) for chunk in iter(lambda: stream.read(1 << 20), b""))
