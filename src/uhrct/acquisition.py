@@ -111,15 +111,15 @@ class Acquisition:
     def _axis_pinv(self, n_lr: int, axis: int) -> np.ndarray:
         return _right_inverse(self, n_lr, axis)
 
-    def _sides(
-        self, image: torch.Tensor, divisor: tuple[int, int, int] = (1, 1, 1)
-    ) -> list[tuple[int, int, int]]:
+    def _sides(self, image: torch.Tensor, divisor: tuple[int, int, int] = (1, 1, 1)) -> list[tuple[int, int, int]]:
         """(length, scale, axis) of each axis that this operator acts on."""
         first = 0 if self.scale[0] > 1 else 1
         sides = list(zip(image.shape[first - 3 :], divisor[first:], range(first, 3), strict=True))
         for n, s, _ in sides:
             if n % s:
-                raise UhrctError(f"shape {tuple(image.shape)} is not a multiple of the scale {self.scale}; crop it first")
+                raise UhrctError(
+                    f"shape {tuple(image.shape)} is not a multiple of the scale {self.scale}; crop it first"
+                )
         return sides
 
     def _apply(self, image: torch.Tensor, matrices: tuple[np.ndarray, ...]) -> torch.Tensor:

@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: Free parameter of Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711). Upsampling: -0.75, as in torch and OpenCV,
-#: 0.55 dB better on CT than -0.5, so the harder baseline. Antialiased downsampling: -0.5, as in MATLAB and Pillow.
+#: Parameter of Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711). Upsampling: -0.75, as in torch and OpenCV,
+#: 0.55 dB better on CT than -0.5. Antialiased downsampling: -0.5, as in MATLAB and Pillow.
 UPSAMPLING_A, DOWNSAMPLING_A = -0.75, -0.5
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))

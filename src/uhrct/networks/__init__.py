@@ -1,5 +1,6 @@
 """Networks on the low-resolution grid."""
 
 from uhrct.networks.dssp import DSSP, from_channels, to_channels
+from uhrct.networks.tiling import run_tiled
 
-__all__ = ["DSSP", "from_channels", "to_channels"]
+__all__ = ["DSSP", "from_channels", "run_tiled", "to_channels"]

@@ -116,29 +116,27 @@ class DSSP(nn.Module):
         level_width = 64 if noisy else 0
         extra = sub_voxels if noisy else 0
         self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width)
-        self.level = (
-            nn.Sequential(nn.Linear(_LEVEL_FEATURES, level_width), nn.SiLU()) if noisy else None
-        )
+        self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, level_width), nn.SiLU()) if noisy else None
         self.fusion = nn.ModuleList(_Block(image_width, level_width) for _ in range(fusion_blocks))
         self.to_image = nn.Conv2d(image_width, sub_voxels, 3, padding=1)
         self.structure: _Stream | None = None
         if structure_width:
-            self.structure = _Stream(
-                sub_voxels + extra, structure_width, structure_blocks, image_width, level_width
-            )
+            self.structure = _Stream(sub_voxels + extra, structure_width, structure_blocks, image_width, level_width)
             self.narrow = nn.Conv2d(image_width, structure_width, 3, padding=1)
             self.to_structure = nn.Conv2d(structure_width, sub_voxels, 3, padding=1)
 
     @property
     def halo(self) -> int:
         """LR pixels around an output pixel that it can depend on."""
-        deepest = max(
-            len(s.blocks) for s in (self.image, self.structure) if s is not None
-        )
+        deepest = max(len(s.blocks) for s in (self.image, self.structure) if s is not None)
         return 1 + 2 * deepest + 2 + 2 * len(self.fusion) + 1
 
     def forward(
-        self, x: Tensor, prior: Tensor | None = None, noisy: Tensor | None = None, sqrt_g: Tensor | None = None
+        self,
+        x: Tensor,
+        prior: Tensor | None = None,
+        noisy: Tensor | None = None,
+        sqrt_g: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """(image, structure logits or None), each (B, sub_voxels, y, x), float32.
 
@@ -150,7 +148,8 @@ class DSSP(nn.Module):
         level = None
         image_in = x
         if self.level is not None:
-            assert noisy is not None and sqrt_g is not None, "a denoiser needs the noisy residual and its level"
+            assert noisy is not None, "a denoiser needs the noisy residual"
+            assert sqrt_g is not None, "a denoiser needs the noise level"
             image_in = torch.cat([noisy, x], 1)
             level = self.level(_level_features(sqrt_g).expand(x.shape[0], -1))
         f = self.image(image_in, level)

@@ -1,0 +1,29 @@
+# make demo   sets everything up and super-resolves real slices into demo/   (INPUT=path for your own scan)
+# make test   sets everything up and runs lint, type check and tests
+PYTHON ?= python3
+BIN := .venv/bin
+INPUT ?=
+
+.PHONY: demo test lint typecheck clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python -m uhrct.demo $(if $(INPUT),"$(INPUT)")
+
+test: lint typecheck
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+
+typecheck: .venv/ready
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo

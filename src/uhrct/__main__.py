@@ -1,0 +1,3 @@
+from uhrct.cli import main
+
+main()

@@ -1,0 +1,257 @@
+"""The command line: parse, call one function, print. Heavy imports happen inside the verbs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from uhrct.errors import UhrctError
+
+app = typer.Typer(
+    help="CT super-resolution that keeps vessels, airways and lesions intact. Research use only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Consistency(str, Enum):
+    auto, hard, off = "auto", "hard", "off"
+
+
+class Device(str, Enum):
+    auto, cpu, cuda = "auto", "cpu", "cuda"
+
+
+class Degradation(str, Enum):
+    scanner, bicubic = "scanner", "bicubic"
+
+
+class Operator(str, Enum):
+    vc, frangi, jerman = "vc", "frangi", "jerman"
+
+
+class Polarity(str, Enum):
+    bright, dark = "bright", "dark"
+
+
+INPUT_HELP = "DICOM folder or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz (arr_0, HU)."
+OUTPUT_HELP = "What to write, of the same kinds; a name without suffix is a DICOM folder."
+Input = Annotated[Path, typer.Argument(help=INPUT_HELP, show_default=False)]
+Output = Annotated[Path, typer.Argument(help=OUTPUT_HELP, show_default=False)]
+Series = Annotated[str | None, typer.Option(help="Which series of a folder: number as in `uhrct info`, or UID.")]
+Spacing = Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+@app.command()
+def upscale(
+    input: Input,
+    output: Output,
+    scale: Annotated[str, typer.Option(help="In-plane factor (2), or factors ZxYxX.")] = "2",
+    steps: Annotated[int, typer.Option(help="1: posterior mean. More: a sample, in so many denoising steps.")] = 1,
+    samples: Annotated[int, typer.Option(help="Average so many samples (needs --steps 2 or more).")] = 1,
+    seed: Annotated[int, typer.Option(help="Which sample; the same seed gives the same result.")] = 0,
+    structure: Annotated[Path | None, typer.Option(help="Also write the structure map (0 to 1) here.")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="Also write the standard deviation of the samples (HU) here.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    weights: Annotated[str | None, typer.Option(help="Name (see `uhrct models`) or model folder.")] = None,
+    consistency: Annotated[
+        Consistency,
+        typer.Option(help="Agree with the measured data: as far as its noise lets, exactly, not."),
+    ] = Consistency.auto,
+    tile: Annotated[int, typer.Option(help="Tile side in input pixels: less memory, same result.")] = 512,
+    series: Series = None,
+    spacing: Spacing = None,
+    quiet: Quiet = False,
+) -> None:
+    """Super-resolve a CT: same place, finer voxels, HU untouched."""
+    from uhrct.job import UpscaleJob
+
+    UpscaleJob(
+        input=input,
+        output=output,
+        scale=_scale(scale),
+        structure=structure,
+        uncertainty=uncertainty,
+        device=device.value,
+        weights=weights,
+        series=series,
+        spacing_mm=_spacing(spacing),
+        quiet=quiet,
+        settings={
+            "steps": steps,
+            "samples": samples,
+            "seed": seed,
+            "consistency": consistency.value,
+            "tile": tile,
+        },
+    ).run()
+
+
+@app.command()
+def degrade(
+    input: Input,
+    output: Output,
+    scale: Annotated[str, typer.Option(help="In-plane factor (2), or factors ZxYxX.")] = "2",
+    kind: Annotated[
+        Degradation, typer.Option(help="scanner: PSF and voxel integration; bicubic.")
+    ] = Degradation.scanner,
+    psf_fwhm_mm: Annotated[float | None, typer.Option(help="In-plane PSF; default 0.6 of the new pixel.")] = None,
+    noise_hu: Annotated[float, typer.Option(help="Standard deviation of added noise.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    series: Series = None,
+    spacing: Spacing = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a low-resolution scan from a high-resolution one, by the acquisition model."""
+    from uhrct.job import degrade_file
+
+    degrade_file(
+        input,
+        output,
+        scale=_scale(scale),
+        kind=kind.value,
+        psf_fwhm_mm=psf_fwhm_mm,
+        noise_hu=noise_hu,
+        seed=seed,
+        series=series,
+        spacing_mm=_spacing(spacing),
+        quiet=quiet,
+    )
+
+
+@app.command()
+def structure(
+    input: Input,
+    output: Output,
+    operator: Annotated[Operator, typer.Option(help="V_C (the paper's), Frangi or Jerman.")] = Operator.vc,
+    sigma_mm: Annotated[str, typer.Option(help="Scales in mm.")] = "0.7,1.2,2.0",
+    contrast_hu: Annotated[float, typer.Option(help="Contrast of half response; well above the noise.")] = 100.0,
+    polarity: Annotated[Polarity, typer.Option(help="bright: vessels; dark: airways.")] = Polarity.bright,
+    series: Series = None,
+    spacing: Spacing = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the structure enhancement map (0 to 1) of a CT, slice by slice."""
+    from uhrct.job import structure_file
+
+    structure_file(
+        input,
+        output,
+        settings={
+            "kind": operator.value,
+            "sigma_mm": _numbers(sigma_mm, "--sigma-mm"),
+            "contrast_hu": contrast_hu,
+            "polarity": polarity.value,
+        },
+        series=series,
+        spacing_mm=_spacing(spacing),
+        quiet=quiet,
+    )
+
+
+@app.command()
+def info(input: Input) -> None:
+    """List what a file or folder holds, and whether it can be processed."""
+    from uhrct.job import info_table
+
+    info_table(input)
+
+
+@app.command()
+def models() -> None:
+    """List the weights that are here: scale, size, licence, training data, scores."""
+    from uhrct.job import models_table
+
+    models_table()
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML, see configs/.", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value ...", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run; default runs/NAME-OF-CONFIG.")] = Path("runs"),
+    max_minutes: Annotated[float | None, typer.Option(help="Wall-clock budget, resumed parts counted in.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Train weights on your own CT; under torchrun on several devices."""
+    from uhrct.training.config import load_config
+    from uhrct.training.trainer import Trainer
+
+    folder = out / config.stem if out == Path("runs") else out
+    trainer = Trainer(
+        load_config(config, overrides),
+        folder,
+        max_minutes=max_minutes,
+        resume=resume,
+        device=None if device == Device.auto else _torch_device(device.value),
+        quiet=quiet,
+    )
+    model = trainer.run()
+    if trainer.rank == 0 and not quiet:
+        print(f"model in {model}")
+
+
+def _torch_device(name: str) -> Any:
+    from uhrct.upscale import pick_device
+
+    return pick_device(name)
+
+
+def _scale(text: str) -> tuple[int, int, int]:
+    """ "2" -> (1, 2, 2), "5x2x2" -> (5, 2, 2)."""
+    try:
+        factors = [int(t) for t in text.lower().split("x")]
+    except ValueError:
+        factors = []
+    if any(f < 1 for f in factors) or len(factors) not in (1, 3):
+        raise UhrctError(f"--scale {text!r}: give a whole number (2) or factors ZxYxX (1x2x2)")
+    return (1, factors[0], factors[0]) if len(factors) == 1 else (factors[0], factors[1], factors[2])
+
+
+def _spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    values = _numbers(text, "--spacing")
+    if len(values) != 3 or not all(0 < v < 1e4 for v in values):
+        raise UhrctError(f"--spacing {text!r}: give three positive numbers Z,Y,X in mm, such as 1.0,0.7,0.7")
+    return values[0], values[1], values[2]
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(t) for t in text.split(","))
+    except ValueError:
+        raise UhrctError(f"{option} {text!r}: give numbers with commas between") from None
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2, without a traceback."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+
+    def one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"uhrct: note: {message}", file=sys.stderr)
+
+    warnings.showwarning = one_line
+    try:
+        app()
+    except UhrctError as e:
+        print(f"uhrct: {e}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as e:
+        where = f"{e.filename}: " if e.filename else ""
+        print(f"uhrct: {where}{e.strerror or e}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,273 @@
+"""What the command line's verbs do with files: read, compute slab by slab, write."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uhrct import __version__, formats
+from uhrct.errors import UhrctError
+from uhrct.progress import track
+from uhrct.volume import PADDING_HU, Grid, Volume
+
+
+@dataclass
+class UpscaleJob:
+    """One `uhrct upscale`: everything is checked before the work begins, nothing half-written is left after it."""
+
+    input: Path
+    output: Path
+    scale: tuple[int, int, int] = (1, 2, 2)
+    structure: Path | None = None
+    uncertainty: Path | None = None
+    device: str = "auto"
+    weights: str | None = None
+    series: str | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    quiet: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Do it."""
+        outputs = [self.output, *(p for p in (self.structure, self.uncertainty) if p is not None)]
+        _check_outputs(self.input, outputs)
+        for path in outputs[1:]:
+            _check_map(path)
+        if self.uncertainty is not None and self.settings.get("samples", 1) < 2:
+            raise UhrctError("--uncertainty is the spread of samples; add --steps 4 --samples 8, say")
+        volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm)
+
+        from uhrct.upscale import Upscaler, load_for_scale, scale_word
+
+        upscaler = Upscaler(load_for_scale(self.scale, self.weights, self.device), **self.settings)
+        grid = upscaler.grid(volume)
+        begin = time.monotonic()
+        with ExitStack() as stack:
+            image = stack.enter_context(
+                formats.open_writer(
+                    self.output,
+                    grid,
+                    dtype=volume.hu.dtype,
+                    source=volume,
+                    derivation=self._derivation(upscaler.model.weights_sha256, scale_word(self.scale)),
+                )
+            )
+            maps = {
+                name: stack.enter_context(formats.open_writer(path, grid, dtype=np.float32))
+                for name, path in (("structure", self.structure), ("sd_hu", self.uncertainty))
+                if path is not None
+            }
+            for slab in track(
+                upscaler.slabs(volume), "upscale", quiet=self.quiet, total=self._passes(upscaler, volume)
+            ):
+                image.write(slab.hu)
+                for name, writer in maps.items():
+                    writer.write(np.asarray(getattr(slab, name), np.float32))
+        if not self.quiet:
+            left = upscaler.measured.get("consistency_hu", float("nan"))
+            print(
+                f"{self.output}: {'x'.join(map(str, grid.shape))} voxels of "
+                f"{' x '.join(f'{s:.3f}' for s in grid.spacing_mm)} mm (z, y, x) in {time.monotonic() - begin:.1f} s; "
+                f"differs from the measured data by {left:.2f} HU. Research use only; not a medical device.",
+                file=sys.stderr,
+            )
+
+    @staticmethod
+    def _passes(upscaler: Any, volume: Volume) -> int:
+        batch = upscaler.batch_for(volume)
+        return -(-volume.shape[0] // batch)
+
+    def _derivation(self, sha256: str, scale: str) -> formats.Derivation:
+        s = self.settings
+        mode = (
+            "posterior mean" if s["steps"] == 1 else f"mean of {s['samples']} posterior sample(s), {s['steps']} steps"
+        )
+        what = f"{scale}, weights {sha256[:16]}, {mode}, seed {s['seed']}, consistency {s['consistency']}"
+        return formats.Derivation(
+            description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
+            key=f"{__version__} {what}",
+            suffix=f"SR {scale}",
+        )
+
+
+def degrade_file(
+    input: Path,
+    output: Path,
+    *,
+    scale: tuple[int, int, int],
+    kind: str = "scanner",
+    psf_fwhm_mm: float | None = None,
+    noise_hu: float = 0.0,
+    seed: int = 0,
+    series: str | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    quiet: bool = False,
+) -> None:
+    """`uhrct degrade`: a low-resolution scan out of a high-resolution one."""
+    if noise_hu < 0 or (psf_fwhm_mm is not None and psf_fwhm_mm < 0):
+        raise UhrctError("--noise-hu and --psf-fwhm-mm can't be negative")
+    _check_outputs(input, [output])
+    volume = formats.read(input, series=series, spacing_mm=spacing_mm)
+    lr = degrade(volume, scale=scale, kind=kind, psf_fwhm_mm=psf_fwhm_mm, noise_hu=noise_hu, seed=seed)
+    what = f"{kind} model, scale {scale}, psf {psf_fwhm_mm or 'default'}, noise {noise_hu} HU, seed {seed}"
+    derivation = formats.Derivation(
+        description=f"uhrct {__version__} simulated low-resolution CT: {what}",
+        key=what,
+        suffix="simulated LR",
+    )
+    formats.write(lr, output, derivation)
+    if not quiet:
+        print(f"{output}: {'x'.join(map(str, lr.shape))} voxels ({what})", file=sys.stderr)
+
+
+def degrade(
+    volume: Volume,
+    *,
+    scale: tuple[int, int, int],
+    kind: str = "scanner",
+    psf_fwhm_mm: float | None = None,
+    noise_hu: float = 0.0,
+    seed: int = 0,
+) -> Volume:
+    """The low-resolution scan of a volume (cropped at its far ends to a multiple of the scale).
+
+    Padding outside the field of view does not bleed into the image: LR voxels that are mostly padding stay padding.
+
+    Example
+    -------
+    >>> hr = Volume(np.full((1, 5, 8), -1000, np.int16), spacing_mm=(1.0, 0.5, 0.5))
+    >>> degrade(hr, scale=(1, 2, 2)).shape
+    (1, 2, 4)
+    """
+    import torch
+
+    from uhrct.acquisition import Acquisition
+    from uhrct.model import FLOOR_HU
+
+    z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
+    if 0 in (z, y, x):
+        raise UhrctError(f"a volume of {volume.shape} voxels is too small for scale {scale}")
+    cropped = Grid((z, y, x), volume.spacing_mm, volume.origin_mm, volume.direction, volume.slice_thickness_mm)
+    grid = cropped.coarsened(scale)
+    if psf_fwhm_mm is None:
+        acquisition = Acquisition(scale, kind)
+    else:
+        acquisition = Acquisition.from_mm(scale, lr_spacing_mm=grid.spacing_mm, psf_fwhm_mm=psf_fwhm_mm)
+    lr = np.empty(grid.shape, volume.hu.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(grid.shape[0]):
+        hr = torch.from_numpy(volume.hu[k * scale[0] : (k + 1) * scale[0], :y, :x].astype(np.float32))
+        if not torch.isfinite(hr).all():
+            raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
+        padding = hr <= PADDING_HU
+        out = acquisition.forward(hr.masked_fill(padding, FLOOR_HU))
+        if noise_hu:
+            out = out + noise_hu * torch.randn(out.shape, generator=generator)
+        share = Acquisition(scale, psf_fwhm=0.0).forward(padding.float())
+        if padding.any():
+            out = torch.where(share > 0.5, hr[padding].min(), out)
+        lr[k] = (out.round() if lr.dtype == np.int16 else out).reshape(grid.shape[1:]).numpy()
+    return volume.on_grid(grid, lr)
+
+
+def structure_file(
+    input: Path,
+    output: Path,
+    *,
+    settings: dict[str, Any],
+    series: str | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    quiet: bool = False,
+) -> None:
+    """`uhrct structure`: the enhancement map of a CT, slice by slice."""
+    import torch
+
+    from uhrct.structure import StructureOperator
+
+    operator = StructureOperator(**settings)
+    _check_outputs(input, [output])
+    _check_map(output)
+    volume = formats.read(input, series=series, spacing_mm=spacing_mm)
+    with formats.open_writer(output, volume.grid, dtype=np.float32) as writer, torch.inference_mode():
+        for hu in track(volume.hu, "structure", quiet=quiet):
+            air = np.maximum(hu, -1024)  # the step from padding to air is no structure
+            writer.write(operator(torch.from_numpy(air).float(), volume.spacing_mm[1:]).numpy()[None])
+
+
+def info_table(path: Path) -> None:
+    """`uhrct info`: a line per series, and whether it can be processed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "#",
+        "kind",
+        "description",
+        "voxels z y x",
+        "mm z y x",
+        "plane",
+        "scanner",
+        "syntax",
+        "can be processed",
+    ):
+        table.add_column(name, overflow="fold")
+    for s in formats.inspect(path):
+        table.add_row(
+            str(s.number),
+            f"{s.kind} {s.modality}".strip(),
+            s.description,
+            " ".join(map(str, s.shape)) if s.shape else "?",
+            " ".join(f"{v:.3g}" for v in s.spacing_mm) if s.spacing_mm else "?",
+            s.orientation,
+            s.scanner,
+            s.transfer_syntax,
+            f"no: {s.problem}" if s.problem else "yes",
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def models_table() -> None:
+    """`uhrct models`: the weights that are here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from uhrct.model import available_models, read_config
+    from uhrct.upscale import scale_word
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over bicubic"):
+        table.add_column(name, overflow="fold")
+    for folder in available_models():
+        config, _ = read_config(folder)
+        card = json.loads((folder / "card.json").read_text()) if (folder / "card.json").is_file() else {}
+        gains = "; ".join(f"{k} {v:+.2f} dB" for k, v in card.get("gain_db", {}).items())
+        table.add_row(
+            folder.name,
+            scale_word(config.scale),
+            f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB",
+            "yes" if config.denoiser is not None else "no",
+            card.get("licence", "?"),
+            card.get("training_data", "?"),
+            gains or "?",
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _check_outputs(input: Path, outputs: list[Path]) -> None:
+    for path in outputs:
+        formats.check_output(path, input)
+    if len({p.resolve() for p in outputs}) < len(outputs):
+        raise UhrctError(f"{outputs[0]}: two outputs have the same name; give each its own")
+
+
+def _check_map(path: Path) -> None:
+    if not path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")):
+        raise UhrctError(f"{path}: maps hold fractions, which a CT series can't; choose .nii.gz, .nrrd, .mha or .npz")

@@ -1,0 +1,252 @@
+"""One published model: networks, structure operator, acquisition and diffusion behind one configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uhrct.acquisition import Acquisition
+from uhrct.diffusion import Diffusion
+from uhrct.errors import UhrctError
+from uhrct.networks import DSSP, from_channels, run_tiled, to_channels
+from uhrct.resampling import upsample
+from uhrct.structure import StructureOperator
+
+FORMAT_VERSION = 1
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+
+#: HU seen by a network: x = (HU - CENTRE_HU) / SCALE_HU, of HU not below FLOOR_HU (padding and photon starvation).
+CENTRE_HU, SCALE_HU, FLOOR_HU = -500.0, 500.0, -1024.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What makes a model, as stored in its `config.json`.
+
+    `mean` and `denoiser` hold the sizes of the two DSSP networks (or None): the mean network gives E[y | x] in one
+    pass; the denoiser diffuses the residual around it (or around the interpolation, if there is no mean network: the
+    paper's system).
+    """
+
+    scale: tuple[int, int, int] = (1, 2, 2)
+    mean: dict[str, int] | None = field(default_factory=dict)
+    denoiser: dict[str, int] | None = None
+    structure: dict[str, Any] = field(default_factory=dict)
+    acquisition: dict[str, Any] = field(default_factory=dict)
+    diffusion: dict[str, Any] = field(default_factory=dict)
+    residual_sd_hu: float = 30.0
+    sample_sd_hu: float = 15.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", tuple(self.scale))
+        if self.mean is None and self.denoiser is None:
+            raise UhrctError("a model needs a mean network, a denoiser or both")
+        if self.scale[0] != 1:
+            raise UhrctError(f"scale {self.scale}: through-plane scales are not served yet; use 1 along z")
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the networks see of a batch of LR slices, on whole slices so that tiles can't differ."""
+
+    x: Tensor  # (B, 1, y, x) normalised LR
+    up_hu: Tensor  # (B, y sy, x sx) interpolation, HU
+    prior: Tensor  # (B, sy sx, y, x) structure map of up_hu
+
+
+class Model(nn.Module):
+    """Low-resolution slices in, posterior mean and samples out.
+
+    Example
+    -------
+    >>> model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    >>> features = model.features(torch.full((1, 8, 8), -1000.0), (1.4, 1.4))
+    >>> hr_hu, structure = model.mean_hu(features)
+    >>> hr_hu.shape
+    torch.Size([1, 16, 16])
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.acquisition = Acquisition(config.scale, **config.acquisition)
+        self.operator = StructureOperator(**_tuples(config.structure))
+        self.diffusion = Diffusion(**_tuples(config.diffusion))
+        _, sy, sx = config.scale
+        n = sy * sx
+        self.mean = None if config.mean is None else DSSP(inputs=1, sub_voxels=n, noisy=False, **config.mean)
+        # the denoiser sees x and the mean that it varies around
+        seen = 1 + (n if self.mean is not None else 0)
+        self.denoiser = (
+            None if config.denoiser is None else DSSP(inputs=seen, sub_voxels=n, noisy=True, **config.denoiser)
+        )
+        self.weights_sha256 = ""
+
+    def features(self, lr_hu: Tensor, spacing_mm: Any) -> Features:
+        """What the networks see of LR slices (B, y, x) in HU; `spacing_mm` of the LR pixels, (y, x) or one a slice."""
+        _, sy, sx = self.config.scale
+        up_hu = upsample(lr_hu.float(), sy, sx)
+        x = (lr_hu.float()[:, None].clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
+        return Features(x, up_hu, self._prior(up_hu, spacing_mm))
+
+    def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:
+        _, sy, sx = self.config.scale
+        if isinstance(lr_spacing_mm[0], Sequence):
+            spacing: Any = [(a / sy, b / sx) for a, b in lr_spacing_mm]
+        else:
+            spacing = (lr_spacing_mm[0] / sy, lr_spacing_mm[1] / sx)
+        return to_channels(self.operator(hr_hu, spacing)[:, None], sy, sx)
+
+    def mean_hu(self, f: Features, tile: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """(posterior mean in HU, structure map in [0, 1] or None), each (B, y sy, x sx)."""
+        if self.mean is None:
+            raise UhrctError("this model has no posterior-mean network; ask for a sample with --steps 2 or more")
+        image, structure = run_tiled(self.mean, tile, f.x, f.prior)
+        hr = f.up_hu + self._hr(image) * self.config.residual_sd_hu
+        return hr, None if structure is None else self._hr(structure.sigmoid())
+
+    def sample_hu(
+        self,
+        f: Features,
+        mean_hu: Tensor | None,
+        spacing_mm: Any,
+        noise: Callable[[int], Tensor],
+        steps: int | None = None,
+        tile: int | None = None,
+    ) -> Tensor:
+        """One posterior sample in HU, (B, y sy, x sx).
+
+        Parameters
+        ----------
+        mean_hu : what `mean_hu` gave (None for a model without a mean network)
+        noise : step -> N(0, 1), (B, sy sx, y, x)
+        """
+        if self.denoiser is None:
+            raise UhrctError("this model has no denoiser, so it can't sample; use --steps 1")
+        denoiser = self.denoiser
+        x, prior, anchor = self.denoiser_inputs(f, mean_hu, spacing_mm)
+
+        def denoise(z: Tensor, sqrt_g: Tensor) -> Tensor:
+            return run_tiled(denoiser, tile, x, prior, z, sqrt_g=sqrt_g)[0]
+
+        e = self.diffusion.sample(denoise, noise, steps)
+        return anchor + self._hr(e) * self.config.sample_sd_hu
+
+    def denoiser_inputs(self, f: Features, mean_hu: Tensor | None, spacing_mm: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """(x, prior, anchor): the denoiser's view, and the HU image around which it works."""
+        if mean_hu is None:
+            return f.x, f.prior, f.up_hu
+        _, sy, sx = self.config.scale
+        residual = to_channels((mean_hu - f.up_hu)[:, None] / self.config.residual_sd_hu, sy, sx)
+        return torch.cat([f.x, residual], 1), self._prior(mean_hu, spacing_mm), mean_hu
+
+    def _hr(self, channels: Tensor) -> Tensor:
+        _, sy, sx = self.config.scale
+        return from_channels(channels, sy, sx)[:, 0]
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "x2", device: str | torch.device = "cpu") -> Model:
+        """A shipped model by name, or any model folder (`config.json`, `model.safetensors`).
+
+        Raises
+        ------
+        UhrctError
+            If there is no such model, its format is of another version, or its weights are damaged.
+        """
+        folder = model_folder(name)
+        config, sha256 = read_config(folder)
+        model = cls(config)
+        file = folder / "model.safetensors"
+        if not file.is_file():
+            raise UhrctError(f"{file}: no such file; a model folder holds config.json and model.safetensors")
+        blob = file.read_bytes()
+        if sha256 and hashlib.sha256(blob).hexdigest() != sha256:
+            raise UhrctError(f"{file}: damaged (sha256 differs from config.json); fetch the model again")
+        import safetensors
+        import safetensors.torch
+
+        try:
+            model.load_state_dict(safetensors.torch.load(blob))
+        except safetensors.SafetensorError as e:
+            raise UhrctError(f"{file}: not a readable safetensors file; fetch the model again") from e
+        except RuntimeError as e:
+            raise UhrctError(f"{file}: its tensors do not fit config.json; fetch the model again") from e
+        model.weights_sha256 = hashlib.sha256(blob).hexdigest()
+        model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` (float32), each whole or not at all."""
+        import safetensors.torch
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().float().cpu().contiguous() for k, v in self.state_dict().items()}
+        blob = safetensors.torch.save(tensors)
+        self.weights_sha256 = hashlib.sha256(blob).hexdigest()
+        config = {
+            "format_version": FORMAT_VERSION,
+            "weights_sha256": self.weights_sha256,
+            **asdict(self.config),
+        }
+        for name, data in (
+            ("model.safetensors", blob),
+            ("config.json", (json.dumps(config, indent=2) + "\n").encode()),
+        ):
+            unfinished = folder / (name + ".tmp")
+            unfinished.write_bytes(data)
+            unfinished.replace(folder / name)
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, str]:
+    """(configuration, sha256 of the weights) out of a model folder."""
+    file = folder / "config.json"
+    try:
+        raw = json.loads(file.read_text())
+    except FileNotFoundError as e:
+        raise UhrctError(f"{folder}: not a model folder (no config.json)") from e
+    except (ValueError, OSError) as e:
+        raise UhrctError(f"{file}: not readable as JSON; fetch the model again") from e
+    version = raw.pop("format_version", None) if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
+        raise UhrctError(f"{file}: model format {version}, this uhrct reads {FORMAT_VERSION}; update one of them")
+    sha256 = raw.pop("weights_sha256", "")
+    try:
+        return ModelConfig(**raw), sha256
+    except TypeError as e:
+        raise UhrctError(f"{file}: unknown or missing settings ({e})") from e
+
+
+def available_models() -> list[Path]:
+    """Folders of the models that ship with this package."""
+    return sorted(p.parent for p in WEIGHTS_DIR.glob("*/config.json"))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a shipped model's name, or of a path."""
+    for folder in (WEIGHTS_DIR / str(name), Path(name)):
+        if folder.is_dir():
+            return folder
+    known = ", ".join(p.name for p in available_models()) or "none"
+    raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies in it, else float32 (equal to 0.01 dB, bfloat16 several times faster)."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # x86 without these instructions emulates bfloat16, slower than float32
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON and YAML know only lists; frozen dataclasses want tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}

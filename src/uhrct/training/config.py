@@ -1,0 +1,122 @@
+"""What a training is: every setting with its reason, read from YAML, overridable as key=value."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from uhrct.errors import UhrctError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run. Nested settings of the model are reached with dots: ``model.mean.image_width=64``."""
+
+    #: the model (see `uhrct.model.ModelConfig`)
+    model: dict[str, Any] = field(default_factory=dict)
+    #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
+    #: the interpolation if the model has none)
+    stage: str = "mean"
+    #: model folder or shipped name to continue from
+    init: str | None = None
+    #: folders (or files) of HR CT; every series found below is a patient
+    corpus: tuple[str, ...] = ("../shared/ct/train",)
+    #: shares of the batch by folder name where they are not equal
+    corpus_weights: dict[str, float] = field(default_factory=dict)
+    validation: tuple[str, ...] = ("../shared/ct/validation",)
+    #: evenly spaced slices of each validation patient
+    validation_slices: int = 8
+    validate_minutes: float = 10.0
+    checkpoint_minutes: float = 3.0
+
+    seed: int = 0
+    #: optimisation steps at most; with --max-minutes whichever ends first sets the pace of the cosine
+    steps: int = 100_000
+    batch: int = 16
+    #: LR pixels along a crop's side
+    crop: int = 48
+    #: share of the batch from rescaled grids with varied kernel and noise: few patients look like more
+    augmented: float = 0.5
+
+    learning_rate: float = 8e-4
+    weight_decay: float = 1e-4
+    warmup_steps: int = 200
+    gradient_clip: float = 1.0
+    #: of the weights that are kept: an average over the last 1 / (1 - ema) steps
+    ema: float = 0.999
+
+    #: L_pixel = l2_weight |d|^2 + l1_weight |d| on the normalised residual (eq. 6; published 5 and 1)
+    l2_weight: float = 5.0
+    l1_weight: float = 1.0
+    #: count each crop's pixel loss relative to interpolation's error there (posterior mean only)
+    relative: bool = True
+    #: lambda_2's two parts: |G_struct - O(y)|_1 of the structure head, |O(G_img) - O(y)|_1 of the image (eq. 7)
+    structure_head_weight: float = 0.1
+    structure_image_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("mean", "denoiser"):
+            raise UhrctError(f"stage {self.stage!r} is not known; choose mean or denoiser")
+        for name in ("batch", "crop", "steps"):
+            if getattr(self, name) < 1:
+                raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as for YAML or JSON."""
+        return asdict(self)
+
+
+def load_config(path: str | Path | None, overrides: list[str] | None = None) -> TrainingConfig:
+    """A training configuration from a YAML file (None: the defaults) with ``key=value`` overrides.
+
+    Raises
+    ------
+    UhrctError
+        For a file that is not there or not YAML, and for keys that do not exist.
+
+    Example
+    -------
+    >>> load_config(None, ["batch=4", "model.mean.image_width=32"]).model
+    {'mean': {'image_width': 32}}
+    """
+    import yaml
+
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = yaml.safe_load(Path(path).read_text()) or {}
+        except OSError as e:
+            raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
+        except yaml.YAMLError as e:
+            raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
+        if not isinstance(raw, dict):
+            raise UhrctError(f"{path}: a configuration is a list of key: value")
+    for item in overrides or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UhrctError(f"{item!r}: overrides are written key=value")
+        *parents, last = key.split(".")
+        level = raw
+        for p in parents:
+            level = level.setdefault(p, {})
+        level[last] = yaml.safe_load(value)
+    known = {f.name for f in fields(TrainingConfig)}
+    if unknown := sorted(set(raw) - known):
+        raise UhrctError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    for name in ("corpus", "validation"):
+        if (paths := raw.get(name)) is not None:
+            raw[name] = (paths,) if isinstance(paths, str) else tuple(paths)
+    return replace(TrainingConfig(), **_numbers(raw))
+
+
+def _numbers(raw: dict[str, Any]) -> dict[str, Any]:
+    """YAML 1.1 reads 8e-4 as a string; give such values the type of their field."""
+    types = {f.name: type(getattr(TrainingConfig(), f.name)) for f in fields(TrainingConfig)}
+    out = {}
+    for key, value in raw.items():
+        try:
+            out[key] = types[key](value) if types[key] in (int, float) else value
+        except (TypeError, ValueError) as e:
+            raise UhrctError(f"setting {key}={value!r} is not a number") from e
+    return out

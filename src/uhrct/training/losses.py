@@ -1,0 +1,99 @@
+"""Training losses (eqs. 6-9), for the posterior-mean network and for the denoiser around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from uhrct.model import Features, Model
+from uhrct.networks import from_channels
+from uhrct.training.config import TrainingConfig
+from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
+
+#: one step's loss and its parts, for the log
+Loss = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+
+
+def make_loss(model: Model, config: TrainingConfig) -> Loss:
+    """loss(network, batch, generator) of the configured stage; `network` is the trained part (it may be wrapped)."""
+    return _mean_loss(model, config) if config.stage == "mean" else _denoiser_loss(model, config)
+
+
+def _mean_loss(model: Model, config: TrainingConfig) -> Loss:
+    def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        f = _cropped(model.features(batch.lr_hu, batch.spacing_mm))
+        image, structure = network(f.x, f.prior)
+        residual = lr_channels((batch.hr_hu - f.up_hu) / model.config.residual_sd_hu, model)
+        parts = {"pixel": _pixel(image - residual, config, _share(residual, config))}
+        _add_structure(parts, structure, batch, model, config)
+        if config.structure_image_weight:
+            _, sy, sx = model.config.scale
+            hr = cut_margin(f.up_hu, MARGIN * sy) + from_channels(image, sy, sx)[:, 0] * model.config.residual_sd_hu
+            parts["structure_image"] = config.structure_image_weight * _structure_difference(hr, batch, model)
+        return torch.stack(list(parts.values())).sum(), parts
+
+    return loss
+
+
+def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
+    def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        whole = model.features(batch.lr_hu, batch.spacing_mm)
+        with torch.no_grad():
+            mean = model.mean_hu(whole)[0] if model.mean is not None else None
+            x, prior, anchor = model.denoiser_inputs(whole, mean, batch.spacing_mm)
+        e = lr_channels((batch.hr_hu - anchor) / model.config.sample_sd_hu, model)
+        g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
+        n = torch.randn(e.shape, generator=generator).to(e.device)
+        z = g.sqrt() * e + (1 - g).sqrt() * n
+        predicted, structure = network(cut_margin(x, MARGIN), cut_margin(prior, MARGIN), z, g.sqrt().flatten())
+        parts = {"pixel": _pixel(predicted - model.diffusion.target(e, n, g), config)}
+        _add_structure(parts, structure, batch, model, config)
+        return torch.stack(list(parts.values())).sum(), parts
+
+    return loss
+
+
+def _pixel(d: Tensor, config: TrainingConfig, share: Tensor | float = 1.0) -> Tensor:
+    """L_pixel (eq. 6) of a difference, each item of the batch counted by its `share`."""
+    return config.l2_weight * (share * d.square()).mean() + config.l1_weight * (share**0.5 * d.abs()).mean()
+
+
+def _share(residual: Tensor, config: TrainingConfig) -> Tensor | float:
+    """1 / (interpolation's own squared error) per item: a decibel gained counts alike in every crop.
+
+    Without it the crops with metal, a sharp kernel or added noise, which no network can predict, rule the gradient.
+    """
+    if not config.relative:
+        return 1.0
+    return 1 / (residual.square().mean((1, 2, 3), keepdim=True) + 0.05)
+
+
+def _add_structure(
+    parts: dict[str, Tensor], structure: Tensor | None, batch: Batch, model: Model, config: TrainingConfig
+) -> None:
+    """|G_struct - O(y)|_1 (eq. 7), if there is a structure stream."""
+    if structure is None or not config.structure_head_weight:
+        return
+    with torch.no_grad():
+        wanted = lr_channels(model.operator(batch.hr_hu, _hr_spacing(batch, model)), model)
+    parts["structure_head"] = config.structure_head_weight * (structure.sigmoid() - wanted).abs().mean()
+
+
+def _structure_difference(hr: Tensor, batch: Batch, model: Model) -> Tensor:
+    """|O(G_img) - O(y)|_1 (eq. 7), both on the crop."""
+    _, sy, _ = model.config.scale
+    spacing = _hr_spacing(batch, model)
+    with torch.no_grad():
+        wanted = model.operator(cut_margin(batch.hr_hu, MARGIN * sy), spacing)
+    return (model.operator(hr, spacing) - wanted).abs().mean()
+
+
+def _hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
+    _, sy, sx = model.config.scale
+    return [(a / sy, b / sx) for a, b in batch.spacing_mm]
+
+
+def _cropped(f: Features) -> Features:
+    return Features(cut_margin(f.x, MARGIN), f.up_hu, cut_margin(f.prior, MARGIN))

@@ -1,0 +1,261 @@
+"""The training loop: batches from the device's corpus, AdamW, cosine, EMA, exact resume; one file to read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uhrct.errors import UhrctError
+from uhrct.model import Model, ModelConfig, inference_dtype
+from uhrct.training.config import TrainingConfig
+from uhrct.training.corpus import BatchMaker, corpus_hash, load_patients
+from uhrct.training.losses import make_loss
+from uhrct.training.validation import validate
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Trainer:
+    """Trains one network of a model (`config.stage` says which) and writes everything into one folder.
+
+    Files: `checkpoint.pt` (exact resume), `model/` (config.json, model.safetensors with the averaged weights),
+    `train.json` (the configuration), `log.jsonl` (losses, validation), `curve.png`.
+
+    Parameters
+    ----------
+    out : folder of the run
+    max_minutes : wall-clock budget over all resumed parts; None: until `config.steps`
+    resume : go on from `out`'s checkpoint (start anew if there is none)
+
+    Example
+    -------
+    ``uhrct train configs/x2-mean.yaml --out runs/x2 --max-minutes 60 --resume``
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        out: str | Path,
+        *,
+        max_minutes: float | None = None,
+        resume: bool = False,
+        device: torch.device | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.config, self.out, self.max_minutes, self.quiet = config, Path(out), max_minutes, quiet
+        self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        self.device = device or _own_device()
+        if self.world > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        checkpoint = self.out / CHECKPOINT
+        if self.out.exists() and any(self.out.iterdir()) and not resume and self.rank == 0:
+            raise UhrctError(f"{self.out}: not empty; go on with --resume or choose another --out")
+        self.model = build_model(config).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self.model.mean if config.stage == "mean" else self.model.denoiser
+        assert network is not None
+        self.network = network
+        self.model.requires_grad_(False)
+        self.network.requires_grad_(True)
+        self.ema = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            fused=True,
+        )
+        self.step, self.minutes_before = 0, 0.0
+        if resume and checkpoint.is_file():
+            self._load(checkpoint)
+        if self.rank == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "train.json").write_text(json.dumps(config.as_dict(), indent=2) + "\n")
+
+    def run(self) -> Path:
+        """Train until the budget ends; returns the folder of the trained model."""
+        config = self.config
+        self._say(f"reading {', '.join(config.corpus)}")
+        patients = load_patients(config.corpus, config.corpus_weights, self.device)
+        held_out = load_patients(config.validation, {}, torch.device("cpu")) if self.rank == 0 else []
+        self.corpus_sha256 = corpus_hash(patients) if self.rank == 0 else ""
+        batches = BatchMaker(patients, config, self.model)
+        loss_of = make_loss(self.model, config)
+        network: nn.Module = self.network
+        if self.world > 1:
+            network = nn.parallel.DistributedDataParallel(self.network)
+        n_parameters = sum(p.numel() for p in self.network.parameters())
+        self._say(
+            f"{len(patients)} patients, {n_parameters / 1e6:.2f} M parameters, {self.device}"
+            + (f", {self.world} processes" if self.world > 1 else "")
+            + (f", going on at step {self.step}" if self.step else "")
+        )
+        begin = time.monotonic()
+        minutes = self.minutes_before
+        last_said = last_saved = last_validated = minutes
+        self.running: dict[str, float] = {}
+        while True:
+            minutes = self.minutes_before + (time.monotonic() - begin) / 60
+            done = self._progress(minutes)
+            if done >= 1:
+                break
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.learning_rate * self._pace(done)
+            generator = torch.Generator().manual_seed((config.seed * 7_919 + self.step) * 1013 + self.rank)
+            batch = batches(self.step, self.rank)
+            with self._autocast():
+                loss, parts = loss_of(network, batch, generator)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+            if torch.isfinite(norm):  # one bad batch must not end an hour's training
+                self.optimizer.step()
+            self.step += 1
+            self._average()
+            self._track({**parts, "gradient_norm": norm})
+            if self.rank == 0:
+                if minutes - last_said > 0.5:
+                    last_said = minutes
+                    self._log(minutes, done)
+                if minutes - last_saved > config.checkpoint_minutes:
+                    last_saved = minutes
+                    self._save(minutes)
+                if minutes - last_validated > config.validate_minutes:
+                    last_validated = minutes
+                    self._validate(minutes, held_out)
+        if self.rank == 0:
+            self._log(minutes, 1.0)
+            self._save(minutes)
+            self._validate(minutes, held_out)
+            from uhrct.training.curve import draw_curve
+
+            draw_curve(self.out)
+        if self.world > 1:
+            torch.distributed.barrier()
+        return self.out / "model"
+
+    def _progress(self, minutes: float) -> float:
+        """Share of the budget that is used, the same on every process."""
+        done = self.step / self.config.steps
+        if self.max_minutes is not None:
+            done = max(done, minutes / self.max_minutes)
+        if self.world > 1:
+            shared = torch.tensor([done], dtype=torch.float64, device=self.device)
+            torch.distributed.broadcast(shared, 0)
+            done = float(shared)
+        return done
+
+    def _pace(self, done: float) -> float:
+        """Learning rate's factor: linear warm-up, then a cosine down to 1 %."""
+        warm = min((self.step + 1) / max(self.config.warmup_steps, 1), 1.0)
+        return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        dtype = inference_dtype(self.device)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # a young average forgets its start faster
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            self.ema[name].lerp_(value, 1 - decay)
+
+    def _track(self, parts: dict[str, Tensor]) -> None:
+        """Running means of about 100 steps; .item() only here, once a step, as the CPU waits anyway."""
+        for name, value in parts.items():
+            v = float(value.detach())
+            self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
+
+    def _log(self, minutes: float, done: float) -> None:
+        record = {"step": self.step, "minutes": round(minutes, 3), "lr": self.optimizer.param_groups[0]["lr"]}
+        self._write_log({**record, **{k: round(v, 6) for k, v in self.running.items()}})
+        parts = "  ".join(f"{k} {v:.4f}" for k, v in self.running.items())
+        left = (1 - done) / done * minutes if done > 0 else math.nan
+        self._say(f"step {self.step}  {minutes:.1f} min ({left:.0f} left)  {parts}")
+
+    def _validate(self, minutes: float, held_out: list[Any]) -> None:
+        if not held_out:
+            return
+        trained = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema)
+        with self._autocast():
+            scores = validate(self.model.eval(), held_out, self.config)
+        self.network.load_state_dict(trained)
+        self.model.train()
+        self._write_log({"step": self.step, "minutes": round(minutes, 3), "validation": scores})
+        for patient, s in scores.items():
+            self._say(
+                f"  validation {patient}: {s['psnr_wide']:.2f} dB ({s['gain_db']:+.2f} over bicubic), "
+                f"SMSE x 1000 {1000 * s['smse_frangi']:.4f} (bicubic / {s['smse_ratio']:.1f})"
+            )
+
+    def _save(self, minutes: float) -> None:
+        state = {
+            "step": self.step,
+            "minutes": minutes,
+            "network": self.network.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        unfinished = self.out / (CHECKPOINT + ".tmp")
+        torch.save(state, unfinished)
+        unfinished.replace(self.out / CHECKPOINT)
+        trained = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema)
+        self.model.save_pretrained(self.out / "model")
+        self.network.load_state_dict(trained)
+
+    def _load(self, checkpoint: Path) -> None:
+        try:
+            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+        except Exception as e:
+            raise UhrctError(f"{checkpoint}: can't go on from it ({' '.join(str(e).split())[:120]})") from e
+        self.ema = state["ema"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.minutes_before = state["step"], state["minutes"]
+
+    def _write_log(self, record: dict[str, Any]) -> None:
+        record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **record}
+        if self.corpus_sha256:
+            record["corpus_sha256"] = self.corpus_sha256[:16]
+        with (self.out / "log.jsonl").open("a") as f:
+            f.write(json.dumps(record) + "\n")
+
+    def _say(self, line: str) -> None:
+        if not self.quiet and self.rank == 0:
+            print(line, file=sys.stderr, flush=True)
+
+
+def build_model(config: TrainingConfig) -> Model:
+    """The model to train: new by `config.model`, or that of `config.init` with `config.model` merged into it."""
+    torch.manual_seed(config.seed)
+    if config.init is None:
+        model = Model(ModelConfig(**config.model))
+    else:
+        source = Model.from_pretrained(config.init)
+        settings: dict[str, Any] = {**vars(source.config), **config.model}
+        model = Model(ModelConfig(**settings))
+        wanted, given = model.state_dict(), source.state_dict()
+        fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
+        model.load_state_dict(fitting, strict=False)
+    if getattr(model, config.stage) is None:
+        raise UhrctError(f"stage {config.stage!r}: the model has no such network; give model.{config.stage}")
+    return model
+
+
+def _own_device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
