@@ -146,7 +146,5 @@ def test_ssim_refuses_what_its_filter_does_not_fit(shape):
 
 
 def test_importing_it_costs_no_torch():
-    code = (
-        "import sys, uhrct.evaluation.fidelity; sys.exit('torch' in sys.modules or 'skimage' in sys.modules)"
-    )
+    code = "import sys, uhrct.evaluation.fidelity; sys.exit('torch' in sys.modules or 'skimage' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -120,9 +120,7 @@ def test_same_object_on_a_finer_or_anisotropic_grid_gives_the_same_map(kind, sam
 
 def test_same_volume_on_anisotropic_voxels_gives_the_same_map():
     def scene(spacing):
-        z, y, x = torch.meshgrid(
-            *[torch.arange(0, 24, s, dtype=torch.float64) for s in spacing], indexing="ij"
-        )
+        z, y, x = torch.meshgrid(*[torch.arange(0, 24, s, dtype=torch.float64) for s in spacing], indexing="ij")
         tube = torch.exp(-0.5 * (((x - 0.5 * z - 6) ** 2) + (y - 12) ** 2) / 1.5**2)
         return LUNG_HU + 600 * tube
 
@@ -146,9 +144,7 @@ def test_quiet_on_quantum_noise_in_lung(kind, spacing, noise_hu, mean_below, p99
     structure = StructureOperator(kind)(LUNG_HU + noise, (spacing, spacing))
     assert structure.mean() < mean_below
     assert structure.quantile(0.99) < p99_below
-    vessel = StructureOperator(kind)(
-        LUNG_HU + noise + 850 * (line(1.0, 192, 1.4 / spacing) - LUNG_HU), (spacing,) * 2
-    )
+    vessel = StructureOperator(kind)(LUNG_HU + noise + 850 * (line(1.0, 192, 1.4 / spacing) - LUNG_HU), (spacing,) * 2)
     assert vessel[:, 96].median() > 0.9  # and not asleep
 
 
@@ -182,18 +178,22 @@ def test_pleura_is_dark_in_3d_and_a_tube_is_not(kind):
     assert op(tube, (0.7,) * 3)[at] > 0.8
 
 
+@pytest.mark.parametrize("k1", [19 / 8, 1.0])
 @pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_gradient_equals_finite_differences(kind, polarity, ndim):
-    op = StructureOperator(kind, sigma_mm=(0.8, 1.5), polarity=polarity, ndim=ndim)
+def test_gradient_equals_finite_differences(kind, polarity, ndim, k1):
+
+    # k1 = 1: the formula of V_C is at work; with the default constants only its gate is
+    op = StructureOperator(kind, sigma_mm=(0.8, 1.5), polarity=polarity, ndim=ndim, k1=k1)
     shape = (7, 6) if ndim == 2 else (4, 5, 4)
     image = tissue(ndim, seed=7, shape=shape).requires_grad_()
     spacing = (0.9, 1.1) if ndim == 2 else (1.3, 0.9, 1.1)
     assert torch.autograd.gradcheck(lambda hu: op(hu, spacing), (image,), eps=1e-4, atol=1e-7, rtol=1e-4)
 
 
+@pytest.mark.parametrize("k1", [19 / 8, 1.0])
 @pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, polarity, ndim):
-    op = StructureOperator(kind, polarity=polarity, ndim=ndim)
+def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, polarity, ndim, k1):
+    op = StructureOperator(kind, polarity=polarity, ndim=ndim, k1=k1)
     shape = (16,) * ndim
     impulse = torch.zeros(shape)
     impulse[(8,) * ndim] = 1
@@ -204,9 +204,7 @@ def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, polarity, n
         leaf = (LUNG_HU + image).requires_grad_()
         (gradient,) = torch.autograd.grad(op(leaf, (0.7,) * ndim).sum(), leaf)
         assert gradient.isfinite().all()
-        assert (
-            gradient.abs().max() < 1
-        )  # per HU: a map of height 1 over a contrast of 100 HU has no steeper place
+        assert gradient.abs().max() < 1  # per HU: a map of height 1 over a contrast of 100 HU has no steeper place
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -55,6 +55,23 @@ def test_v_c_of_ideal_shapes(shape, expected):
     assert v_c(lambdas(*shape), c=C, k1=19 / 8, k2=7.0).item() == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize(("k1", "k2"), [(19 / 8, 7.0), (1.0, 7.0), (19 / 8, 3.0)])
+def test_v_c_is_the_cut_formula_times_the_gate_whether_or_not_work_is_saved(k1, k2):
+    g = torch.Generator().manual_seed(0)
+    values = (100 * torch.randn(3000, 2, generator=g, dtype=torch.float64)).sort(-1).values.requires_grad_()
+    l1, l2 = (torch.relu(l) for l in values.unbind(-1))
+    long = v_c_ungated(l1, l2, k1=k1, k2=k2).clamp(max=1) * gate(l1**2 + l2**2, C)
+    ours = v_c(list(values.unbind(-1)), c=C, k1=k1, k2=k2)
+    torch.testing.assert_close(ours, long, atol=1e-4, rtol=0)
+    gradients = [torch.autograd.grad(v.sum(), values)[0] for v in (ours, long)]
+    torch.testing.assert_close(*gradients, atol=1e-3, rtol=0)
+
+
+def test_shape_counts_in_v_c_once_its_constants_say_so():
+    line, blob = (v_c(lambdas(*shape), c=C, k1=1.0, k2=7.0).item() for shape in ((0.0, L), (L, L)))
+    assert (line, blob) == pytest.approx((1.0, 16 / 27), abs=1e-3)
+
+
 BLOB_2D = math.exp(-1 / (2 * 0.5**2))
 TUBE = 1 - math.exp(-1 / (2 * 0.5**2))
 

@@ -140,9 +140,7 @@ def _window(window_hu: Window) -> Window:
 def _pair(reference: ArrayLike, test: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(reference), np.asarray(test)
     if a.shape != b.shape:
-        raise UhrctError(
-            f"reference {a.shape} and test {b.shape} differ in shape; resample one to the other's grid"
-        )
+        raise UhrctError(f"reference {a.shape} and test {b.shape} differ in shape; resample one to the other's grid")
     if a.size == 0:
         raise UhrctError(f"nothing to compare in arrays of shape {a.shape}")
     for name, array in (("reference", a), ("test", b)):

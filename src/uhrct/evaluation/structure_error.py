@@ -61,9 +61,7 @@ def smse(
     if operator.ndim != 2:
         raise UhrctError("SMSE is defined slice by slice: need an operator with ndim=2")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError(
-            "NaN or infinite values in the reference or the test; no structure error can be told"
-        )
+        raise UhrctError("NaN or infinite values in the reference or the test; no structure error can be told")
     in_plane = tuple(float(v) for v in spacing_mm[-2:])
     errors = []
     with torch.inference_mode():

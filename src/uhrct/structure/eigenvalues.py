@@ -12,9 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-EPSILON = (
-    2.0**-10
-)  # in the unit of the matrix (HU): a thousandth of what CT resolves; a power of 2 squares exactly
+EPSILON = 2.0**-10  # in the unit of the matrix (HU): a thousandth of what CT resolves; a power of 2 squares exactly
 
 
 def _soft_root(squared: Tensor) -> Tensor:

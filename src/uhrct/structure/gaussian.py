@@ -18,9 +18,7 @@ from torch import Tensor
 from uhrct.errors import UhrctError
 
 TRUNCATE = 4.0  # kernel radius in sigmas: what is cut off weighs 6e-5 of a Gaussian
-BLOCK = (
-    128  # rows per product on long axes: a longer block multiplies more zeros, a shorter one calls more often
-)
+BLOCK = 64  # rows per product on long axes: a longer block multiplies more zeros, a shorter one calls more often
 SMALLEST_SIGMA_PX = 0.05  # below it exp(-1 / 2 sigma²) underflows in the neighbouring sample
 
 
@@ -59,9 +57,7 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
     array([ 1., -2.,  1.])
     """
     if not (math.isfinite(sigma_px) and sigma_px >= SMALLEST_SIGMA_PX):
-        raise UhrctError(
-            f"sigma is {sigma_px:g} samples, need at least {SMALLEST_SIGMA_PX}; use a larger sigma_mm"
-        )
+        raise UhrctError(f"sigma is {sigma_px:g} samples, need at least {SMALLEST_SIGMA_PX}; use a larger sigma_mm")
     x = np.arange(-kernel_radius(sigma_px), kernel_radius(sigma_px) + 1, dtype=np.float64)
     g = np.exp(-0.5 * (x / sigma_px) ** 2)
     g /= g.sum()
@@ -75,9 +71,7 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
 def _matrices(n: int, sigma_px: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     kernels, r = derivative_kernels(sigma_px), kernel_radius(sigma_px)
     rows = np.arange(n)[:, None]
-    columns = np.clip(
-        rows + np.arange(-r, r + 1), 0, n - 1
-    )  # replicated edges: weights fold onto the edge sample
+    columns = np.clip(rows + np.arange(-r, r + 1), 0, n - 1)  # replicated edges: weights fold onto the edge sample
     matrices = np.zeros((3, n, n))
     for matrix, kernel in zip(matrices, kernels, strict=True):
         np.add.at(matrix, (rows, columns), kernel)
@@ -110,10 +104,11 @@ def derivative_matrices(n: int, sigma_px: float, device: torch.device, dtype: to
 def band_matmul(matrix: Tensor, y: Tensor, radius: int) -> Tensor:
     """`matrix @ y` for a square matrix with nothing beyond `radius` off its diagonal.
 
-    Long axes are done in blocks of rows, so that cost grows with n (BLOCK + 2 radius) and not with n².
+    Long axes are done in blocks of rows, so that cost grows with n (BLOCK + 2 radius) and not with n². A GPU
+    multiplies zeros faster than it starts kernels: an axis counts as long much later there.
     """
     n = matrix.shape[-1]
-    if n <= 2 * BLOCK:
+    if n <= (2 if y.device.type == "cpu" else 8) * BLOCK:
         return matrix @ y
     parts = []
     for i in range(0, n, BLOCK):
@@ -136,9 +131,7 @@ def axis_matrices(y: Tensor, axis: int, sigma_px: Sequence[float]) -> tuple[list
     return list(stacked.reshape(3, len(per_item), *[1] * (y.ndim - 3), n, n).unbind(0)), radius
 
 
-def hessian_2d(
-    y: Tensor, sigma_y_px: Sequence[float], sigma_x_px: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor]:
+def hessian_2d(y: Tensor, sigma_y_px: Sequence[float], sigma_x_px: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
     """Scale-normalised Hessian of slices.
 
     Parameters

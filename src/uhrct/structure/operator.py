@@ -72,9 +72,7 @@ class StructureOperator:
     alpha: float = 0.5  # Frangi 1998, section 2.2: plate against line (3D)
     beta: float = 0.5  # Frangi 1998, section 2.2: blob against line
     tau: float = 0.75  # Jerman 2016: the middle of the published 0.5 ... 1
-    strongest: float = (
-        8.0  # Jerman's max over the image, in contrast_hu: puts his half height where the gate's is
-    )
+    strongest: float = 8.0  # Jerman's max over the image, in contrast_hu: puts his half height where the gate's is
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -7,6 +7,7 @@ a structure shows as *large positive* values whatever its polarity. Units are HU
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -40,14 +41,32 @@ def v_c_ungated(l1: Tensor, l2: Tensor, *, k1: float, k2: float) -> Tensor:
 def v_c(lambdas: Sequence[Tensor], *, c: float, k1: float, k2: float) -> Tensor:
     """V_C, made safe: eigenvalues rectified first, the result gated by their energy, in [0, 1].
 
-    Rectifying turns saddles into lines and keeps the denominator above 0. Between line and blob V_C rises
-    (to 1.23 at the default k1, k2); it is cut at 1 *before* the gate, so that contrast keeps its gradient.
+    Rectifying turns saddles into lines and keeps the denominator above 0. It is cut at 1 *before* the gate,
+    so that contrast keeps its gradient. At the default k1, k2 lines and blobs weigh the same and V_C runs
+    from 1 to 1.23 between them: the map is then the gate itself, even and blind to shape. Shape comes back
+    with other constants: k1 below 19/8 favours lines, k2 below 7 dims all.
 
     In 3D it takes the *two smaller* of the three: a plate (0, 0, l), a tube (0, l, l) and a ball (l, l, l)
     become nothing, a line and a disc. The largest is as large on a pleura as on a vessel: it tells nothing.
     """
     l1, l2 = (torch.relu(l) for l in lambdas[:2])
-    return v_c_ungated(l1, l2, k1=k1, k2=k2).clamp(max=1.0) * gate(l1 * l1 + l2 * l2, c)
+    strength = gate(l1 * l1 + l2 * l2, c)
+    if is_blind_to_shape(k1, k2):
+        return strength
+    return v_c_ungated(l1, l2, k1=k1, k2=k2).clamp(max=1.0) * strength
+
+
+@lru_cache
+def is_blind_to_shape(k1: float, k2: float) -> bool:
+    """Whether V_C is 1 or more from line to blob, so that the cut leaves nothing of it: work to save.
+
+    Example
+    -------
+    >>> is_blind_to_shape(19 / 8, 7.0), is_blind_to_shape(1.0, 7.0)
+    (True, False)
+    """
+    l2 = torch.full((501,), 1e6, dtype=torch.float64)  # far above the regularisation
+    return bool(v_c_ungated(torch.linspace(0, 1, 501).double() * l2, l2, k1=k1, k2=k2).min() > 1 - 1e-5)
 
 
 def frangi(lambdas: Sequence[Tensor], *, c: float, alpha: float, beta: float) -> Tensor:
@@ -85,7 +104,5 @@ def jerman(lambdas: Sequence[Tensor], *, floor: float) -> Tensor:
     """
     l2, l3 = lambdas[1], lambdas[-1]
     lr = l3.clamp(min=floor)
-    u = (torch.relu(l2) / lr).clamp(
-        max=0.5
-    )  # the formula peaks at u = 1/2 with slope 0: cutting there is smooth
+    u = (torch.relu(l2) / lr).clamp(max=0.5)  # the formula peaks at u = 1/2 with slope 0: cutting there is smooth
     return u * u * (1 - u) * (3 / (1 + u)) ** 3
