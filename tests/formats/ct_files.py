@@ -39,9 +39,7 @@ def make_series(
     folder.mkdir(parents=True, exist_ok=True)
     hu = np.random.default_rng(seed).integers(-1024, 3000, shape).astype(np.int16)
     direction = np.eye(3)[::-1] if direction is None else direction
-    series, study, frame = (
-        generate_uid(entropy_srcs=[f"{seed} {what}"]) for what in ("series", "study", "frame")
-    )
+    series, study, frame = (generate_uid(entropy_srcs=[f"{seed} {what}"]) for what in ("series", "study", "frame"))
     for k in range(shape[0]):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian

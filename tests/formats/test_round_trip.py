@@ -1,4 +1,4 @@
-"""Law: what is written and read again is the same volume in the same place, in every format and orientation."""
+"""Law: what is written and read again is the same volume in the same place, in every format."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def test_dicom_folder(tmp_path: Path, direction: np.ndarray, dtype: type) -> Non
     volume.hu.clip(-30000, 30000, out=volume.hu)
     formats.write(volume, tmp_path / "series")
     got = formats.read(tmp_path / "series")
-    rounded = Volume(
-        np.rint(volume.hu).astype(np.int16), volume.spacing_mm, volume.origin_mm, volume.direction
-    )
+    rounded = Volume(np.rint(volume.hu).astype(np.int16), volume.spacing_mm, volume.origin_mm, volume.direction)
     assert_same(got, rounded)
     image = _by_simpleitk(tmp_path / "series")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), rounded.hu)

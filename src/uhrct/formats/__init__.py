@@ -87,7 +87,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
 
         return read_dicom(path, series)
     except UhrctError as error:
-        raise UhrctError(f"{path}: {error}{_hint(path, suffix)}") from error
+        raise _located(path, suffix, error) from error
     except OSError as error:
         raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -122,7 +122,7 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
 
         return inspect_dicom(path)
     except UhrctError as error:
-        raise UhrctError(f"{path}: {error}{_hint(path, suffix)}") from error
+        raise _located(path, suffix, error) from error
     except OSError as error:
         raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -193,9 +193,7 @@ def write(volume: Volume, path: AnyPath, derivation: Derivation | None = None) -
     ...     read(f"{folder}/out.npz").spacing_mm
     (1.0, 0.5, 0.5)
     """
-    with open_writer(
-        path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation
-    ) as writer:
+    with open_writer(path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation) as writer:
         for z in range(volume.shape[0]):
             writer.write(volume.hu[z : z + 1])
 
@@ -229,8 +227,11 @@ def _is_dicom(suffix: str) -> bool:
     return suffix in ("", ".dcm")
 
 
-def _hint(path: Path, suffix: str) -> str:
-    """For a file that was only tried as DICOM because its suffix says nothing."""
-    if suffix or path.is_dir() or not paths.looks_like_suffix(path):
-        return ""
-    return f" (suffix {path.suffix} is unknown; known are {paths.KNOWN})"
+def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
+    """The rooms below name slices of a series, not `path`; say the name of a single file once."""
+    text = str(error)
+    if path.is_file():
+        text = text.removeprefix(path.name).lstrip(" :")
+        if not suffix and paths.looks_like_suffix(path):
+            text += f" (suffix {path.suffix} is unknown; known are {paths.KNOWN})"
+    return UhrctError(f"{path}: {text}")

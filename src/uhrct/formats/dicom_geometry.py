@@ -68,26 +68,18 @@ def arrange(series: Series) -> Stack:
 def _check_content(one: Slice) -> None:
     header, name = one.header, one.file.name
     if header.get("SOPClassUID") in ENHANCED_CT or int(header.get("NumberOfFrames") or 1) > 1:
-        raise UhrctError(
-            f"{name} is a multi-frame image, not supported yet; convert it to single-frame CT or NIfTI"
-        )
+        raise UhrctError(f"{name} is a multi-frame image, not supported yet; convert it to single-frame CT or NIfTI")
     if header.get("Modality") != "CT":
         raise UhrctError(
             f"{name} is {header.get('Modality') or 'of unknown modality'}, not CT; uhrct works on CT in HU"
         )
     if is_localizer(header):
         raise UhrctError(f"{name} is a localizer (scout view), not a scan; choose the scan itself")
-    if header.get("SamplesPerPixel", 1) != 1 or "MONOCHROME" not in header.get(
-        "PhotometricInterpretation", ""
-    ):
+    if header.get("SamplesPerPixel", 1) != 1 or "MONOCHROME" not in header.get("PhotometricInterpretation", ""):
         colour = header.get("PhotometricInterpretation", "colour")
-        raise UhrctError(
-            f"{name} is a colour image ({colour}), not CT values in HU; choose the original series"
-        )
+        raise UhrctError(f"{name} is a colour image ({colour}), not CT values in HU; choose the original series")
     if _optional(header, "RescaleSlope") is None or header.get("RescaleIntercept") is None:
-        raise UhrctError(
-            f"{name} has no RescaleSlope and RescaleIntercept, so its values are not HU; export it again"
-        )
+        raise UhrctError(f"{name} has no RescaleSlope and RescaleIntercept, so its values are not HU; export it again")
 
 
 def _check_same(one: Slice, first: Slice, spacing_yx: tuple[float, float], direction: np.ndarray) -> None:
@@ -109,9 +101,7 @@ def _check_spacing_between(slices: list[Slice], along: np.ndarray) -> None:
     closest = int(steps.argmin())
     if steps[closest] < max(1e-3, 0.01 * usual):
         pair = f"{slices[closest].file.name} and {slices[closest + 1].file.name}"
-        raise UhrctError(
-            f"duplicate slices: {pair} both lie at {along[closest]:.2f} mm; remove one copy or phase"
-        )
+        raise UhrctError(f"duplicate slices: {pair} both lie at {along[closest]:.2f} mm; remove one copy or phase")
     gaps = np.flatnonzero(steps > 1.5 * usual)
     whole = np.abs(steps / usual - np.rint(steps / usual)) < 2 * UNEVEN
     if len(gaps) and whole.all():
@@ -119,9 +109,7 @@ def _check_spacing_between(slices: list[Slice], along: np.ndarray) -> None:
         missing = int(np.rint(steps[gaps] / usual).sum()) - len(gaps)
         pair = f"{slices[at].file.name} and {slices[at + 1].file.name}"
         where = f"{along[at]:.2f} and {along[at + 1]:.2f} mm"
-        raise UhrctError(
-            f"missing slices: {missing}, first between {where} ({pair}); export the series again"
-        )
+        raise UhrctError(f"missing slices: {missing}, first between {where} ({pair}); export the series again")
     even = np.linspace(along[0], along[-1], len(along))
     if np.abs(along - even).max() > max(UNEVEN * usual, 0.01):
         raise UhrctError(
@@ -162,9 +150,7 @@ def _numbers(one: Slice, key: str, count: int) -> list[float]:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
-        raise UhrctError(
-            f"{one.file.name} has no usable {key}: place in the patient unknown; export it again"
-        )
+        raise UhrctError(f"{one.file.name} has no usable {key}: place in the patient unknown; export it again")
     return numbers
 
 

@@ -27,9 +27,7 @@ def read_dicom(path: Path, wanted: str | None) -> Volume:
     """Read the series `wanted` (UID or number in the listing), or the only CT; errors do not name `path`."""
     series = choose(scan(path), wanted)
     if series.localizers:
-        warnings.warn(
-            f"ignored {series.localizers} localizer image(s) in the series", UserWarning, stacklevel=3
-        )
+        warnings.warn(f"ignored {series.localizers} localizer image(s) in the series", UserWarning, stacklevel=3)
     stack = arrange(series)
     _check_decodable(series)
     hu = np.empty(stack.grid.shape, np.int16)
@@ -88,9 +86,7 @@ def _check_decodable(series: Series) -> None:
             available = False
         if not available:
             name = f"{syntax.name} ({syntax})" if syntax else "missing"
-            raise UhrctError(
-                f"{one.file.name}: transfer syntax {name} cannot be decoded; export uncompressed files"
-            )
+            raise UhrctError(f"{one.file.name}: transfer syntax {name} cannot be decoded; export uncompressed files")
 
 
 def _decode(one: Slice) -> np.ndarray:
@@ -112,9 +108,7 @@ def _decode(one: Slice) -> np.ndarray:
             f"{one.file.name}: pixels missing, truncated or damaged ({reason}); export it again"
         ) from error
     if hu.shape != (header.Rows, header.Columns):
-        raise UhrctError(
-            f"{one.file.name}: pixels of shape {hu.shape} do not fit its header; export it again"
-        )
+        raise UhrctError(f"{one.file.name}: pixels of shape {hu.shape} do not fit its header; export it again")
     return as_hu(hu[None])[0]
 
 

@@ -79,11 +79,7 @@ def scan(path: Path) -> list[Series]:
             continue
         groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(Slice(file, header))
     if not groups:
-        held = (
-            f"DICOM but no images ({', '.join(sorted(others))})"
-            if others
-            else f"no DICOM among {len(files)} files"
-        )
+        held = f"DICOM but no images ({', '.join(sorted(others))})" if others else f"no DICOM among {len(files)} files"
         raise UhrctError(f"holds {held}; name a folder with a CT series")
     in_order = sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0]))
     return [_series(number, uid, slices) for number, (uid, slices) in enumerate(in_order, 1)]

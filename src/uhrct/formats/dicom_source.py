@@ -80,9 +80,7 @@ def copied_header(source: Dataset, derivation: Derivation) -> Dataset:
     out = Dataset()
     lost = 0
     for tag in list(source.keys()):
-        keep = (
-            tag.group not in (0x0002, 0x7FE0) and not tag.is_private and tag.element != 0 and tag not in DROP
-        )
+        keep = tag.group not in (0x0002, 0x7FE0) and not tag.is_private and tag.element != 0 and tag not in DROP
         keep &= not (0x5000 <= tag.group <= 0x501E or 0x6000 <= tag.group <= 0x601E)  # curves, overlays
         keep &= tag.group != 0x0028 or tag.element in KEEP_0028
         if not keep:
@@ -92,9 +90,7 @@ def copied_header(source: Dataset, derivation: Derivation) -> Dataset:
         except (ValueError, TypeError, NotImplementedError, KeyError):
             lost += 1
     if lost:
-        warnings.warn(
-            f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=6
-        )
+        warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=6)
     out.remove_private_tags()  # those inside sequences
     number = source.get("SeriesNumber")
     out.SeriesNumber = int(number or 0) + derivation.series_number_offset

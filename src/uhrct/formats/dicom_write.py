@@ -32,9 +32,7 @@ class DicomWriter(SlabWriter):
     ) -> None:
         super().__init__(path, grid, dtype)
         if max(grid.shape[1:]) > 65535:
-            raise UhrctError(
-                f"{path}: DICOM holds at most 65535 rows and columns, not {grid.shape[1:]}; use .nrrd"
-            )
+            raise UhrctError(f"{path}: DICOM holds at most 65535 rows and columns, not {grid.shape[1:]}; use .nrrd")
         self._one_file = path.suffix.lower() == ".dcm"
         if self._one_file and grid.shape[0] != 1:
             raise UhrctError(f"{path}: one .dcm file holds one slice, not {grid.shape[0]}; name a folder")
@@ -53,9 +51,7 @@ class DicomWriter(SlabWriter):
             self._folder.mkdir()
 
     def _append(self, slab: np.ndarray) -> None:
-        with (
-            disable_value_validation()
-        ):  # a source's own irregular values are passed on, not complained about
+        with disable_value_validation():  # a source's own irregular values are passed on, not complained about
             for k, hu in enumerate(slab, self.written):
                 name = self.path.name if self._one_file else f"{k + 1:05d}.dcm"
                 self._instance(k, hu).save_as(self._folder / name, enforce_file_format=True)

@@ -1,7 +1,8 @@
-"""What ITK does not check: spacing and length in NIfTI and MetaImage headers.
+"""What ITK does not check: spacing, length and NaN in NIfTI, spacing and length in MetaImage.
 
 ITK reads a truncated NIfTI file without a word and leaves what was in memory in the missing voxels; it turns
-a zero spacing into 1 mm and a negative one into a mirrored axis. All three are a wrong scan that looks right.
+NaN in NIfTI into 0 HU, a zero spacing into 1 mm and a negative one into a mirrored axis. All four are a wrong
+scan that looks right.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from uhrct.errors import UhrctError
+from uhrct.formats.hu import check_finite
 
 _META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "FLOAT": 4, "DOUBLE": 8}
 _META_BYTES |= {"LONG": 8, "ULONG": 8, "LONG_LONG": 8, "ULONG_LONG": 8}
@@ -28,36 +33,60 @@ def check_header(path: Path, suffix: str, voxels: bool) -> None:
         _check_meta(path)
 
 
+@dataclass(frozen=True)
+class _Nifti:
+    order: str
+    shape: tuple[int, ...]
+    bits: int
+    is_float: bool
+    offset: int
+
+
 def _check_nifti(path: Path, suffix: str, voxels: bool) -> None:
     try:
         with gzip.open(path) if suffix == ".nii.gz" else path.open("rb") as stream:
-            header = stream.read(352)
-            expected = _nifti_header(header)
-            if voxels and len(header) + _length(stream) < expected:
-                raise UhrctError("file is truncated; copy or export it again")
+            raw = stream.read(544)
+            header = _nifti_header(raw)
+            if voxels:
+                stream.seek(header.offset)
+                _check_nifti_voxels(stream, header)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UhrctError(f"damaged or truncated gzip stream ({error}); copy or export it again") from None
 
 
-def _nifti_header(header: bytes) -> int:
-    """Check spacing; return the number of bytes up to the last voxel."""
+def _nifti_header(raw: bytes) -> _Nifti:
     for order in "<>":
-        size = struct.unpack_from(order + "i", header)[0] if len(header) >= 348 else 0
+        size = struct.unpack_from(order + "i", raw)[0] if len(raw) >= 348 else 0
         if size == 348:
-            dim: Sequence[int] = struct.unpack_from(order + "8h", header, 40)
-            bits = struct.unpack_from(order + "h", header, 72)[0]
-            spacing = struct.unpack_from(order + "8f", header, 76)
-            offset = int(struct.unpack_from(order + "f", header, 108)[0])
-        elif size == 540:
-            dim = struct.unpack_from(order + "8q", header, 16)
-            bits = struct.unpack_from(order + "h", header, 14)[0]
-            spacing = struct.unpack_from(order + "8d", header, 104)
-            offset = struct.unpack_from(order + "q", header, 168)[0]
+            dim: Sequence[int] = struct.unpack_from(order + "8h", raw, 40)
+            kind, bits = struct.unpack_from(order + "2h", raw, 70)
+            spacing = struct.unpack_from(order + "8f", raw, 76)
+            offset = int(struct.unpack_from(order + "f", raw, 108)[0])
+        elif size == 540 and len(raw) >= 540:
+            dim = struct.unpack_from(order + "8q", raw, 16)
+            kind, bits = struct.unpack_from(order + "2h", raw, 12)
+            spacing = struct.unpack_from(order + "8d", raw, 104)
+            offset = struct.unpack_from(order + "q", raw, 168)[0]
         else:
             continue
+        if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or offset < 0:
+            break
         _check_spacing(spacing[1 : 1 + min(dim[0], 3)])
-        return offset + math.prod(dim[1 : 1 + dim[0]]) * bits // 8
+        return _Nifti(order, tuple(dim[1 : 1 + dim[0]]), bits, kind in (16, 64), offset)
     raise UhrctError("not a NIfTI file (no valid header); export it again")
+
+
+def _check_nifti_voxels(stream: BinaryIO | gzip.GzipFile, header: _Nifti) -> None:
+    """Read slice by slice to the end, which also makes gzip check its own checksum."""
+    plane = math.prod(header.shape[:2]) * header.bits // 8
+    for index in range(math.prod(header.shape[2:])):
+        data = stream.read(plane)
+        if len(data) < plane:
+            raise UhrctError("file is truncated; copy or export it again")
+        if header.is_float:
+            check_finite(np.frombuffer(data, f"{header.order}f{header.bits // 8}"), index)
+    while stream.read(1 << 20):
+        pass
 
 
 def _check_meta(path: Path) -> None:
@@ -91,8 +120,3 @@ def _check_spacing(spacing: Sequence[float]) -> None:
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         shown = ", ".join(f"{s:g}" for s in spacing)
         raise UhrctError(f"voxel spacing {shown} mm (x, y, z) is not positive; correct it at the source")
-
-
-def _length(stream: BinaryIO | gzip.GzipFile) -> int:
-    # Reading to the end is what makes gzip check its own checksum; it costs little next to the rest.
-    return sum(len(chunk) for chunk in iter(lambda: stream.read(1 << 20), b""))

@@ -32,15 +32,17 @@ def as_hu(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def check_finite(plane: np.ndarray, index: int) -> None:
+    """Raise `UhrctError` if slice `index` holds what no float32 can hold as a number."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs are what is looked for
+        bad = int((~(np.abs(plane) <= np.finfo(np.float32).max)).sum())
+    if bad:
+        raise UhrctError(f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)")
+
+
 def _fits_int16(plane: np.ndarray, index: int) -> bool:
     if plane.dtype.kind == "f":
-        bad = plane.size - int(np.isfinite(plane).sum())
-        if not bad and plane.dtype.itemsize > 4:
-            bad = int((np.abs(plane) > np.finfo(np.float32).max).sum())
-        if bad:
-            raise UhrctError(
-                f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)"
-            )
+        check_finite(plane, index)
         if (plane != np.rint(plane)).any():
             return False
     return bool(plane.min() >= INT16.min and plane.max() <= INT16.max)

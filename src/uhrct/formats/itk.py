@@ -59,9 +59,7 @@ def _open(path: Path) -> Any:
     reader.ReadImageInformation()
     if reader.GetDimension() > 3:
         size = " x ".join(str(n) for n in reader.GetSize())
-        raise UhrctError(
-            f"{reader.GetDimension()} dimensions ({size}), need 3; split it into one volume per file"
-        )
+        raise UhrctError(f"{reader.GetDimension()} dimensions ({size}), need 3; split it into one volume per file")
     if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise UhrctError("colour or vector voxels, not CT values in HU; convert it to one value per voxel")
     return reader
@@ -118,17 +116,13 @@ class ItkWriter(SlabWriter):
     def _start(self) -> None:
         suffix = known_suffix(self.path)
         if suffix in (".nii", ".nii.gz") and max(self.grid.shape) > 32767:
-            raise UhrctError(
-                f"{self.path}: NIfTI holds at most 32767 voxels a side, not {self.grid.shape}; use .nrrd"
-            )
+            raise UhrctError(f"{self.path}: NIfTI holds at most 32767 voxels a side, not {self.grid.shape}; use .nrrd")
         self._data = self.path
         header = _with_depth(suffix, _one_slice_header(suffix, self.grid, self.dtype), self.grid.shape[0])
         if suffix == ".mhd":
             self._data = self.path.with_suffix(".raw")
             fields, _, _ = header.partition(b"ElementDataFile")
-            (self.tmp / self.path.name).write_bytes(
-                fields + f"ElementDataFile = {self._data.name}\n".encode()
-            )
+            (self.tmp / self.path.name).write_bytes(fields + f"ElementDataFile = {self._data.name}\n".encode())
             header = b""
         raw = self._stack.enter_context((self.tmp / self._data.name).open("wb"))
         self._stream: IO[bytes] | gzip.GzipFile = raw
@@ -164,7 +158,5 @@ def _with_depth(suffix: str, header: bytes, depth: int) -> bytes:
     line = rb"(?m)^(sizes: \d+ \d+) 1$" if suffix == ".nrrd" else rb"(?m)^(DimSize = \d+ \d+) 1$"
     patched, count = re.subn(line, rb"\1 %d" % depth, header)
     if count != 1:
-        raise UhrctError(
-            f"this version of SimpleITK writes a {suffix} header that uhrct does not know; use .nii.gz"
-        )
+        raise UhrctError(f"this version of SimpleITK writes a {suffix} header that uhrct does not know; use .nii.gz")
     return patched

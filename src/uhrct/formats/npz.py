@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ def read_npz(path: Path, spacing_mm: Vector | None) -> Volume:
         raise UhrctError(f"{KEY} has {voxels.ndim} dimensions, need (z, y, x) or (y, x)")
     if spacing_mm is None:
         if "spacing_mm" not in stored:
-            raise UhrctError(
-                "no voxel spacing in the file; pass --spacing Z,Y,X in mm (or store a key spacing_mm)"
-            )
+            raise UhrctError("no voxel spacing in the file; pass --spacing Z,Y,X in mm (or store a key spacing_mm)")
         spacing_mm = _vector(stored, "spacing_mm")
     thickness = stored.get("slice_thickness_mm")
     geometry: dict[str, Any] = {}
@@ -67,19 +64,19 @@ def inspect_npz(path: Path) -> SeriesInfo:
 
 
 def _load(path: Path, voxels: bool) -> dict[str, np.ndarray]:
-    # Damage shows itself anywhere between the directory of the zip and the last byte of a stream.
+    # Damage shows itself anywhere, from the directory of the zip to the header of an array, by any exception.
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UhrctError("not an npz archive; save it with np.savez")
             if KEY not in file.files:
                 keys = ", ".join(file.files) or "none"
-                raise UhrctError(
-                    f"no array under the key {KEY} (keys here: {keys}); save HU with np.savez(path, hu)"
-                )
+                raise UhrctError(f"no array under the key {KEY} (keys here: {keys}); save HU with np.savez(path, hu)")
             wanted = (KEY, "spacing_mm", "origin_mm", "direction", "slice_thickness_mm")
             return {key: file[key] for key in wanted if key in file.files and (voxels or key != KEY)}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError) as error:
+    except UhrctError:
+        raise
+    except Exception as error:
         raise UhrctError(f"damaged npz archive ({_first_line(error)}); make it again") from None
 
 
@@ -87,13 +84,9 @@ def _shape(path: Path) -> tuple[int, ...]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(KEY + ".npy") as member:
             version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(member)[0]
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:
         raise UhrctError(f"damaged npz archive ({_first_line(error)}); make it again") from None
 
 

@@ -53,9 +53,7 @@ def output_suffix(path: Path) -> str:
     suffix = known_suffix(path)
     if path.is_dir():
         if suffix:
-            raise UhrctError(
-                f"{path}: is a folder, cannot be replaced by a {suffix} file; choose another name"
-            )
+            raise UhrctError(f"{path}: is a folder, cannot be replaced by a {suffix} file; choose another name")
         return ""
     if not suffix and looks_like_suffix(path):
         raise UhrctError(f"{path}: unknown suffix {path.suffix}; known are {KNOWN}")
@@ -97,6 +95,4 @@ def check_parent(path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=parent, prefix=".uhrct-", suffix=".tmp"):
             pass
     except OSError as error:
-        raise UhrctError(
-            f"{path}: cannot write into {parent} ({error.strerror}); choose another place"
-        ) from None
+        raise UhrctError(f"{path}: cannot write into {parent} ({error.strerror}); choose another place") from None

@@ -48,9 +48,7 @@ class SlabWriter(ABC):
 
     def __enter__(self) -> SlabWriter:
         with self._readable_errors():
-            self.tmp = Path(
-                tempfile.mkdtemp(dir=self.path.absolute().parent, prefix=".uhrct-", suffix=".tmp")
-            )
+            self.tmp = Path(tempfile.mkdtemp(dir=self.path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
         try:
             with self._readable_errors():
                 self._start()
@@ -94,9 +92,7 @@ class SlabWriter(ABC):
             with self._readable_errors():
                 self._stack.close()
                 if self.written != self.grid.shape[0]:
-                    raise UhrctError(
-                        f"{self.path}: {self.written} of {self.grid.shape[0]} slices handed over"
-                    )
+                    raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices handed over")
                 self._publish()
         finally:
             shutil.rmtree(self.tmp, ignore_errors=True)

@@ -1,0 +1,395 @@
+"""Every kind of bad input: one line that names the file, what is wrong and what to do; never a patient."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from ct_files import PATIENT, SHAPE, make_series
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.volume import Volume
+
+
+def refusal(path: Path, **options: object) -> str:
+    with pytest.raises(UhrctError) as caught:
+        formats.read(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    assert PATIENT not in message
+    assert "4711" not in message
+    return message
+
+
+# --- DICOM
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file or folder" in refusal(tmp_path / "nothing.nii")
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    assert "folder is empty" in refusal(tmp_path)
+
+
+def test_folder_without_dicom(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert "no DICOM among 1 files" in refusal(tmp_path)
+
+
+def test_folder_with_a_report_only(tmp_path: Path) -> None:
+    shutil.copy(get_testdata_file("test-SR.dcm", download=False), tmp_path / "report.dcm")
+    assert "no images (SR)" in refusal(tmp_path)
+
+
+def test_two_series_are_listed(tmp_path: Path) -> None:
+    make_series(tmp_path / "1", number=3, seed=1)
+    make_series(tmp_path / "2", number=4, seed=2, shape=(4, 6, 7))
+    message = refusal(tmp_path)
+    assert "--series" in message
+    assert "1: CHEST 3 (CT, 5 slices); 2: CHEST 4 (CT, 4 slices)" in message
+    assert "no series 7" in refusal(tmp_path, series="7")
+
+
+def place(z: float, y: float = -50.0) -> list[float]:
+    return [-100.0, y, z]
+
+
+def moved(z: Callable[[int], float], y: Callable[[int], float] = lambda k: -50.0):
+    def edit(k, ds):
+        ds.ImagePositionPatient = place(z(k), y(k))
+
+    return edit
+
+
+def test_missing_slices(tmp_path: Path) -> None:
+    make_series(tmp_path, shape=(8, 4, 4), edit=lambda k, ds: k not in (3, 4))
+    assert "missing slices: 2, first between 25.00 and 32.50 mm (006.dcm and 003.dcm)" in refusal(tmp_path)
+
+
+def test_duplicate_positions(tmp_path: Path) -> None:
+    make_series(tmp_path, edit=moved(lambda k: 2.5 * max(k, 1)))
+    assert "duplicate slices: 005.dcm and 004.dcm both lie at 2.50 mm" in refusal(tmp_path).replace(
+        "004.dcm and 005.dcm", "005.dcm and 004.dcm"
+    )
+
+
+def test_uneven_spacing(tmp_path: Path) -> None:
+    make_series(tmp_path, edit=moved(lambda k: 1.0 * k + 0.15 * k * k))
+    assert "uneven slice spacing: 1.150 to 2.050 mm" in refusal(tmp_path)
+
+
+def test_gantry_tilt(tmp_path: Path) -> None:
+    make_series(tmp_path, edit=moved(lambda k: 2.5 * k, lambda k: -50 + 2.5 * k * np.tan(np.radians(15))))
+    message = refusal(tmp_path)
+    assert "gantry tilt" in message
+    assert "15.0 degrees" in message
+
+
+def test_mixed_orientations(tmp_path: Path) -> None:
+    def edit(k, ds):
+        if k == 2:
+            ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    make_series(tmp_path, edit=edit)
+    assert "mixed orientations" in refusal(tmp_path)
+
+
+def test_mixed_sizes(tmp_path: Path) -> None:
+    make_series(tmp_path / "a", edit=lambda k, ds: k < 4)
+    make_series(tmp_path / "b", shape=(5, 3, 3), edit=lambda k, ds: k == 4)
+    assert "mixed image sizes" in refusal(tmp_path)
+
+
+def test_localizer_alone(tmp_path: Path) -> None:
+    def edit(k, ds):
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    make_series(tmp_path, edit=edit)
+    assert "localizer" in refusal(tmp_path)
+    assert "localizer" in formats.inspect(tmp_path)[0].problem
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.9, 0.97])
+@pytest.mark.parametrize("name", ["CT_small.dcm", "J2K_pixelrep_mismatch.dcm"])
+def test_truncated_file(tmp_path: Path, name: str, fraction: float) -> None:
+    content = Path(get_testdata_file(name, download=False)).read_bytes()
+    file = tmp_path / "cut.dcm"
+    file.write_bytes(content[: int(len(content) * fraction)])
+    message = refusal(file)
+    assert "truncated" in message or "damaged" in message
+
+
+def test_truncated_slice_in_a_folder_is_named(tmp_path: Path) -> None:
+    make_series(tmp_path, shape=(5, 64, 64))
+    content = (tmp_path / "003.dcm").read_bytes()
+    for size in (20, 250, 600, len(content) // 2, len(content) - 2):
+        (tmp_path / "003.dcm").write_bytes(content[:size])
+        assert "003.dcm" in refusal(tmp_path)
+
+
+def test_empty_dcm(tmp_path: Path) -> None:
+    make_series(tmp_path)
+    (tmp_path / "lost.dcm").write_bytes(b"")
+    assert "lost.dcm is empty" in refusal(tmp_path)
+
+
+def test_text_named_dcm(tmp_path: Path) -> None:
+    (tmp_path / "text.dcm").write_text("this is a text\n" * 50)
+    assert "text.dcm: is not a DICOM file" in refusal(tmp_path / "text.dcm")
+    make_series(tmp_path / "scan")
+    shutil.move(tmp_path / "text.dcm", tmp_path / "scan" / "text.dcm")
+    assert "text.dcm is not a DICOM file" in refusal(tmp_path / "scan")
+
+
+def test_mr_instead_of_ct() -> None:
+    assert "is MR, not CT" in refusal(Path(get_testdata_file("MR_small.dcm", download=False)))
+
+
+def test_rgb(tmp_path: Path) -> None:
+    ds = dcmread(get_testdata_file("SC_rgb_rle.dcm", download=False))
+    ds.Modality = "CT"
+    ds.RescaleSlope, ds.RescaleIntercept = "1", "0"
+    ds.save_as(tmp_path / "rgb.dcm")
+    assert "colour image (RGB)" in refusal(tmp_path / "rgb.dcm")
+
+
+def test_multi_frame(tmp_path: Path) -> None:
+    def edit(k, ds):
+        ds.NumberOfFrames = 2
+
+    make_series(tmp_path, edit=edit)
+    assert "multi-frame image, not supported yet" in refusal(tmp_path)
+
+
+def drop(*names: str):
+    def edit(k, ds):
+        for name in names:
+            delattr(ds, name)
+
+    return edit
+
+
+@pytest.mark.parametrize("name", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_no_geometry(tmp_path: Path, name: str) -> None:
+    make_series(tmp_path, edit=drop(name))
+    assert f"no usable {name}" in refusal(tmp_path)
+
+
+def test_no_rescale(tmp_path: Path) -> None:
+    make_series(tmp_path, edit=drop("RescaleSlope", "RescaleIntercept"))
+    assert "not HU" in refusal(tmp_path)
+
+
+def test_no_pixels(tmp_path: Path) -> None:
+    make_series(tmp_path, edit=drop("PixelData"))
+    assert "pixels missing" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("spacing", [[0, 0.7], [0.7, -0.7]])
+def test_dicom_spacing_not_positive(tmp_path: Path, spacing: list[float]) -> None:
+    def edit(k, ds):
+        ds.PixelSpacing = spacing
+
+    make_series(tmp_path, edit=edit)
+    assert "is not positive" in refusal(tmp_path)
+
+
+def test_unknown_transfer_syntax(tmp_path: Path) -> None:
+    def edit(k, ds):
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
+        ds["PixelData"].is_undefined_length = True
+        ds.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+
+    make_series(tmp_path, edit=edit)
+    assert "MPEG2" in refusal(tmp_path)
+    assert "MPEG2" in formats.inspect(tmp_path)[0].problem
+
+
+# --- other files
+
+
+def image(values: np.ndarray | None = None) -> sitk.Image:
+    values = np.zeros((3, 4, 5), np.int16) if values is None else values
+    return sitk.GetImageFromArray(values)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha", "a.npz"])
+def test_nan_and_inf(tmp_path: Path, name: str, bad: float) -> None:
+    values = np.zeros((3, 4, 5), np.float32)
+    values[1, 2, 3] = bad
+    if name == "a.npz":
+        np.savez(tmp_path / name, values, spacing_mm=(1, 1, 1))
+    else:
+        sitk.WriteImage(image(values), str(tmp_path / name))
+    assert "1 voxels of slice 1 are NaN or infinite" in refusal(tmp_path / name)
+
+
+def test_nifti_with_four_dimensions(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.JoinSeries([image(), image()]), str(tmp_path / "a.nii.gz"))
+    assert "4 dimensions (5 x 4 x 3 x 2), need 3" in refusal(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha", "a.nii"])
+def test_colour_and_vector_images(tmp_path: Path, name: str) -> None:
+    rgb = sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
+    sitk.WriteImage(rgb, str(tmp_path / name))
+    assert "colour or vector" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+@pytest.mark.parametrize("bad", [0.0, -1.5, np.nan])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_nifti_spacing_not_positive(tmp_path: Path, name: str, bad: float, axis: int) -> None:
+    sitk.WriteImage(image(), str(tmp_path / "good.nii"))
+    content = bytearray((tmp_path / "good.nii").read_bytes())
+    content[76 + 4 * axis : 80 + 4 * axis] = struct.pack("<f", bad)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    assert "is not positive" in refusal(tmp_path / name)
+    assert "is not positive" in formats.inspect(tmp_path / name)[0].problem
+
+
+@pytest.mark.parametrize("bad", ["0", "-2", "nan"])
+def test_metaimage_spacing_not_positive(tmp_path: Path, bad: str) -> None:
+    sitk.WriteImage(image(), str(tmp_path / "a.mha"))
+    content = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(content.replace(b"Spacing = 1 1 1", b"Spacing = 1 1 " + bad.encode()))
+    assert "is not positive" in refusal(tmp_path / "a.mha")
+
+
+def test_nrrd_spacing_zero(tmp_path: Path) -> None:
+    sitk.WriteImage(image(), str(tmp_path / "a.nrrd"))
+    content = (tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "a.nrrd").write_bytes(content.replace(b"(0,0,1)", b"(0,0,0)"))
+    assert "spacing is zero" in refusal(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("spacing", [(0, 1, 1), (1, -1, 1), (1, 1, np.nan)])
+def test_npz_spacing_not_positive(tmp_path: Path, spacing: tuple[float, ...]) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros((2, 3, 4)), spacing_mm=spacing)
+    assert "three positive numbers" in refusal(tmp_path / "a.npz")
+
+
+def test_sheared_nifti(tmp_path: Path) -> None:
+    sitk.WriteImage(image(), str(tmp_path / "a.nii"))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[252:254] = struct.pack("<h", 0)  # no qform to fall back on
+    content[284:288] = struct.pack("<f", 0.3)
+    (tmp_path / "a.nii").write_bytes(content)
+    assert "not orthonormal" in refusal(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd", "a.npz"])
+def test_truncated_image(tmp_path: Path, name: str, fraction: float) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (6, 30, 40)).astype(np.int16)
+    formats.write(Volume(noise, (1, 1, 1)), tmp_path / name)
+    file = tmp_path / ("a.raw" if name == "a.mhd" else name)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * fraction)])
+    message = refusal(tmp_path / name)
+    assert any(word in message for word in ("truncated", "damaged", "no valid header"))
+
+
+def test_flipped_bits_in_gzip(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-1000, 1000, (6, 30, 40)).astype(np.int16)
+    formats.write(Volume(noise, (1, 1, 1)), tmp_path / "a.nii.gz")
+    content = bytearray((tmp_path / "a.nii.gz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    assert "damaged" in refusal(tmp_path / "a.nii.gz")
+
+
+def test_voxel_file_of_mhd_missing(tmp_path: Path) -> None:
+    formats.write(Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "a.mhd")
+    (tmp_path / "a.raw").unlink()
+    assert "voxel file a.raw is missing" in refusal(tmp_path / "a.mhd")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.npz"])
+@pytest.mark.parametrize("content", [b"", b"text, not an image\n" * 100])
+def test_text_named_as_image(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    refusal(tmp_path / name)
+    try:
+        assert formats.inspect(tmp_path / name)[0].problem
+    except UhrctError as error:
+        pytest.fail(f"inspect lists problems, it does not raise: {error}")
+
+
+def test_unknown_suffix(tmp_path: Path) -> None:
+    (tmp_path / "a.foo").write_text("hello")
+    message = refusal(tmp_path / "a.foo")
+    assert "suffix .foo is unknown" in message
+    assert ".nii.gz" in message
+
+
+# --- npz
+
+
+def test_npz_without_the_key_lists_keys(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=np.zeros((2, 3, 4)), label=np.zeros(3))
+    assert "keys here: image, label" in refusal(tmp_path / "a.npz")
+
+
+def test_npz_without_spacing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros((3, 4)))
+    assert "--spacing Z,Y,X" in refusal(tmp_path / "a.npz")
+    assert formats.read(tmp_path / "a.npz", spacing_mm=(2, 1, 1)).shape == (1, 3, 4)
+    [info] = formats.inspect(tmp_path / "a.npz")
+    assert info.shape == (1, 3, 4)
+    assert "--spacing" in info.problem
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2), (0, 3, 3)])
+def test_npz_of_wrong_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.savez(tmp_path / "a.npz", np.zeros(shape), spacing_mm=(1, 1, 1))
+    refusal(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("values", [np.array([["a", "b"]]), np.array([[1j]]), np.array([[True]])])
+def test_npz_of_no_numbers(tmp_path: Path, values: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", values, spacing_mm=(1, 1, 1))
+    assert "not numbers" in refusal(tmp_path / "a.npz")
+
+
+def test_npz_with_objects_is_never_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", np.array([[{"a": 1}]], dtype=object), spacing_mm=(1, 1, 1))
+    assert "damaged" in refusal(tmp_path / "a.npz")
+
+
+def test_damaged_npz_stream(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", np.random.default_rng(0).normal(size=(9, 9, 9)), spacing_mm=(1, 1, 1))
+    content = (tmp_path / "a.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    for start in (0, 20, 50, 300, len(content) - 60):
+        noise = rng.bytes(40)
+        (tmp_path / "a.npz").write_bytes(content[:start] + noise + content[start + 40 :])
+        assert "damaged" in refusal(tmp_path / "a.npz") or start == 0
+
+
+# --- options where they mean nothing
+
+
+def test_options_for_other_formats(tmp_path: Path) -> None:
+    formats.write(Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "a.nii")
+    assert "--spacing is for .npz" in refusal(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
+    assert "--series is for DICOM" in refusal(tmp_path / "a.nii", series="1")
+
+
+def test_uid_of_another_study(tmp_path: Path) -> None:
+    make_series(tmp_path)
+    assert "choose one of 1: CHEST 3" in refusal(tmp_path, series=generate_uid())
+    assert formats.read(tmp_path, series="1").shape == SHAPE
