@@ -192,6 +192,15 @@ def test_no_rescale(tmp_path: Path) -> None:
     assert "not HU" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["Rows", "NumberOfFrames"])
+def test_values_of_the_wrong_kind(tmp_path: Path, key: str) -> None:
+    def edit(k, ds):
+        setattr(ds, key, [3, 4])
+
+    make_series(tmp_path, edit=edit)
+    assert "damaged DICOM header" in refusal(tmp_path)
+
+
 def test_no_pixels(tmp_path: Path) -> None:
     make_series(tmp_path, edit=drop("PixelData"))
     assert "pixels missing" in refusal(tmp_path)
@@ -310,6 +319,25 @@ def test_flipped_bits_in_gzip(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "a.nii.gz").write_bytes(content)
     assert "damaged" in refusal(tmp_path / "a.nii.gz")
+
+
+def test_wrong_checksum_in_gzip(tmp_path: Path) -> None:
+    formats.write(Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "a.nii.gz")
+    content = bytearray((tmp_path / "a.nii.gz").read_bytes())
+    content[-8] ^= 0xFF
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    assert "damaged" in refusal(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "damage", [(40, "<h", 9), (42, "<h", -5), (72, "<h", -1), (108, "<f", 1e30), (108, "<f", np.nan)]
+)
+def test_damaged_nifti_header(tmp_path: Path, damage: tuple[int, str, float]) -> None:
+    formats.write(Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into(damage[1], content, damage[0], damage[2])
+    (tmp_path / "a.nii").write_bytes(content)
+    assert "no valid header" in refusal(tmp_path / "a.nii")
 
 
 def test_voxel_file_of_mhd_missing(tmp_path: Path) -> None:

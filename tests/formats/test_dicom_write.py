@@ -9,7 +9,9 @@ import pytest
 from ct_files import PATIENT, SHAPE, make_series, oblique
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset as Item
+from pydicom.tag import Tag
 from pydicom.uid import JPEGLSNearLossless
 
 from uhrct import formats
@@ -231,6 +233,17 @@ def test_irregular_source_elements_pass_without_a_word_of_the_patient(
     [one, *_] = write_x2(formats.read(tmp_path / "in"), tmp_path / "out")
     assert [w for w in recwarn if PATIENT in str(w.message)] == []
     assert one.get_item("StudyDescription") is not None
+
+
+def test_unreadable_source_element_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    make_series(tmp_path / "in")
+    source = formats.read(tmp_path / "in")
+    tag = Tag("AcquisitionMatrix")
+    for header in source.meta["dicom"]:
+        header._dict[tag] = RawDataElement(tag, "US", 3, b"abc", 0, False, True)  # three bytes are no 16-bit numbers
+    with pytest.warns(UserWarning, match="1 unreadable header elements of the source are left out"):
+        new = write_x2(source, tmp_path / "out")
+    assert tag not in new[0]
 
 
 def test_series_description_stays_short_and_keeps_its_suffix(tmp_path: Path) -> None:

@@ -149,7 +149,8 @@ def test_memory_is_flat(tmp_path: Path, name: str) -> None:
         return peak
 
     peak(2)  # imports
-    assert peak(200) - peak(10) < 20 * 64 * 64 * 2
+    # pydicom's own caches grow a little; 190 more slices held in memory would be 190 of these.
+    assert peak(200) - peak(10) < 60 * 64 * 64 * 2
 
 
 def test_no_time_of_day_in_files(tmp_path: Path) -> None:
@@ -172,6 +173,19 @@ def test_file_modes_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert (tmp_path / "a.nii.gz").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "series").stat().st_mode == (tmp_path / "folder").stat().st_mode
+
+
+def test_header_of_mhd_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace(a, b)))
+    formats.write(Volume(SLAB, (1, 1, 1)), tmp_path / "a.mhd")
+    assert order == ["a.raw", "a.mhd"]
+
+
+def test_npz_has_room_beyond_2_gib(tmp_path: Path) -> None:
+    formats.write(Volume(SLAB, (1, 1, 1)), tmp_path / "a.npz")
+    assert zipfile.ZipFile(tmp_path / "a.npz").getinfo("arr_0.npy").extract_version >= zipfile.ZIP64_VERSION
 
 
 # --- where an output may go

@@ -14,6 +14,14 @@ from uhrct.errors import UhrctError
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+#: What reading stands on; a value here that cannot be parsed is a damaged file.
+USED = (
+    *("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
+    "PhotometricInterpretation",
+    *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
+    *("RescaleSlope", "RescaleIntercept", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel"),
+)
+WHOLE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +132,10 @@ def _header(file: Path, alone: bool) -> Dataset | None:
     """The header of a DICOM file; None for other files that just happen to lie in the folder."""
     try:
         header = dcmread(file, stop_before_pixels=True)
+        for key in USED:
+            header.get(key)  # pydicom converts, and complains, on first use only
+        for key in WHOLE:
+            int(header.get(key) or 0)
     except InvalidDicomError:
         if alone or file.suffix.lower() == ".dcm":
             what = "is empty" if file.stat().st_size == 0 else "is not a DICOM file (no DICM marker)"

@@ -38,7 +38,7 @@ DROP = {
 }
 #: Attributes that must be there, if only to say that nobody knows.
 EMPTY = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition"),
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition", "Laterality"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("ContentDate", "ContentTime", "Manufacturer", "PositionReferenceIndicator"),
 )
@@ -87,10 +87,10 @@ def copied_header(source: Dataset, derivation: Derivation) -> Dataset:
             continue
         try:
             out[tag] = copy.deepcopy(source[tag])
-        except (ValueError, TypeError, NotImplementedError, KeyError):
+        except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
             lost += 1
     if lost:
-        warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=6)
+        warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=2)
     out.remove_private_tags()  # those inside sequences
     number = source.get("SeriesNumber")
     out.SeriesNumber = int(number or 0) + derivation.series_number_offset

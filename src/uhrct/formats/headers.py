@@ -61,7 +61,7 @@ def _nifti_header(raw: bytes) -> _Nifti:
             dim: Sequence[int] = struct.unpack_from(order + "8h", raw, 40)
             kind, bits = struct.unpack_from(order + "2h", raw, 70)
             spacing = struct.unpack_from(order + "8f", raw, 76)
-            offset = int(struct.unpack_from(order + "f", raw, 108)[0])
+            offset = struct.unpack_from(order + "f", raw, 108)[0]
         elif size == 540 and len(raw) >= 540:
             dim = struct.unpack_from(order + "8q", raw, 16)
             kind, bits = struct.unpack_from(order + "2h", raw, 12)
@@ -69,10 +69,11 @@ def _nifti_header(raw: bytes) -> _Nifti:
             offset = struct.unpack_from(order + "q", raw, 168)[0]
         else:
             continue
-        if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or offset < 0:
+        # The comparison also catches NaN; voxels start right behind the header and its extensions.
+        if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or bits < 1 or not 0 <= offset < 1 << 40:
             break
         _check_spacing(spacing[1 : 1 + min(dim[0], 3)])
-        return _Nifti(order, tuple(dim[1 : 1 + dim[0]]), bits, kind in (16, 64), offset)
+        return _Nifti(order, tuple(dim[1 : 1 + dim[0]]), bits, kind in (16, 64), int(offset))
     raise UhrctError("not a NIfTI file (no valid header); export it again")
 
 
