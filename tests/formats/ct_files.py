@@ -1,4 +1,4 @@
-"""DICOM series and odd directions, made for tests."""
+"""DICOM series and odd directions, made for tests; and what every refusal has in common."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from uhrct import formats
+from uhrct.errors import UhrctError
 
 SHAPE = (5, 6, 7)
 SPACING = (2.5, 0.8, 0.7)
@@ -65,3 +69,15 @@ def make_series(
         if edit(k, ds) is not False:
             ds.save_as(folder / name.format(shape[0] - k), enforce_file_format=True)
     return hu
+
+
+def refusal(path: Path, **options: object) -> str:
+    """The message with which `read` refuses `path`: one line, beginning with it, without patient data."""
+    with pytest.raises(UhrctError) as caught:
+        formats.read(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    assert PATIENT not in message
+    assert "4711" not in message
+    return message
