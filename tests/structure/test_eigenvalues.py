@@ -29,9 +29,10 @@ def test_equals_lapack_in_ascending_order(dim, dtype, tolerance_hu):
     assert (ours - torch.linalg.eigvalsh(h)).abs().max() < tolerance_hu
 
 
+@pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("eigenvalues", [*itertools.product([-200.0, 0.0, 200.0], repeat=3)])
-def test_repeated_eigenvalues_are_right_and_their_gradients_finite(eigenvalues):
-    q = torch.linalg.qr(random_symmetric(1, 3, seed=5)[0]).Q
+def test_repeated_eigenvalues_are_right_and_their_gradients_finite(eigenvalues, turned):
+    q = torch.linalg.qr(random_symmetric(1, 3, seed=5)[0]).Q if turned else torch.eye(3, dtype=torch.float64)
     h = (q @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ q.T).float().requires_grad_()
     ours = closed_form(h)
     torch.testing.assert_close(ours.detach(), torch.tensor(sorted(eigenvalues)), atol=0.2, rtol=0)
@@ -39,6 +40,16 @@ def test_repeated_eigenvalues_are_right_and_their_gradients_finite(eigenvalues):
         (gradient,) = torch.autograd.grad(value, h, retain_graph=True)
         assert gradient.isfinite().all()
         assert gradient.abs().max() < 3  # that of an eigenvalue is v vᵀ: a projection
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_gradients_stay_finite_for_every_strength_of_a_round_vessel():
+    strength = torch.linspace(1, 2000, 5000)  # rounding puts some of them exactly where acos has no slope
+    h = torch.diag_embed(torch.stack([strength, strength, 0 * strength], -1)).requires_grad_()
+    with torch.autograd.detect_anomaly():  # no NaN on the way either, also where the loss does not look
+        (gradient,) = torch.autograd.grad((closed_form(h)[:, 2] * (strength > 1000)).sum(), h)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 3
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -46,8 +46,15 @@ def test_range_shape_dtype_and_something_to_see(kind, polarity, ndim):
 def test_single_precision_equals_double(kind, polarity, ndim):
     op = StructureOperator(kind, polarity=polarity, ndim=ndim)
     exact = op(tissue(ndim), SPACING[ndim])
-    shifted = op(tissue(ndim, dtype=torch.float32) + 3000, SPACING[ndim])  # also: no shift is seen
-    torch.testing.assert_close(shifted.double(), exact, atol=1e-3, rtol=0)
+    single = op(tissue(ndim, dtype=torch.float32), SPACING[ndim])
+    torch.testing.assert_close(single.double(), exact, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_shift_in_hu_is_not_seen_even_where_single_precision_runs_short(ndim):
+    image = tissue(ndim).round().float()  # whole HU, so that the shift itself is exact
+    op = StructureOperator(ndim=ndim)
+    torch.testing.assert_close(op(image + 2**18, SPACING[ndim]), op(image, SPACING[ndim]), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)

@@ -55,7 +55,7 @@ def test_v_c_of_ideal_shapes(shape, expected):
     assert v_c(lambdas(*shape), c=C, k1=19 / 8, k2=7.0).item() == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(("k1", "k2"), [(19 / 8, 7.0), (1.0, 7.0), (19 / 8, 3.0)])
+@pytest.mark.parametrize(("k1", "k2"), [(19 / 8, 7.0), (1.0, 7.0), (1.0, 9.0), (19 / 8, 3.0)])
 def test_v_c_is_the_cut_formula_times_the_gate_whether_or_not_work_is_saved(k1, k2):
     g = torch.Generator().manual_seed(0)
     values = (100 * torch.randn(3000, 2, generator=g, dtype=torch.float64)).sort(-1).values.requires_grad_()
@@ -94,6 +94,12 @@ TUBE = 1 - math.exp(-1 / (2 * 0.5**2))
 )
 def test_frangi_of_ideal_shapes_is_the_papers(shape, expected):
     assert frangi(lambdas(*shape), c=C, alpha=0.5, beta=0.5).item() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("strength_hu", [0.1, 0.7, 3.0, L])
+def test_frangi_of_the_wrong_sign_is_next_to_nothing_however_weak(strength_hu):
+    for shape in ((-strength_hu, 0.0), (-strength_hu, -strength_hu / 2), (-strength_hu, -strength_hu, 0.0)):
+        assert frangi(lambdas(*shape), c=C, alpha=0.5, beta=0.5).item() < 1e-5
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -58,7 +58,7 @@ def eigenvalues_3x3(
     p = torch.sqrt(p_squared + EPSILON**2)
     det = a * b * c + 2 * h_zy * h_zx * h_yx - a * h_yx * h_yx - b * h_zx * h_zx - c * h_zy * h_zy
     r = det / (2 * p * p * p)
-    rounding = 8 * torch.finfo(r.dtype).eps  # 1 - r² is known no better than this
+    rounding = 8 * torch.finfo(r.dtype).eps  # 1 - r² is known no better than this; without it sqrt has a slope of 1/0
     sine = torch.sqrt(torch.relu(1 - r * r) + rounding)
     phi = torch.atan2(sine, r) / 3
     radius = 2 * (p - EPSILON)

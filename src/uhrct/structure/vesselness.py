@@ -83,11 +83,10 @@ def frangi(lambdas: Sequence[Tensor], *, c: float, alpha: float, beta: float) ->
     energy = l1 * l1
     for l in cross:
         energy = energy + l * l
-    # area = l2² in 2D, l2 l3 in 3D
-    area = cross[0] * cross[-1]
-    r_b_squared = l1 * l1 / (area + DELTA_HU**2)
-    present = area / (area + DELTA_HU**2)  # 1 for a structure, exactly 0 for the wrong sign
-    v = present * torch.exp(r_b_squared * (-0.5 / beta**2)) * gate(energy, c)
+    # l2² in 2D, l2 l3 in 3D; kept from 0, so that the wrong sign gives less than 1e-5 and no division by 0
+    area = cross[0] * cross[-1] + DELTA_HU**2
+    r_b_squared = l1 * l1 / area
+    v = torch.exp(r_b_squared * (-0.5 / beta**2)) * gate(energy, c)
     if len(cross) == 2:
         r_a_squared = cross[0] * cross[0] / (cross[1] * cross[1] + DELTA_HU**2)
         v = v * -torch.expm1(r_a_squared * (-0.5 / alpha**2))
