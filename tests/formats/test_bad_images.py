@@ -1,4 +1,4 @@
-"""Every kind of bad NIfTI, NRRD, MetaImage and npz: one line that names the file, what is wrong and what to do; never a patient."""
+"""Every kind of bad image file: one line that names the file, what is wrong and what to do."""
 
 from __future__ import annotations
 
