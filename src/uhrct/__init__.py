@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uhrct.errors import UhrctError
     from uhrct.formats import read, write
-    from uhrct.upscale import upscale
+    from uhrct.upscaler import upscale
     from uhrct.volume import Grid, Volume
 
 try:
@@ -30,7 +30,7 @@ _HOMES = {
     "UhrctError": "uhrct.errors",
     "Volume": "uhrct.volume",
     "read": "uhrct.formats",
-    "upscale": "uhrct.upscale",
+    "upscale": "uhrct.upscaler",
     "write": "uhrct.formats",
 }
 

@@ -94,13 +94,27 @@ class Acquisition:
         """A^+ x, the smallest HR image that A maps to x."""
         return self._apply(lr, tuple(self._axis_pinv(n, i) for n, _, i in self._sides(lr)))
 
-    def project(self, hr: torch.Tensor, lr: torch.Tensor, weight: torch.Tensor | float = 1.0) -> torch.Tensor:
-        """y + A^+ (w (x - A y)): with w = 1 the nearest image to `hr` that measures as `lr`.
+    def project(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """y + A^+ (x - A y), the nearest image to `hr` that measures as `lr`.
 
-        An orthogonal projection, so where `lr` is exact the error can't grow. `weight` (LR grid, 0 to 1) says how far
-        each measured voxel is to be believed: see `measurement_weight`.
+        An orthogonal projection, so where `lr` is exact the error can't grow.
         """
-        return hr + self.pinv(weight * (lr - self.forward(hr)))
+        return hr + self.pinv(lr - self.forward(hr))
+
+    def project_within_noise(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """The projection, weighted down where the scan's own noise makes exact agreement harmful.
+
+        Parameters
+        ----------
+        hr : (B, y', x');  lr : (B, y, x), HU: in-plane scales only
+        """
+        import torch
+
+        for _ in range(2):  # the weight depends on what is left: the second pass finds less
+            difference = lr - self.forward(hr)
+            weight = torch.stack([measurement_weight(x, d) for x, d in zip(lr, difference, strict=True)])
+            hr = hr + self.pinv(weight * difference)
+        return hr
 
     def _axis(self, n_lr: int, axis: int) -> np.ndarray:
         if self.kind == "bicubic" and axis > 0:
@@ -166,24 +180,24 @@ def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:
     return (d.abs().median() / 0.6745 / 6).to(image.dtype)
 
 
-def measurement_weight(lr: torch.Tensor, window_px: int = 5) -> torch.Tensor:
-    """How far each LR voxel is worth agreeing with: signal variance / (signal + noise variance), in [0, 1].
+def measurement_weight(lr: torch.Tensor, difference: torch.Tensor, window_px: int = 5) -> torch.Tensor:
+    """How far each LR voxel's difference x - A y is to be corrected: signal / (signal + noise variance), in [0, 1].
 
-    Variances are local (a window of `window_px` pixels) and the noise is the slice's own: 1 at edges and vessels, 0
-    where the scan shows only noise (Wiener's weight; agreeing exactly with noise would imprint it).
+    The local mean square of the difference (a window of `window_px` pixels) holds the image's error and the scan's
+    noise; what is left after taking off the noise is error. 0 where the image agrees to within the noise (Morozov's
+    discrepancy principle: agreeing better would imprint noise), towards 1 where it does not, 1 for a clean scan.
 
     Parameters
     ----------
-    lr : (y, x), HU
+    lr : (y, x), HU: the measurement x;  difference : (y, x), HU: x - A y
     """
     import torch
     import torch.nn.functional as F
 
-    image = lr[None, None].double()
     half = window_px // 2
-    padded = F.pad(image, (half, half, half, half), mode="replicate")
-    mean = F.avg_pool2d(padded, window_px, 1)
-    variance = (F.avg_pool2d(padded**2, window_px, 1) - mean**2).clamp(min=0)
+    square = F.pad(difference[None, None].double() ** 2, (half, half, half, half), mode="replicate")
+    local = F.avg_pool2d(square, window_px, 1)[0, 0]
     noise_variance = noise_sigma_hu(lr).double() ** 2
-    weight = (variance - noise_variance).clamp(min=0) / variance.clamp(min=1e-6)
-    return torch.where(noise_variance > 0, weight, torch.ones_like(weight))[0, 0].to(lr.dtype)
+    if float(noise_variance) == 0:
+        return torch.ones_like(lr)
+    return ((local - noise_variance).clamp(min=0) / local.clamp(min=1e-6)).to(lr.dtype)

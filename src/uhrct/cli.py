@@ -204,7 +204,7 @@ def train(
 
 
 def _torch_device(name: str) -> Any:
-    from uhrct.upscale import pick_device
+    from uhrct.upscaler import pick_device
 
     return pick_device(name)
 

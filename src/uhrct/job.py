@@ -44,7 +44,7 @@ class UpscaleJob:
             raise UhrctError("--uncertainty is the spread of samples; add --steps 4 --samples 8, say")
         volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm)
 
-        from uhrct.upscale import Upscaler, load_for_scale, scale_word
+        from uhrct.upscaler import Upscaler, load_for_scale, scale_word
 
         upscaler = Upscaler(load_for_scale(self.scale, self.weights, self.device), **self.settings)
         grid = upscaler.grid(volume)
@@ -240,7 +240,7 @@ def models_table() -> None:
     from rich.table import Table
 
     from uhrct.model import available_models, read_config
-    from uhrct.upscale import scale_word
+    from uhrct.upscaler import scale_word
 
     table = Table(box=None, pad_edge=False)
     for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over bicubic"):

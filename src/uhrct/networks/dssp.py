@@ -36,7 +36,7 @@ def from_channels(channels: Tensor, scale_y: int, scale_x: int) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Pre-activation residual block; a noise level enters as a shift of its features."""
+    """Residual block f + conv(relu(conv(f))); a noise level enters as a shift of its features."""
 
     def __init__(self, width: int, level_width: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, f: Tensor, level: Tensor | None) -> Tensor:
-        h = self.first(F.relu(f))
+        h = self.first(f)
         if self.shift is not None and level is not None:
             h = h + self.shift(level)[:, :, None, None]
         return f + self.second(F.relu_(h))
@@ -65,14 +65,21 @@ class _Stream(nn.Module):
         )
 
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
-        # HU enter in float32: bfloat16 would round a voxel near -1000 HU by 2 HU before anything is computed
-        with torch.autocast(x.device.type, enabled=False):
-            f = self.head(x.float())
-        if torch.is_autocast_enabled(x.device.type):
-            f = f.to(torch.get_autocast_dtype(x.device.type))
+        f = self._enter(x)
         for block in self.blocks:
             f = block(f, level)
         return self.after(f)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """The head's features. HU enter in float32: bfloat16 would round a voxel near -1000 HU by 2 HU."""
+        inner = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            if inner == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled():
+                # float32 sums depend in their last digit on the tile's shape, and rounding to bfloat16 makes steps of
+                # some: in float64 they practically never do, and tiles stay equal to the whole
+                weight, bias = self.head.weight.double(), self.head.bias
+                return F.conv2d(x.double(), weight, None if bias is None else bias.double(), padding=1).to(inner)
+            return self.head(x.float()).to(inner)
 
 
 class DSSP(nn.Module):

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.acquisition import measurement_weight
 from uhrct.errors import UhrctError
 from uhrct.model import FLOOR_HU, Model, available_models, inference_dtype, model_folder, read_config
 from uhrct.noise import SliceNoise
@@ -161,10 +160,9 @@ class Upscaler:
     def _consistent(self, hr: Tensor, lr: Tensor) -> Tensor:
         if self.consistency == "off":
             return hr
-        weight: Any = 1.0
         if self.consistency == "auto":
-            weight = torch.stack([measurement_weight(x) for x in lr])
-        return self.model.acquisition.project(hr, lr, weight)
+            return self.model.acquisition.project_within_noise(hr, lr)
+        return self.model.acquisition.project(hr, lr)
 
     def _as(self, dtype: np.dtype, hu: np.ndarray) -> np.ndarray:
         if dtype != np.int16:

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+
+import uhrct
+from uhrct.errors import UhrctError
+from uhrct.upscaler import Upscaler, load_for_scale, pick_device, scale_word
+from uhrct.volume import Volume
+
+
+def scan(slice_hu, n=5, dtype=np.int16, spacing=(0.8, 1.3, 1.3)):
+    hu = np.stack([np.roll(slice_hu, k, 1) for k in range(n)]).astype(dtype)
+    return Volume(hu, spacing, origin_mm=(-50.0, -60.0, 7.0))
+
+
+def run(model, volume, **settings):
+    slabs = list(Upscaler(model, **settings).slabs(volume))
+    return np.concatenate([s.hu for s in slabs])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_batch_and_tile_do_not_show(tiny_model, slice_hu, steps, precision):
+    volume = scan(slice_hu, dtype=np.float32)
+    settings = {"steps": steps, "precision": precision}
+    whole = run(tiny_model, volume, batch=1, **settings)
+    for other in ({"batch": 8}, {"batch": 2}, {"tile": 32, "batch": 1}, {"tile": 40, "batch": 3}):
+        assert np.abs(run(tiny_model, volume, **other, **settings) - whole).max() < 0.01
+
+
+def test_two_runs_are_bit_identical(tiny_model, slice_hu):
+    volume = scan(slice_hu, dtype=np.float32)
+    for steps in (1, 2):
+        assert np.array_equal(run(tiny_model, volume, steps=steps), run(tiny_model, volume, steps=steps))
+
+
+def test_a_slice_is_the_same_alone_and_in_its_volume(tiny_model, slice_hu):
+    volume = scan(slice_hu, dtype=np.float32)
+    whole = run(tiny_model, volume)
+    alone = run(tiny_model, volume.on_grid(scan(slice_hu, 1).grid, volume.hu[2:3]))
+    assert np.abs(alone[0] - whole[2]).max() < 0.01
+
+
+def test_seeds_give_different_samples_and_equal_seeds_equal_ones(tiny_model, slice_hu):
+    volume = scan(slice_hu, dtype=np.float32)
+    a, b, c = (run(tiny_model, volume, steps=2, seed=s) for s in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert np.abs(a - c).mean() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 2), (2, 17, 31), (1, 64, 7)])
+def test_any_shape(tiny_model, shape):
+    volume = Volume(np.full(shape, -1000, np.int16), (2.0, 1.0, 0.8))
+    out = run(tiny_model, volume)
+    assert out.shape == (shape[0], 2 * shape[1], 2 * shape[2])
+    assert out.dtype == np.int16
+
+
+def test_padding_comes_back_as_it_went_in_and_does_not_bleed(tiny_model, slice_hu):
+    volume = scan(slice_hu, 1)
+    out = run(tiny_model, volume)[0]
+    assert (out[:20, :20] == -2000).all()
+    filled = volume.hu.copy()
+    filled[filled == -2000] = -1024
+    same = run(tiny_model, volume.on_grid(volume.grid, filled))[0]
+    beside = np.ones(out.shape, bool)
+    beside[:20, :20] = False
+    assert np.array_equal(out[beside], same[beside])
+
+
+def test_hu_are_not_clipped_or_shifted(tiny_model):
+    """Metal at 12000 HU and air below -1024 stay: with the network silenced the result is the interpolation."""
+    for p in tiny_model.mean.to_image.parameters():
+        p.zero_()
+    hu = np.full((1, 24, 24), -1100, np.float32)
+    hu[0, 12:, :] = 12000
+    out = run(tiny_model, Volume(hu, (1.0, 1.0, 1.0)), consistency="off")
+    assert np.allclose(out[0, :10], -1100, atol=0.01)
+    assert np.allclose(out[0, -10:], 12000, atol=0.01)
+
+
+def test_hard_consistency_leaves_nothing(tiny_model, slice_hu):
+    volume = scan(slice_hu)
+    left = {}
+    for mode in ("off", "auto", "hard"):
+        upscaler = Upscaler(tiny_model, consistency=mode)
+        list(upscaler.slabs(volume))
+        left[mode] = upscaler.measured["consistency_hu"]
+    assert left["hard"] < 0.01 < left["off"]
+    assert left["hard"] < left["auto"] <= left["off"]
+
+
+def test_uncertainty_is_the_spread_of_samples(tiny_model, slice_hu):
+    volume = scan(slice_hu, 1, np.float32)
+    [slab] = Upscaler(tiny_model, steps=2, samples=3, consistency="off").slabs(volume)
+    singles = []
+    for k in range(3):
+        upscaler = Upscaler(tiny_model, steps=2, samples=k + 1, consistency="off")
+        singles.append((k + 1) * run(tiny_model, volume, steps=2, samples=k + 1, consistency="off"))
+        assert upscaler.samples == k + 1
+    drawn = np.stack([singles[0], singles[1] - singles[0], singles[2] - singles[1]])
+    inside = volume.hu[0].repeat(2, 0).repeat(2, 1) > -1500
+    assert np.allclose(slab.sd_hu[0][inside], drawn.std(0, ddof=1)[0][inside], atol=0.02)
+
+
+def test_structure_map_is_a_fraction_on_the_fine_grid(tiny_model, slice_hu):
+    for steps in (1, 2):
+        [slab] = Upscaler(tiny_model, steps=steps).slabs(scan(slice_hu, 1))
+        assert slab.structure.shape == slab.hu.shape
+        assert 0 <= slab.structure.min() <= slab.structure.max() <= 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_is_refused(tiny_model, bad):
+    hu = np.zeros((2, 8, 8), np.float32)
+    hu[1, 3, 3] = bad
+    with pytest.raises(UhrctError, match="NaN"):
+        run(tiny_model, Volume(hu, (1.0, 1.0, 1.0)), batch=1)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"consistency": "soft"}, {"steps": 0}, {"samples": 2}, {"tile": 0}, {"steps": 2, "samples": 0}]
+)
+def test_senseless_settings_are_refused(tiny_model, settings):
+    with pytest.raises(UhrctError):
+        Upscaler(tiny_model, **settings)
+
+
+def test_missing_networks_are_said(tiny_model):
+    tiny_model.denoiser = None
+    with pytest.raises(UhrctError, match="no denoiser"):
+        Upscaler(tiny_model, steps=4)
+
+
+def test_api_puts_the_result_on_the_grid_of_coinciding_edges(tiny_model, slice_hu, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    volume = scan(slice_hu, 2)
+    out = uhrct.upscale(volume, scale=2, weights=tmp_path)
+    assert out.shape == (2, 192, 160)
+    assert out.hu.dtype == np.int16
+    assert np.allclose(out.grid.corner_mm, volume.grid.corner_mm, atol=1e-6)
+    assert np.allclose(out.grid.extent_mm, volume.grid.extent_mm, atol=1e-6)
+
+
+def test_a_scale_that_nothing_serves_says_what_exists(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "mine")
+    with pytest.raises(UhrctError, match=r"no weights serve scale x3; there are: mine \(x2\)"):
+        load_for_scale(3, tmp_path / "mine")
+    with pytest.raises(UhrctError, match="no weights serve scale 7x2x2"):
+        load_for_scale((7, 2, 2))
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(UhrctError, match="not known"):
+        pick_device("tpu")
+    if not torch.cuda.is_available():
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(UhrctError, match="no CUDA"):
+            pick_device("cuda")
+
+
+def test_scales_have_names():
+    assert [scale_word(s) for s in ((1, 2, 2), (5, 2, 2), (1, 2, 3))] == ["x2", "5x2x2", "1x2x3"]
