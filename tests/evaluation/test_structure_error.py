@@ -41,7 +41,7 @@ def test_it_grows_with_what_is_broken(operator):
 @OPERATORS
 def test_a_broken_vessel_counts_and_a_shift_in_hu_or_a_distant_implant_does_not(operator):
     broken = smse(vessel(), vessel(gap=8), SPACING, operator=operator)
-    assert broken > 2e-3
+    assert broken > 5e-4
     assert smse(vessel(), vessel() + 40, SPACING, operator=operator) < 1e-6 * broken
     implants = [vessel(), vessel(gap=8)]
     for image in implants:
@@ -62,10 +62,10 @@ def test_it_is_the_mean_squared_difference_of_the_maps_averaged_over_slices(oper
 def test_constants_are_the_published_ones():
     """Whoever changes these changes the meaning of every SMSE printed so far."""
     frangi, vc = SMSE_OPERATORS["frangi"], SMSE_OPERATORS["vc"]
-    assert frangi == StructureOperator("frangi", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=100.0, beta=0.5)
-    assert vc == StructureOperator("vc", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=100.0, k1=2.375, k2=7.0)
+    assert frangi == StructureOperator("frangi", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, beta=0.5)
+    assert vc == StructureOperator("vc", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, k1=2.375, k2=7.0)
     printed = [1000 * smse(vessel(), vessel(gap=8), SPACING, operator=o) for o in (frangi, vc)]
-    assert printed == pytest.approx([5.856, 4.153], rel=0.005)
+    assert printed == pytest.approx([1.5217, 1.3003], rel=0.005)
     assert 1000 * smse(vessel(), vessel(gap=8), SPACING) == pytest.approx(printed[0])
 
 
