@@ -106,16 +106,21 @@ def _draw(
     volumes: dict[str, Volume], scores: dict[str, dict[str, float]], spacing: tuple[float, ...], path: Path, title: str
 ) -> None:
     operator = StructureOperator()
+    truth = None
+    if "truth" in volumes:
+        truth = volumes["truth"].hu[volumes["truth"].shape[0] // 2].astype(np.float32).clip(FLOOR_HU)
     panels = []
     for kind, v in volumes.items():
         hu = v.hu[v.shape[0] // 2].astype(np.float32).clip(FLOOR_HU)
         structure = operator(torch.from_numpy(hu), v.spacing_mm[1:]).numpy()
         s = scores.get(kind)
         line = f"{s['psnr_wide']:.2f} dB, SMSE x 1000 {1000 * s['smse_frangi']:.3f}" if s else ""
-        panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line))
+        error = hu - truth if s and truth is not None else None
+        panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line, error))
     reference = panels[-1]
     window = DISPLAY_HU["bone"] if np.percentile(reference.hu, 95) > 300 else DISPLAY_HU["paper"]
-    zooms = busiest(reference.structure, max(reference.hu.shape[0] // 6, 16), count=2)
+    side = max(reference.hu.shape[0] // 12, 8) * 2
+    zooms = [(y // 2 * 2, x // 2 * 2, s // 2 * 2) for y, x, s in busiest(reference.structure, side, count=2)]
     comparison(panels, path, window_hu=window, zooms=zooms, title=title)
 
 

@@ -17,12 +17,20 @@ DISPLAY_HU = {"paper": (-600.0, 400.0), "lung": (-1000.0, 200.0), "bone": (-500.
 
 @dataclass(frozen=True)
 class Panel:
-    """One column of a comparison: a title, the image (y, x) in HU, its structure map (y, x), a line of scores."""
+    """One column of a comparison: a title, the image (y, x) in HU, its structure map (y, x), a line of scores.
+
+    `error` is the difference from the truth (y, x) in HU, where there is a truth.
+    """
 
     title: str
     hu: np.ndarray
     structure: np.ndarray
     scores: str = ""
+    error: np.ndarray | None = None
+
+
+#: HU of error that are shown as full colour
+ERROR_HU = 100.0
 
 
 def comparison(
@@ -43,8 +51,9 @@ def comparison(
     """
     plt = _pyplot()
     height, width = max((p.hu.shape for p in panels), key=lambda s: s[0] * s[1])
-    rows = 1 + 2 * len(zooms)
-    ratios = [height / width] + [1.0] * (rows - 1)
+    whole_rows = 1 + any(p.error is not None for p in panels)
+    rows = whole_rows + 2 * len(zooms)
+    ratios = [height / width] * whole_rows + [1.0] * (2 * len(zooms))
     figure, axes = plt.subplots(
         rows,
         len(panels),
@@ -59,6 +68,11 @@ def comparison(
         whole = axes[0, column]
         whole.imshow(panel.hu, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], interpolation="nearest")
         whole.set_title(panel.title + (f"\n{panel.scores}" if panel.scores else ""), fontsize=9)
+        if whole_rows > 1:
+            if panel.error is not None:
+                axes[1, column].imshow(panel.error, cmap="seismic", vmin=-ERROR_HU, vmax=ERROR_HU)
+            else:
+                axes[1, column].axis("off")
         for k, (y, x, side) in enumerate(zooms):
             box = plt.Rectangle(
                 (x * scale, y * scale), side * scale, side * scale, fill=False, ec=colours[k % 4], lw=1.2
@@ -70,15 +84,18 @@ def comparison(
                 (panel.structure, "magma", 0.0, 1.0),
             )
             for offset, (image, colour_map, low, high) in enumerate(shown):
-                axis = axes[1 + 2 * k + offset, column]
+                axis = axes[whole_rows + 2 * k + offset, column]
                 axis.imshow(image[inner], cmap=colour_map, vmin=low, vmax=high, interpolation="nearest")
                 for spine in axis.spines.values():
                     spine.set(edgecolor=colours[k % 4], linewidth=1.2)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
+    if whole_rows > 1:
+        middle = next(k for k, p in enumerate(panels) if p.error is not None)
+        axes[1, middle].set_ylabel(f"error, blue/red = -/+{ERROR_HU:.0f} HU", fontsize=8)
     for k in range(len(zooms)):
-        axes[1 + 2 * k, 0].set_ylabel(f"zoom {k + 1}", fontsize=8)
-        axes[2 + 2 * k, 0].set_ylabel(f"structure {k + 1}", fontsize=8)
+        axes[whole_rows + 2 * k, 0].set_ylabel(f"zoom {k + 1}", fontsize=8)
+        axes[whole_rows + 2 * k + 1, 0].set_ylabel(f"structure {k + 1}", fontsize=8)
     note = "Research use only; not a medical device."
     figure.suptitle(f"{title}  {note}" if title else note, fontsize=9)
     path = Path(path)

@@ -32,8 +32,9 @@ def smse(
 ) -> float:
     """Structure mean squared error: mean squared difference of two structure maps in [0, 1].
 
-    Images are cut to `SMSE_WINDOW_HU` first. Slice by slice, averaged over the slices. **Tables and reports print it x 1000**; this returns it plain.
-    The source (doi 10.1007/978-3-031-43999-5_25) gives neither scale nor normalisation of its maps, so its
+    Images are cut to `SMSE_WINDOW_HU` first. Slice by slice, averaged over the slices. **Tables and reports print
+    it x 1000**; this returns it plain. The source
+    (doi 10.1007/978-3-031-43999-5_25) gives neither scale nor normalisation of its maps, so its
     absolute values don't compare with these.
 
     Parameters
