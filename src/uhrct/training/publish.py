@@ -1,0 +1,135 @@
+"""From finished runs to weights that ship: model, configurations, logs, and a card made from measured scores.
+
+python -m uhrct.training.publish runs/x2-mean runs/x2-denoiser --name x2 --scores results/x2.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from uhrct.model import WEIGHTS_DIR, Model
+
+LICENCE = "Apache-2.0"
+TRAINING_DATA = (
+    "4 patients (LIDC-IDRI-0001, -0002, -0003, CMB-CRC-01068) and the chest phantom of Phantom FDA; CC BY 3.0 / 4.0"
+)
+MAIN_METHOD, BASE_METHOD = "ours, mean, consistency off", "bicubic"
+
+CARD = """\
+# {name}: {scale} super-resolution of CT slices in plane
+
+**Research use only; not a medical device.**
+
+| | |
+|---|---|
+| weights | `model.safetensors`, sha256 `{sha256}` |
+| networks | posterior mean {mean_m:.2f} M parameters{denoiser} |
+| licence | {licence}; trained on CC BY data only, attribution in `docs/data.md` |
+| training data | {data} |
+| corpus | sha256 `{corpus}...` of voxels, names and spacings |
+| trained with | `uhrct train`, configurations in `train.json`, log in `log.jsonl`; {minutes} |
+
+## Scores
+{slices} evenly spaced slices of each patient (padding as -1024 HU). PSNR in [-1000, 600] HU, SMSE x 1000 (Frangi,
+c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.
+
+{scores}
+
+## Limits
+- Four training patients, GE scanners only (and a phantom on a Philips one): other vendors, sharp kernels and head
+  scans are outside of what it saw. It has one held-out patient of each of two vendors to show for itself.
+- It learned to undo the *scanner model* (Gaussian PSF of 0.6 pixels, voxel integration). A real scan of low
+  resolution has its own kernel and noise; nothing here measures how well those are undone.
+- The posterior mean is smooth where the data do not say; a sample looks real there and may show structure that is not.
+- It may still break, merge or invent small vessels. Do not read a diagnosis from its output.
+"""
+
+
+def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path = WEIGHTS_DIR) -> Path:
+    """Gather runs (the last one holds the whole model) into `weights_dir/name`.
+
+    Returns the folder, holding `config.json`, `model.safetensors`, `train.json`, `log.jsonl`, `curve-*.png`,
+    `card.json` and `README.md`.
+    """
+    folder = weights_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("config.json", "model.safetensors"):
+        shutil.copyfile(runs[-1] / "model" / file, folder / file)
+    configs, log, minutes = {}, [], []
+    for run in runs:
+        configs[run.name] = json.loads((run / "train.json").read_text())
+        records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        log += [{"run": run.name, **r} for r in records]
+        minutes.append(f"{run.name} {records[-1]['minutes']:.0f} minutes ({records[-1]['step']} steps)")
+        if (run / "curve.png").is_file():
+            shutil.copyfile(run / "curve.png", folder / f"curve-{run.name}.png")
+    (folder / "train.json").write_text(json.dumps(configs, indent=2) + "\n")
+    (folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log))
+    model = Model.from_pretrained(folder)
+    corpus = next((r["corpus_sha256"] for r in log if "corpus_sha256" in r), "?")
+    table, gains = _scores(scores, model.weights_sha256) if scores is not None else ("not measured", {})
+    card = {
+        "licence": LICENCE,
+        "training_data": TRAINING_DATA,
+        "weights_sha256": model.weights_sha256,
+        "corpus_sha256": corpus,
+        "gain_db": gains,
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    text = CARD.format(
+        name=name,
+        scale="x".join(map(str, model.config.scale)),
+        sha256=model.weights_sha256,
+        mean_m=_millions(model.mean),
+        denoiser=f", denoiser {_millions(model.denoiser):.2f} M" if model.denoiser is not None else "",
+        licence=LICENCE,
+        data=TRAINING_DATA,
+        corpus=corpus,
+        minutes=", ".join(minutes),
+        slices=24,
+        scores=table,
+    )
+    (folder / "README.md").write_text(text)
+    return folder
+
+
+def _millions(network: Any) -> float:
+    return 0.0 if network is None else sum(p.numel() for p in network.parameters()) / 1e6
+
+
+def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
+    """(markdown table, gain in dB per case) of a result file that was made with these very weights."""
+    meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
+    if meta["meta"]["weights_sha256"] != sha256:
+        raise SystemExit(f"{path}: measured other weights ({meta['meta']['weights_sha256'][:12]}); measure these first")
+    lines = ["| case | degradation | method | PSNR dB | over bicubic | SMSE |", "|---|---|---|---|---|---|"]
+    gains = {}
+    for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
+        mean: dict[str, tuple[float, float]] = {}
+        for method in dict.fromkeys(r["method"] for r in rows):
+            here = [r for r in rows if (r["case"], r["degradation"], r["method"]) == (case, kind, method)]
+            if here:
+                mean[method] = tuple(sum(r[k] for r in here) / len(here) for k in ("psnr_wide", "smse_frangi"))
+        for method, (psnr, smse) in mean.items():
+            gain = psnr - mean[BASE_METHOD][0]
+            lines.append(f"| {case} | {kind} | {method} | {psnr:.2f} | {gain:+.2f} | {1000 * smse:.3f} |")
+            if method == MAIN_METHOD and kind == "scanner":
+                gains[case] = round(gain, 2)
+    return "\n".join(lines), gains
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--scores", type=Path)
+    args = parser.parse_args()
+    print(publish(args.runs, args.name, args.scores))
+
+
+if __name__ == "__main__":
+    main()
