@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from enum import Enum
@@ -41,13 +42,21 @@ class Polarity(str, Enum):
     bright, dark = "bright", "dark"
 
 
+def _silence(quiet: bool) -> bool:
+    """Notes are no errors: what libraries warn of and the formats remark is silent too."""
+    if quiet:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    return quiet
+
+
 INPUT_HELP = "DICOM folder or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz (arr_0, HU)."
 OUTPUT_HELP = "What to write, of the same kinds; a name without suffix is a DICOM folder."
 Input = Annotated[Path, typer.Argument(help=INPUT_HELP, show_default=False)]
 Output = Annotated[Path, typer.Argument(help=OUTPUT_HELP, show_default=False)]
 Series = Annotated[str | None, typer.Option(help="Which series of a folder: number as in `uhrct info`, or UID.")]
 Spacing = Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", callback=_silence)]
 
 
 @app.command()
@@ -238,20 +247,34 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
 
 def main() -> None:
     """Entry point: user errors become one line and exit code 2, without a traceback."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="uhrct: note: %(message)s", stream=sys.stderr)
 
-    def one_line(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"uhrct: note: {message}", file=sys.stderr)
+    def note(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"uhrct: note: {_one_line(message)}", file=sys.stderr)
 
-    warnings.showwarning = one_line
+    warnings.showwarning = note
+    # as Ctrl-C: an exception, so that unfinished outputs are taken away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except UhrctError as e:
-        print(f"uhrct: {e}", file=sys.stderr)
-        sys.exit(2)
+        _fail(e)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
-        print(f"uhrct: {where}{e.strerror or e}", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"{where}{e.strerror or e}")
+    except (MemoryError, RuntimeError) as e:
+        # torch tells of memory by the text of a RuntimeError alone on the CPU
+        if not isinstance(e, MemoryError) and "memory" not in str(e):
+            raise
+        _fail("not enough memory; try a smaller --tile, or --device cpu if it was the GPU's")
+
+
+def _fail(what: object) -> None:
+    print(f"uhrct: {_one_line(what)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(what: object) -> str:
+    return " ".join(str(what).split())

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from uhrct import __version__, formats
 from uhrct.errors import UhrctError
 from uhrct.progress import track
 from uhrct.volume import PADDING_HU, Grid, Volume
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass
@@ -71,11 +74,12 @@ class UpscaleJob:
                 for name, writer in maps.items():
                     writer.write(np.asarray(getattr(slab, name), np.float32))
         if not self.quiet:
-            left = upscaler.measured.get("consistency_hu", float("nan"))
+            left = upscaler.measured.get("consistency_hu")
+            agrees = "" if left is None else f"differs from the measured data by {left:.2f} HU. "
             print(
                 f"{self.output}: {'x'.join(map(str, grid.shape))} voxels of "
                 f"{' x '.join(f'{s:.3f}' for s in grid.spacing_mm)} mm (z, y, x) in {time.monotonic() - begin:.1f} s; "
-                f"differs from the measured data by {left:.2f} HU. Research use only; not a medical device.",
+                f"{agrees}Research use only; not a medical device.",
                 file=sys.stderr,
             )
 
@@ -111,8 +115,13 @@ def degrade_file(
     quiet: bool = False,
 ) -> None:
     """`uhrct degrade`: a low-resolution scan out of a high-resolution one."""
-    if noise_hu < 0 or (psf_fwhm_mm is not None and psf_fwhm_mm < 0):
-        raise UhrctError("--noise-hu and --psf-fwhm-mm can't be negative")
+    for option, value in (("--noise-hu", noise_hu), ("--psf-fwhm-mm", psf_fwhm_mm)):
+        if value is not None and not 0 <= value < 1e4:
+            raise UhrctError(f"{option} {value}: give a number from 0")
+    if psf_fwhm_mm is not None and kind != "scanner":
+        raise UhrctError(f"--psf-fwhm-mm belongs to --kind scanner; {kind} downsampling has no PSF to choose")
+    if not 0 <= seed < 2**63:
+        raise UhrctError(f"--seed {seed}: give a whole number from 0 to 2^63 - 1")
     _check_outputs(input, [output])
     volume = formats.read(input, series=series, spacing_mm=spacing_mm)
     lr = degrade(volume, scale=scale, kind=kind, psf_fwhm_mm=psf_fwhm_mm, noise_hu=noise_hu, seed=seed)
@@ -173,7 +182,9 @@ def degrade(
         share = Acquisition(scale, psf_fwhm=0.0).forward(padding.float())
         if padding.any():
             out = torch.where(share > 0.5, hr[padding].min(), out)
-        lr[k] = (out.round() if lr.dtype == np.int16 else out).reshape(grid.shape[1:]).numpy()
+        if lr.dtype == np.int16:  # noise and bicubic's overshoot must not wrap round beside clipped metal
+            out = out.round().clamp(-(2**15), 2**15 - 1)
+        lr[k] = out.reshape(grid.shape[1:]).numpy()
     return volume.on_grid(grid, lr)
 
 
@@ -203,7 +214,6 @@ def structure_file(
 
 def info_table(path: Path) -> None:
     """`uhrct info`: a line per series, and whether it can be processed."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -231,12 +241,11 @@ def info_table(path: Path) -> None:
             s.transfer_syntax,
             f"no: {s.problem}" if s.problem else "yes",
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _print(table)
 
 
 def models_table() -> None:
     """`uhrct models`: the weights that are here."""
-    from rich.console import Console
     from rich.table import Table
 
     from uhrct.model import available_models, read_config
@@ -258,7 +267,14 @@ def models_table() -> None:
             card.get("training_data", "?"),
             gains or "?",
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    # no markup: the [/C] of a series description is text
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False).print(table)
 
 
 def _check_outputs(input: Path, outputs: list[Path]) -> None:
@@ -266,6 +282,9 @@ def _check_outputs(input: Path, outputs: list[Path]) -> None:
         formats.check_output(path, input)
     if len({p.resolve() for p in outputs}) < len(outputs):
         raise UhrctError(f"{outputs[0]}: two outputs have the same name; give each its own")
+    for path in outputs:
+        if any(other.resolve() in path.resolve().parents for other in outputs):
+            raise UhrctError(f"{path}: lies inside another output of this run; put it beside")
 
 
 def _check_map(path: Path) -> None:

@@ -162,7 +162,10 @@ class Model(nn.Module):
         """
         folder = model_folder(name)
         config, sha256 = read_config(folder)
-        model = cls(config)
+        try:
+            model = cls(config)
+        except (TypeError, ValueError) as e:
+            raise UhrctError(f"{folder / 'config.json'}: unknown or missing settings ({e})") from e
         file = folder / "model.safetensors"
         if not file.is_file():
             raise UhrctError(f"{file}: no such file; a model folder holds config.json and model.safetensors")

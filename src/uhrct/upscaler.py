@@ -120,7 +120,8 @@ class Upscaler:
                 torch.from_numpy(source.astype(np.float32)), first, volume, noises, device
             )
             left += apart
-            self.measured["consistency_hu"] = float(np.mean(left))
+            if left:  # slices of nothing but padding have nothing to agree with
+                self.measured["consistency_hu"] = float(np.mean(left))
             yield Slab(first, self._as(volume.hu.dtype, hu), structure, sd)
         if self.measured["clipped"]:
             log.warning("%d voxels beyond 16 bits were clipped", self.measured["clipped"])

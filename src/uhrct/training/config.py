@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             raw = yaml.safe_load(Path(path).read_text()) or {}
         except OSError as e:
             raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
         if not isinstance(raw, dict):
             raise UhrctError(f"{path}: a configuration is a list of key: value")
@@ -100,23 +101,36 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
         level = raw
         for p in parents:
             level = level.setdefault(p, {})
-        level[last] = yaml.safe_load(value)
+            if not isinstance(level, dict):
+                raise UhrctError(f"{item!r}: {p} is a value, not a group of settings")
+        try:
+            level[last] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise UhrctError(f"{item!r}: not a YAML value") from e
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(raw) - known):
         raise UhrctError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
     for name in ("corpus", "validation"):
-        if (paths := raw.get(name)) is not None:
-            raw[name] = (paths,) if isinstance(paths, str) else tuple(paths)
-    return replace(TrainingConfig(), **_numbers(raw))
+        if name in raw:
+            paths = [raw[name]] if isinstance(raw[name], str) else raw[name] or []
+            if not isinstance(paths, (list, tuple)):
+                raise UhrctError(f"setting {name}={paths!r}: give a path or a list of paths")
+            raw[name] = tuple(map(str, paths))
+    return replace(TrainingConfig(), **{key: _typed(key, value) for key, value in raw.items()})
 
 
-def _numbers(raw: dict[str, Any]) -> dict[str, Any]:
-    """YAML 1.1 reads 8e-4 as a string; give such values the type of their field."""
-    types = {f.name: type(getattr(TrainingConfig(), f.name)) for f in fields(TrainingConfig)}
-    out = {}
-    for key, value in raw.items():
+def _typed(key: str, value: Any) -> Any:
+    """`value` as the type of its field: YAML 1.1 reads 8e-4 as a string."""
+    kind = type(getattr(TrainingConfig(), key))
+    if kind in (int, float):
         try:
-            out[key] = types[key](value) if types[key] in (int, float) else value
+            number = float(value)
         except (TypeError, ValueError) as e:
             raise UhrctError(f"setting {key}={value!r} is not a number") from e
-    return out
+        if not math.isfinite(number) or isinstance(value, bool) or number != kind(number):
+            raise UhrctError(f"setting {key}={value!r}: give a {'whole ' if kind is int else ''}number")
+        return kind(number)
+    if not isinstance(value, kind) and not (key == "init" and isinstance(value, str)):
+        what = {bool: "true or false", str: "a word", dict: "a group of settings"}.get(kind, f"not {value!r}")
+        raise UhrctError(f"setting {key}={value!r}: give {what}")
+    return value

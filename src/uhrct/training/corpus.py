@@ -55,25 +55,33 @@ def find_series(root: str | Path) -> list[Path]:
     if root.is_file():
         return [root]
     found = [p for p in sorted(root.rglob("*")) if p.is_file() and p.name.lower().endswith(_SUFFIXES)]
-    folders = sorted({p.parent for p in root.rglob("*.dcm")})
+    folders = sorted({p.parent for p in root.rglob("*") if p.suffix.lower() == ".dcm"})
     beside_slices = {f for f in found if f.parent in folders}  # annotations, not scans
     series = folders + [f for f in found if f not in beside_slices]
     if not series:
-        raise UhrctError(f"{root}: holds no DICOM folder and no file with {', '.join(_SUFFIXES)}")
+        raise UhrctError(f"{root}: holds no folder with .dcm files and no file with {', '.join(_SUFFIXES)}")
     return series
 
 
 def load_patients(roots: tuple[str, ...], weights: dict[str, float], device: torch.device) -> list[Patient]:
     """All series below `roots`, onto the device as int16 (padding outside the field of view becomes -1024)."""
-    patients = []
+    patients: list[Patient] = []
     for path in [s for root in roots for s in find_series(root)]:
         volume = formats.read(path)
         hu = torch.from_numpy(volume.hu).to(device)
-        hu = hu.clamp(min=int(FLOOR_HU)).round().short()
-        name = path.name.split(".")[0]
+        hu = hu.clamp(int(FLOOR_HU), 2**15 - 1).round().short()
+        name = _name(path)
+        if name in (p.name for p in patients):  # scores and shares go by name
+            name = f"{path.parent.name}/{name}"
         _, y, x = volume.spacing_mm
         patients.append(Patient(name, hu, (y, x), _body_box(hu), weights.get(name, 1.0)))
     return patients
+
+
+def _name(path: Path) -> str:
+    """A folder's name whole (a UID is full of dots), a file's without its suffix."""
+    suffix = next((s for s in sorted(_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
+    return path.name[: len(path.name) - len(suffix)] if path.is_file() else path.name
 
 
 def corpus_hash(patients: list[Patient]) -> str:

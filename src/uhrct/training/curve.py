@@ -22,9 +22,11 @@ def draw_curve(run: Path) -> Path:
         if points:
             left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel="minutes", ylabel="training loss (running mean)", yscale="log")
-    left.legend()
+    if left.lines:
+        left.legend()
     for patient in checks[-1]["validation"] if checks else ():
-        points = [(r["minutes"], r["validation"][patient]["gain_db"]) for r in checks]
+        # a resumed run may have been given other patients
+        points = [(r["minutes"], r["validation"][patient]["gain_db"]) for r in checks if patient in r["validation"]]
         right.plot(*zip(*points, strict=True), "o-", label=patient)
         right.legend()
     right.set(xlabel="minutes", ylabel="validation PSNR over bicubic (dB)")

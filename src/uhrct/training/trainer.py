@@ -175,7 +175,8 @@ class Trainer:
         """Running means of about 100 steps; .item() only here, once a step, as the CPU waits anyway."""
         for name, value in parts.items():
             v = float(value.detach())
-            self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
+            if math.isfinite(v):  # a mean would never recover from the one bad batch
+                self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
 
     def _log(self, minutes: float, done: float) -> None:
         record = {"step": self.step, "minutes": round(minutes, 3), "lr": self.optimizer.param_groups[0]["lr"]}
@@ -220,11 +221,11 @@ class Trainer:
         try:
             state = torch.load(checkpoint, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
-        except Exception as e:
-            raise UhrctError(f"{checkpoint}: can't go on from it ({' '.join(str(e).split())[:120]})") from e
-        self.ema = state["ema"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.minutes_before = state["step"], state["minutes"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema, self.step, self.minutes_before = state["ema"], state["step"], state["minutes"]
+        except Exception as e:  # unpickling raises whatever it likes
+            reason = " ".join(f"{type(e).__name__} {e}".split())[:120]
+            raise UhrctError(f"{checkpoint}: can't go on from it ({reason}); start anew with another --out") from e
 
     def _write_log(self, record: dict[str, Any]) -> None:
         record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **record}
@@ -241,17 +242,21 @@ class Trainer:
 def build_model(config: TrainingConfig) -> Model:
     """The model to train: new by `config.model`, or that of `config.init` with `config.model` merged into it."""
     torch.manual_seed(config.seed)
-    if config.init is None:
-        model = Model(ModelConfig(**config.model))
-    else:
-        source = Model.from_pretrained(config.init)
-        settings: dict[str, Any] = {**vars(source.config), **config.model}
+    source = None if config.init is None else Model.from_pretrained(config.init)
+    settings: dict[str, Any] = {**({} if source is None else vars(source.config)), **config.model}
+    try:
         model = Model(ModelConfig(**settings))
-        wanted, given = model.state_dict(), source.state_dict()
-        fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
-        model.load_state_dict(fitting, strict=False)
+    except TypeError as e:
+        raise UhrctError(f"model: unknown or missing settings ({e})") from e
+    wanted = model.state_dict()
+    given = {} if source is None else source.state_dict()
+    fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
     if getattr(model, config.stage) is None:
         raise UhrctError(f"stage {config.stage!r}: the model has no such network; give model.{config.stage}")
+    if config.stage == "denoiser" and not {k for k in wanted if k.startswith("mean.")} <= fitting.keys():
+        where = "there is no init" if source is None else f"{config.init} holds another one"
+        raise UhrctError(f"stage denoiser: the mean network would stay random ({where}); give init=MODEL of its size")
     return model
 
 

@@ -1,0 +1,107 @@
+"""The standard test: what it hands to a method, and what perfect and plain methods score."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from uhrct.acquisition import Acquisition
+from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
+from uhrct.evaluation.protocol import evenly_spaced, means, score, score_slices
+from uhrct.resampling import upsample
+from uhrct.volume import Volume
+
+A = Acquisition((1, 2, 2))
+
+
+@pytest.fixture
+def volume(slice_hu: np.ndarray) -> Volume:
+    """Four slices with odd sides: the far line and column are cropped."""
+    hu = np.stack([np.roll(slice_hu, k, 1)[:95, :79] for k in range(4)])
+    return Volume(hu, (2.0, 0.7, 0.8))
+
+
+def bicubic(lr: Tensor, _: tuple[float, float]) -> Tensor:
+    return upsample(lr, 2, 2)
+
+
+def test_evenly_spaced_holds_both_ends() -> None:
+    assert evenly_spaced(1, 24) == [0]
+    assert evenly_spaced(5, 24) == [0, 1, 2, 3, 4]
+    for n, count in ((100, 24), (25, 24), (24, 24), (275, 8)):
+        chosen = evenly_spaced(n, count)
+        assert len(set(chosen)) == len(chosen) == count
+        assert (chosen[0], chosen[-1]) == (0, n - 1)
+        steps = np.diff(chosen)
+        assert steps.max() - steps.min() <= 1
+
+
+def test_the_truth_scores_without_error(volume: Volume) -> None:
+    truth = iter(torch.from_numpy(volume.hu[:, :94, :78]).float().clamp(min=-1024))
+    rows = score_slices(volume, {"oracle": lambda lr, spacing: next(truth)}, A, 3)
+    assert [r["slice"] for r in rows] == [0, 2, 3]
+    for r in [rows[0]]:
+        assert all(r[f"psnr_{w}"] == math.inf for w in WINDOWS_HU)
+        assert r["rmse_hu"] == r["mae_hu"] == 0
+        assert r["smse_frangi"] == r["smse_vc"] == 0
+        assert r["consistency_hu"] == pytest.approx(0, abs=1e-4)
+    # the second call got slice 2 to restore and the iterator's slice 1: the scores must notice
+    assert rows[1]["rmse_hu"] > 10
+
+
+def test_bicubic_scores_like_by_hand(volume: Volume) -> None:
+    [row] = score_slices(volume, {"bicubic": bicubic}, A, 1)
+    hr = torch.from_numpy(volume.hu[0, :94, :78]).float().clamp(min=-1024)
+    sr = upsample(A.forward(hr), 2, 2)
+    assert row["method"] == "bicubic"
+    assert row["rmse_hu"] == pytest.approx(float((sr - hr).square().mean().sqrt()), rel=1e-4)
+    assert row["mae_hu"] == pytest.approx(float((sr - hr).abs().mean()), rel=1e-4)
+    for name, window in WINDOWS_HU.items():
+        assert row[f"psnr_{name}"] == psnr(hr.numpy(), sr.numpy(), window_hu=window)
+    assert row["consistency_hu"] == pytest.approx(float((A.forward(sr) - A.forward(hr)).abs().mean()), rel=1e-4)
+    assert 10 < row["psnr_wide"] < 60
+    assert row["smse_frangi"] > 0
+
+
+def test_a_method_gets_the_low_resolution_slice_and_its_spacing(volume: Volume) -> None:
+    seen = []
+
+    def method(lr: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
+        seen.append((tuple(lr.shape), spacing_mm, float(lr.min())))
+        return upsample(lr, 2, 2)
+
+    score_slices(volume, {"a": method}, A, 2)
+    shape, spacing, lowest = seen[0]
+    assert shape == (47, 39)
+    assert spacing == pytest.approx((1.4, 1.6))
+    assert lowest >= -1024.001  # padding counts as air
+
+
+def test_projection_lowers_the_difference_from_the_data(volume: Volume) -> None:
+    def projected(lr: Tensor, spacing: tuple[float, float]) -> Tensor:
+        return A.project(upsample(lr, 2, 2), lr)
+
+    mean = means(score_slices(volume, {"bicubic": bicubic, "projected": projected}, A, 2))
+    assert mean["projected"]["consistency_hu"] < 0.01 < mean["bicubic"]["consistency_hu"]
+    assert mean["projected"]["psnr_wide"] > mean["bicubic"]["psnr_wide"]
+
+
+def test_spacing_reaches_the_structure_error(volume: Volume) -> None:
+    hr = volume.hu[0].astype(np.float32)
+    sr = np.roll(hr, 1, 1)
+    assert score(hr, sr, (0.7, 0.8))["smse_frangi"] != score(hr, sr, (0.35, 0.4))["smse_frangi"]
+
+
+def test_means_are_per_method() -> None:
+    rows = [
+        {"method": "a", "slice": 0, "mae_hu": 1.0},
+        {"method": "b", "slice": 0, "mae_hu": 10.0},
+        {"method": "a", "slice": 5, "mae_hu": 3.0},
+        {"method": "b", "slice": 5, "mae_hu": 20.0},
+    ]
+    assert means(rows) == {"a": {"mae_hu": 2.0}, "b": {"mae_hu": 15.0}}
+    assert means([]) == {}

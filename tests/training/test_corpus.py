@@ -1,0 +1,199 @@
+"""Patients as they come from disk, and batches that are the same whenever and wherever they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ct_files import make_series
+
+from uhrct import formats
+from uhrct.acquisition import Acquisition
+from uhrct.errors import UhrctError
+from uhrct.model import Model, ModelConfig
+from uhrct.training import corpus as corpus_module
+from uhrct.training.config import TrainingConfig
+from uhrct.training.corpus import MARGIN, BatchMaker, Patient, corpus_hash, find_series, load_patients
+from uhrct.volume import Volume
+
+CPU = torch.device("cpu")
+Tiny = Callable[..., TrainingConfig]
+
+
+def maker(config: TrainingConfig, **model: object) -> BatchMaker:
+    small = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1, "structure_width": 0}, **model))
+    return BatchMaker(load_patients(config.corpus, config.corpus_weights, CPU), config, small)
+
+
+# --- finding and loading
+
+
+def test_every_layout_is_found(tmp_path: Path) -> None:
+    make_series(tmp_path / "p1" / "1.2.3")
+    make_series(tmp_path / "p2", name="{}.DCM")
+    volume = Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1))
+    for name in ("a.nii.gz", "deep/b.nrrd", "c.npz", "d.mhd", "p2/lungs.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        formats.write(volume, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no scan")
+    found = {p.relative_to(tmp_path).as_posix() for p in find_series(tmp_path)}
+    # p2/lungs.nii.gz lies beside slices: somebody's annotation of them; d.raw belongs to d.mhd
+    assert found == {"p1/1.2.3", "p2", "a.nii.gz", "deep/b.nrrd", "c.npz", "d.mhd"}
+    assert find_series(tmp_path / "c.npz") == [tmp_path / "c.npz"]
+
+
+def test_no_corpus_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UhrctError, match="no such corpus"):
+        find_series(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("no scan")
+    with pytest.raises(UhrctError, match=r"holds no folder with \.dcm"):
+        find_series(tmp_path)
+
+
+def test_padding_becomes_air_and_metal_stays(tmp_path: Path) -> None:
+    hu = np.array([[[-3024.0, -1024.4], [12000.0, 40000.0]]], np.float32)
+    formats.write(Volume(hu, (1, 0.5, 0.6)), tmp_path / "a.npz")
+    [p] = load_patients((str(tmp_path),), {"a": 0.5}, CPU)
+    assert p.hu.dtype == torch.int16
+    assert p.hu.tolist() == [[[-1024, -1024], [12000, 32767]]]
+    assert (p.name, p.spacing_mm, p.weight) == ("a", (0.5, 0.6), 0.5)
+
+
+def test_equal_names_are_told_apart(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((1, 3, 4), np.int16), (1, 1, 1))
+    for name in ("p1/scan.nii.gz", "p2/scan.nii.gz"):
+        (tmp_path / name).parent.mkdir()
+        formats.write(volume, tmp_path / name)
+    make_series(tmp_path / "1.2.840.1", seed=1)
+    make_series(tmp_path / "1.2.840.2", seed=2)
+    names = [p.name for p in load_patients((str(tmp_path),), {}, CPU)]
+    assert names == ["1.2.840.1", "1.2.840.2", "scan", "p2/scan"]
+
+
+def test_body_box(tiny: Tiny) -> None:
+    hu = np.full((2, 40, 50), -1000, np.int16)
+    hu[:, 10:30, 5:45] = 0
+    hu[0, 2, 3] = 500  # a speck is no body
+    assert corpus_module._body_box(torch.from_numpy(hu)) == (10, 30, 5, 45)
+    assert corpus_module._body_box(torch.full((1, 4, 6), -1000, dtype=torch.int16)) == (0, 4, 0, 6)
+
+
+def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
+    patients = load_patients(tiny().corpus, {}, CPU)
+    before = corpus_hash(patients)
+    assert corpus_hash(patients[::-1]) == before
+    patients[1].hu[2, 3, 4] += 1
+    assert corpus_hash(patients) != before
+    patients[1].hu[2, 3, 4] -= 1
+    assert corpus_hash([patients[0], replace(patients[1], spacing_mm=(0.7, 0.81))]) != before
+    assert corpus_hash(patients) == before
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("augmented", [0.0, 0.5, 1.0])
+def test_shapes_and_degradation(tiny: Tiny, augmented: float) -> None:
+    make = maker(tiny(augmented=augmented, batch=5))
+    for step in range(3):
+        batch = make(step)
+        side = 16 + 2 * MARGIN
+        assert batch.lr_hu.shape == (5, side, side)
+        assert batch.hr_hu.shape == (5, 2 * side, 2 * side)
+        assert len(batch.spacing_mm) == 5
+        assert torch.equal(Acquisition((1, 2, 2)).forward(batch.hr_hu), batch.lr_hu)
+        assert torch.isfinite(batch.hr_hu).all()
+        # interpolation may overshoot at metal, but nothing lies below air any more
+        assert batch.hr_hu.min() >= -1100
+
+
+def test_the_models_own_acquisition_counts(tiny: Tiny) -> None:
+    batch = maker(tiny(), acquisition={"kind": "bicubic"})(0)
+    assert torch.equal(Acquisition((1, 2, 2), "bicubic").forward(batch.hr_hu), batch.lr_hu)
+
+
+def test_a_batch_depends_on_seed_step_and_rank_alone(tiny: Tiny) -> None:
+    make = maker(tiny())
+    first = make(7)
+    make(3)
+    torch.rand(5)  # nor on the global generator, which other code draws from
+    assert torch.equal(make(7).hr_hu, first.hr_hu)
+    assert maker(tiny())(7).spacing_mm == first.spacing_mm
+    others = [make(8), make(7, rank=1), maker(tiny(seed=1))(7)]
+    seen = [first, *others]
+    for i in range(4):
+        for j in range(i):
+            assert not torch.equal(seen[i].lr_hu, seen[j].lr_hu)
+
+
+def one_patient(hu: torch.Tensor) -> list[Patient]:
+    return [Patient("p", hu, (0.5, 0.8), (0, hu.shape[1], 0, hu.shape[2]), 1.0)]
+
+
+def test_spacing_turns_with_the_image(tiny: Tiny) -> None:
+    """A ramp along x says how an item was turned: its spacing must have turned with it."""
+    ramp = torch.arange(100, dtype=torch.int16).expand(1, 90, 100).contiguous()
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    turned = set()
+    for step in range(12):
+        batch = BatchMaker(one_patient(ramp), tiny(augmented=0.0), model)(step)
+        for hr, spacing in zip(batch.hr_hu, batch.spacing_mm, strict=True):
+            along_x = bool((hr[0, 0] - hr[0, 1]).abs() > 0.5)
+            turned.add(along_x)
+            assert spacing == pytest.approx((1.0, 1.6) if along_x else (1.6, 1.0))
+    assert turned == {True, False}
+
+
+def test_rescaled_items_say_their_coarser_spacing(tiny: Tiny) -> None:
+    """On a grid made coarser by f the same ramp is f times as steep a pixel, and as steep a millimetre."""
+    ramp = (10 * torch.arange(120)).short().expand(1, 120, 120).contiguous()
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    make = BatchMaker(one_patient(ramp), tiny(augmented=1.0), model)
+    g = torch.Generator().manual_seed(0)
+    for factor in (1.0, 1.5, 2.0):
+        hr, spacing = make._plain(4, factor, g)
+        for image, (dy, dx) in zip(hr, spacing, strict=True):
+            # over 24 pixels: antialiasing ripples a little from one to the next
+            rows = (image[40, 30] - image[16, 30]).abs() / 24
+            columns = (image[30, 40] - image[30, 16]).abs() / 24
+            steep = float(columns / dx if columns > rows else rows / dy)  # dy, dx are those of two HR pixels
+            assert steep == pytest.approx(10 / 0.8 / 2, rel=0.01)
+
+
+def test_crops_lie_on_the_body(tiny: Tiny) -> None:
+    hu = torch.full((1, 300, 300), -1000, dtype=torch.int16)
+    hu[:, 200:280, 20:60] = 0
+    p = replace(one_patient(hu)[0], body=corpus_module._body_box(hu))
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    make = BatchMaker([p], tiny(augmented=0.0), model)
+    for step in range(10):
+        assert (make(step).hr_hu > -300).flatten(1).any(1).all()
+
+
+def test_shares_by_weight(tiny: Tiny) -> None:
+    hu = [torch.full((1, 64, 64), v, dtype=torch.int16) for v in (0, 100)]
+    patients = [replace(one_patient(h)[0], name=str(k), weight=float(k)) for k, h in enumerate(hu)]
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    batch = BatchMaker(patients, tiny(augmented=0.0, batch=32), model)(0)
+    assert (batch.hr_hu == 100).all()  # weight 0 is never drawn
+
+
+def test_too_small_slices_are_named(tiny: Tiny) -> None:
+    with pytest.raises(UhrctError, match="patient a: slices smaller than a crop of 104 pixels"):
+        maker(tiny(crop=40))
+    maker(tiny(crop=24))  # (24 + 12) * 2 = 72 fits exactly
+    assert maker(tiny(crop=24))(0).hr_hu.shape[-1] == 72
+
+
+def test_noise_differs_between_items_and_never_goes_below_the_floor(tiny: Tiny) -> None:
+    make = maker(tiny())
+    flat = torch.full((8, 56, 56), -1000.0)
+    out = make._vary(flat, torch.Generator().manual_seed(3))
+    sd = out.std((1, 2))
+    assert out.min() >= -1024
+    assert (sd < 1e-3).any()  # about half stay clean
+    assert sd.max() > 3
