@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 import warnings
@@ -266,7 +267,7 @@ def main() -> None:
         _fail(f"{where}{e.strerror or e}")
     except (MemoryError, RuntimeError) as e:
         # torch tells of memory by the text of a RuntimeError alone on the CPU
-        if not isinstance(e, MemoryError) and "memory" not in str(e):
+        if not isinstance(e, MemoryError) and not re.search("out of memory|allocate memory", str(e)):
             raise
         _fail("not enough memory; try a smaller --tile, or --device cpu if it was the GPU's")
 

@@ -1,0 +1,49 @@
+"""What every test of the command line needs: a result, and what may be expected of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ct_files import PATIENT
+
+from uhrct.volume import Volume
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Uhrct = Callable[..., Result]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too; folders as such."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
+
+
+def refused(result: Result, *words: str) -> None:
+    """One line on stderr that says `words`, an exit code that scripts notice, no traceback, no patient."""
+    assert result.code == 2, result
+    lines = result.err.splitlines()
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("uhrct: ")
+    assert "Traceback" not in result.err
+    assert PATIENT not in result.err
+    assert result.out == ""
+    for word in words:
+        assert word in lines[0], result.err
+
+
+def done(result: Result) -> Result:
+    assert result.code == 0, result
+    return result
+
+
+def same_place(fine: Volume, coarse: Volume) -> None:
+    assert np.allclose(fine.grid.corner_mm, coarse.grid.corner_mm, atol=1e-6)
+    assert np.allclose(fine.grid.extent_mm, coarse.grid.extent_mm, atol=1e-6)
+    assert np.allclose(fine.direction, coarse.direction, atol=1e-6)

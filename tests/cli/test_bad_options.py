@@ -1,0 +1,206 @@
+"""Options, outputs and weights that cannot be: one line, exit code 2, nothing left behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ct_files import make_series
+from run_cli import Uhrct, everything, refused
+
+from uhrct import formats
+from uhrct.volume import Volume
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--scale", "3"), "no weights serve scale x3; there are: tiny (x2)"),
+        (("--scale", "5x2x2"), "no weights serve scale 5x2x2; there are: tiny (x2)"),
+        (("--scale", "two"), "--scale 'two'"),
+        (("--scale", "0"), "--scale '0'"),
+        (("--scale", "2x2"), "--scale '2x2'"),
+        (("--steps", "0"), "steps must be at least 1"),
+        (("--samples", "3"), "--steps 4"),
+        (("--tile", "0"), "tile must be at least 1"),
+        (("--uncertainty", "sd.nii.gz"), "--samples 8"),
+        (("--spacing", "1,1,1"), "--spacing is for .npz"),
+        (("--series", "1"), "--series is for DICOM"),
+        (("--structure", "map"), "which a CT series can't"),
+    ],
+)
+def test_senseless_options(
+    uhrct: Uhrct,
+    weights: Path,
+    scan: Volume,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    formats.write(scan, tmp_path / "in.nii")
+    before = everything(tmp_path)
+    refused(uhrct("upscale", "in.nii", "out.nii", "--weights", weights, *options), words)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--noise-hu", "-1"), "--noise-hu -1.0"),
+        (("--noise-hu", "nan"), "--noise-hu nan"),
+        (("--psf-fwhm-mm", "inf"), "--psf-fwhm-mm inf"),
+        (("--kind", "bicubic", "--psf-fwhm-mm", "1"), "no PSF to choose"),
+        (("--seed", "-1"), "--seed -1"),
+        (("--seed", "99999999999999999999"), "--seed 9999"),
+        (("--scale", "99"), "too small for scale"),
+    ],
+)
+def test_senseless_degradations(
+    uhrct: Uhrct, scan: Volume, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    formats.write(scan, tmp_path / "in.nii")
+    refused(uhrct("degrade", tmp_path / "in.nii", tmp_path / "out.nii", *options), words)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.nii"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--sigma-mm", "1,0"), "scales above 0"), (("--sigma-mm", "a"), "numbers"), (("--contrast-hu", "nan"), "0 HU")],
+)
+def test_senseless_structure_options(
+    uhrct: Uhrct, scan: Volume, tmp_path: Path, options: tuple[str, str], words: str
+) -> None:
+    formats.write(scan, tmp_path / "in.nii")
+    refused(uhrct("structure", tmp_path / "in.nii", tmp_path / "out.nii", *options), words)
+    refused(uhrct("structure", tmp_path / "in.nii", tmp_path / "out"), "which a CT series can't")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("in.nii", "output equals input"),
+        ("missing/out.nii", "does not exist; create it first"),
+        ("file/out.nii", "does not exist"),
+        ("out.foo", "unknown suffix .foo"),
+        ("used", "folder is not empty"),
+        ("file", "is a file"),
+        pytest.param(
+            "/proc/out.nii",
+            "cannot write into /proc",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("as_map", [False, True])
+def test_outputs_that_cannot_be(
+    uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, target: str, words: str, as_map: bool
+) -> None:
+    formats.write(scan, tmp_path / "in.nii")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "a.txt").write_text("someone's")
+    (tmp_path / "file").write_text("someone's")
+    before = everything(tmp_path)
+    outputs = (tmp_path / "out.npz", "--structure", tmp_path / target) if as_map else (tmp_path / target,)
+    refused(uhrct("upscale", tmp_path / "in.nii", *outputs, "--weights", weights), words)
+    assert everything(tmp_path) == before
+
+
+def test_outputs_in_each_others_way(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
+    formats.write(scan, tmp_path / "in.nii")
+    (tmp_path / "out").mkdir()
+    before = everything(tmp_path)
+    base = ("upscale", tmp_path / "in.nii", "--weights", weights)
+    same = tmp_path / "a.nii"
+    refused(uhrct(*base, same, "--structure", same), "same name")
+    # found after the work, this would have been an error at the end of hours
+    refused(uhrct(*base, tmp_path / "out", "--structure", tmp_path / "out" / "v.nii"), "lies inside another output")
+    assert everything(tmp_path) == before
+
+
+def test_scan_inside_the_output_folder(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
+    make_series(tmp_path / "in")
+    refused(uhrct("upscale", tmp_path / "in", tmp_path / "in" / "out", "--weights", weights), "lies inside the input")
+    refused(uhrct("upscale", tmp_path / "in", tmp_path / "in", "--weights", weights), "output equals input")
+
+
+def damage_blob(weights: Path) -> None:
+    blob = bytearray((weights / "model.safetensors").read_bytes())
+    blob[-5] ^= 1
+    (weights / "model.safetensors").write_bytes(blob)
+
+
+def cut_blob(weights: Path) -> None:
+    (weights / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:999])
+
+
+def change_config(**changes: object) -> Callable[[Path], None]:
+    def change(weights: Path) -> None:
+        config = json.loads((weights / "config.json").read_text())
+        (weights / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_blob, "damaged"),
+        (cut_blob, "damaged"),
+        (lambda w: (w / "model.safetensors").unlink(), "no such file"),
+        (lambda w: (w / "config.json").write_text("{"), "not readable as JSON"),
+        (lambda w: (w / "config.json").unlink(), "no config.json"),
+        (lambda w: shutil.rmtree(w), "no such weights"),
+        (change_config(format_version=99), "model format 99"),
+        (change_config(colour="red"), "colour"),
+        (change_config(mean={"image_widht": 8}), "image_widht"),
+    ],
+)
+def test_weights_that_cannot_be_used(
+    uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    formats.write(scan, tmp_path / "in.nii")
+    before = everything(tmp_path)
+    damage(weights)
+    refused(uhrct("upscale", tmp_path / "in.nii", tmp_path / "out", "--weights", weights), words)
+    assert everything(tmp_path) == before
+
+
+def test_a_failure_in_the_middle_leaves_nothing(
+    uhrct: Uhrct, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image and both maps are half there when memory runs out."""
+    from uhrct.upscaler import Upscaler
+
+    formats.write(Volume(np.zeros((4, 300, 300), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    before = everything(tmp_path)
+    whole = Upscaler._slab
+    seen = []
+
+    def slab(self, lr, first, *rest):
+        seen.append({p.name for p in tmp_path.iterdir()})
+        if first > 0:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")
+        return whole(self, lr, first, *rest)
+
+    monkeypatch.setattr(Upscaler, "_slab", slab)
+    maps = ("--structure", tmp_path / "v.nii")
+    refused(
+        uhrct("upscale", tmp_path / "in.npz", tmp_path / "out", *maps, "--weights", weights, "--quiet"),
+        "not enough memory; try a smaller --tile",
+    )
+    assert len(seen) == 2
+    assert len([name for name in seen[1] if name.startswith(".uhrct-")]) == 2  # it was under way
+    assert everything(tmp_path) == before
+
+
+def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("uhrct.job.info_table", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        uhrct("info", tmp_path)
