@@ -18,13 +18,14 @@ from numpy.typing import DTypeLike
 
 from uhrct.errors import UhrctError
 from uhrct.formats import paths
-from uhrct.formats.derivation import Derivation
+from uhrct.formats.derivation import Derivation, DicomOptions
 from uhrct.formats.info import SeriesInfo
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Vector, Volume
 
 __all__ = [
     "Derivation",
+    "DicomOptions",
     "SeriesInfo",
     "SlabWriter",
     "check_output",
@@ -134,6 +135,7 @@ def open_writer(
     dtype: DTypeLike,
     source: Volume | None = None,
     derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
 ) -> SlabWriter:
     """A context manager that takes the volume slab by slab and makes it appear at `path` when all is there.
 
@@ -149,6 +151,8 @@ def open_writer(
         What the output was made from: DICOM headers come from its nearest slices.
     derivation : Derivation, optional
         What was done, for DICOM.
+    dicom : DicomOptions, optional
+        Transfer syntax, private elements and anonymity of a DICOM output; no effect on other formats.
 
     Raises
     ------
@@ -179,10 +183,12 @@ def open_writer(
         return ItkWriter(path, grid, np.dtype(dtype))
     from uhrct.formats.dicom_write import DicomWriter
 
-    return DicomWriter(path, grid, np.dtype(dtype), source, derivation)
+    return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
 
 
-def write(volume: Volume, path: AnyPath, derivation: Derivation | None = None) -> None:
+def write(
+    volume: Volume, path: AnyPath, derivation: Derivation | None = None, dicom: DicomOptions | None = None
+) -> None:
     """Write a whole volume; see `open_writer` for formats and errors.
 
     Example
@@ -193,7 +199,9 @@ def write(volume: Volume, path: AnyPath, derivation: Derivation | None = None) -
     ...     read(f"{folder}/out.npz").spacing_mm
     (1.0, 0.5, 0.5)
     """
-    with open_writer(path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation) as writer:
+    with open_writer(
+        path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation, dicom=dicom
+    ) as writer:
         for z in range(volume.shape[0]):
             writer.write(volume.hu[z : z + 1])
 

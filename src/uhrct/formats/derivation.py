@@ -1,13 +1,22 @@
-"""How an output came about: what a derived DICOM series says of itself."""
+"""How an output came about: what a derived DICOM series says of itself, and in which form it is stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from uhrct.errors import UhrctError
+
 Code = tuple[str, str, str]
 """(value, scheme, meaning) of a DICOM coded concept."""
 
 SPATIAL_RESAMPLING: Code = ("113085", "DCM", "Spatial resampling")
+
+#: Names of transfer syntaxes that can be written, all of them lossless.
+TRANSFER_SYNTAXES = {
+    "explicit": "1.2.840.10008.1.2.1",
+    "jpegls": "1.2.840.10008.1.2.4.80",
+    "htj2k": "1.2.840.10008.1.2.4.201",
+}
 
 
 @dataclass(frozen=True)
@@ -39,3 +48,44 @@ class Derivation:
     suffix: str = "SR"
     codes: tuple[Code, ...] = (SPATIAL_RESAMPLING,)
     series_number_offset: int = 1000
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """How a DICOM output is stored, and what of its source it may tell.
+
+    Parameters
+    ----------
+    transfer_syntax : str
+        ``explicit`` (uncompressed little endian), ``jpegls`` or ``htj2k``; all three are lossless.
+    keep_private : bool
+        Carry the source's private elements over (they may hold anything, names included).
+    anonymize : bool
+        Apply the basic profile of PS3.15 annex E to everything taken from the source.
+
+    Raises
+    ------
+    UhrctError
+        If the transfer syntax is none of the three, or private elements are to be kept in an anonymous series.
+
+    Example
+    -------
+    >>> DicomOptions("jpegls").uid
+    '1.2.840.10008.1.2.4.80'
+    """
+
+    transfer_syntax: str = "explicit"
+    keep_private: bool = False
+    anonymize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.transfer_syntax not in TRANSFER_SYNTAXES:
+            known = ", ".join(TRANSFER_SYNTAXES)
+            raise UhrctError(f"transfer syntax {self.transfer_syntax!r} cannot be written; choose one of {known}")
+        if self.keep_private and self.anonymize:
+            raise UhrctError("private elements may hold the patient's name; choose --keep-private or --anonymize")
+
+    @property
+    def uid(self) -> str:
+        """UID of the transfer syntax."""
+        return TRANSFER_SYNTAXES[self.transfer_syntax]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.tag import BaseTag
 
 from uhrct.formats.derivation import Derivation
 from uhrct.volume import Grid, Volume
@@ -27,6 +26,7 @@ DROP = {
     0x00080012,  # InstanceCreationDate
     0x00080013,  # InstanceCreationTime
     0x00080014,  # InstanceCreatorUID
+    0x00089124,  # DerivationImageSequence
     0x00089215,  # DerivationCodeSequence
     0x00082112,  # SourceImageSequence
     0x00880200,  # IconImageSequence
@@ -50,6 +50,7 @@ class Source:
     def __init__(self, headers: list[Dataset], volume: Volume) -> None:
         self.headers = headers
         self._grid = volume.grid
+        self.increment_mm = volume.spacing_mm[0]
         rescale = {(float(h.RescaleSlope), float(h.RescaleIntercept)) for h in headers}
         _, intercept = next(iter(rescale))
         shared = len({intercept for _, intercept in rescale}) == 1
@@ -75,31 +76,41 @@ class Source:
         return [self.headers[i] for i in np.flatnonzero(depths <= max(reach, depths.min()))]
 
 
-def copied_header(source: Dataset, derivation: Derivation) -> Dataset:
-    """Patient, study, frame of reference, equipment, acquisition and window of a source slice."""
+def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:
+    """What goes from a source slice to the slices made of it: all but pixels, their description and signatures."""
+    tags = source.keys()
+    return [tag for tag in tags if _is_kept(tag, keep_private)]
+
+
+def _is_kept(tag: BaseTag, keep_private: bool) -> bool:
+    if tag.group in (0x0002, 0x7FE0) or tag.element == 0 or tag in DROP:
+        return False
+    if tag.is_private:
+        return keep_private and tag.group > 0x0008
+    if 0x5000 <= tag.group <= 0x501E or 0x6000 <= tag.group <= 0x601E:  # curves, overlays
+        return False
+    return tag.group != 0x0028 or tag.element in KEEP_0028
+
+
+def series_header(source: Dataset, derivation: Derivation) -> Dataset:
+    """What sets a derived series apart from the series of `source`, and whether it was ever compressed with loss."""
     out = Dataset()
-    lost = 0
-    for tag in list(source.keys()):
-        keep = tag.group not in (0x0002, 0x7FE0) and not tag.is_private and tag.element != 0 and tag not in DROP
-        keep &= not (0x5000 <= tag.group <= 0x501E or 0x6000 <= tag.group <= 0x601E)  # curves, overlays
-        keep &= tag.group != 0x0028 or tag.element in KEEP_0028
-        if not keep:
-            continue
-        try:
-            out[tag] = copy.deepcopy(source[tag])
-        except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
-            lost += 1
-    if lost:
-        warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=2)
-    out.remove_private_tags()  # those inside sequences
-    number = source.get("SeriesNumber")
-    out.SeriesNumber = int(number or 0) + derivation.series_number_offset
+    if source.get("SpecificCharacterSet"):
+        out.SpecificCharacterSet = source.SpecificCharacterSet
+    out.SeriesNumber = _whole(source.get("SeriesNumber")) + derivation.series_number_offset
     described = str(source.get("SeriesDescription", "") or "")
     room = 64 - len(derivation.suffix) - 1  # a LO holds 64 characters
     out.SeriesDescription = f"{described[:room]} {derivation.suffix}".strip()
-    if str(source.file_meta.get("TransferSyntaxUID", "")) in LOSSY:
+    if str(getattr(source, "file_meta", Dataset()).get("TransferSyntaxUID", "")) in LOSSY:
         out.LossyImageCompression = "01"
     return out
+
+
+def _whole(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        return 0
 
 
 def minimal_header(uid: Callable[..., str]) -> Dataset:
@@ -110,6 +121,7 @@ def minimal_header(uid: Callable[..., str]) -> Dataset:
     out.KVP = out.AcquisitionNumber = None
     out.Modality = "CT"
     out.SeriesNumber = 1
+    out.SpecificCharacterSet = "ISO_IR 192"
     out.StudyInstanceUID = uid("study")
     out.FrameOfReferenceUID = uid("frame of reference")
     return out

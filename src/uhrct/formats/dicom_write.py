@@ -1,34 +1,54 @@
-"""A volume into a basic derived CT series: new UIDs, true geometry and HU, the rest as in the source."""
+"""A volume into a derived CT series: new UIDs, true geometry and HU, the rest as in the source."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, Sequence
 from pydicom.config import disable_value_validation
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from uhrct.errors import UhrctError
-from uhrct.formats.derivation import Code, Derivation
+from uhrct.formats.derivation import Code, Derivation, DicomOptions
+from uhrct.formats.dicom_encode import (
+    ElementCache,
+    Elements,
+    check_encoder,
+    encoded,
+    pixel_element,
+    preamble,
+)
 from uhrct.formats.dicom_scan import CT_IMAGE
-from uhrct.formats.dicom_source import Source, copied_header, minimal_header, source_padding_hu
+from uhrct.formats.dicom_source import Source, kept_tags, minimal_header, series_header, source_padding_hu
 from uhrct.formats.hu import INT16
+from uhrct.formats.pool import BoundedPool
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Volume
 
+NAME = "uhrct"
+
 
 class DicomWriter(SlabWriter):
-    """One file a slice, `00001.dcm` and on, in a folder; or a single `.dcm` file for a single slice."""
+    """One file a slice, `00001.dcm` and on, in a folder; or a single `.dcm` file for a single slice.
+
+    Slices are encoded and written by a few threads; `write` waits where they fall behind.
+    """
 
     def __init__(
-        self, path: Path, grid: Grid, dtype: np.dtype, source: Volume | None, derivation: Derivation | None
+        self,
+        path: Path,
+        grid: Grid,
+        dtype: np.dtype,
+        source: Volume | None,
+        derivation: Derivation | None,
+        options: DicomOptions,
     ) -> None:
         super().__init__(path, grid, dtype)
         if max(grid.shape[1:]) > 65535:
@@ -36,12 +56,13 @@ class DicomWriter(SlabWriter):
         self._one_file = path.suffix.lower() == ".dcm"
         if self._one_file and grid.shape[0] != 1:
             raise UhrctError(f"{path}: one .dcm file holds one slice, not {grid.shape[0]}; name a folder")
-        headers = source.meta.get("dicom") if source is not None else None
-        self._source = Source(headers, source) if headers and source is not None else None
+        check_encoder(options.uid)
+        self._options = options
+        self._source = dicom_source(source, options)
         # Without a derivation nobody vouches that equal source means equal voxels: take fresh UIDs.
         self._derivation = derivation or Derivation("Converted by uhrct", uuid.uuid4().hex, "copy", codes=())
-        self._origin_of_uids = _identity(self._source, source)
-        self._clipped = 0
+        self._uid = uid_maker(self._source, source, self._derivation)
+        self._clipped: list[int] = []  # threads append
 
     def _start(self) -> None:
         self._folder = self.tmp / self.path.name
@@ -49,69 +70,125 @@ class DicomWriter(SlabWriter):
             self._folder = self.tmp
         else:
             self._folder.mkdir()
+        # A source's own irregular values are passed on, not complained about.
+        self._stack.enter_context(disable_value_validation())
+        self._cache = ElementCache()
+        self._common = encoded(self._series())
+        self._pool = self._stack.enter_context(BoundedPool())
 
     def _append(self, slab: np.ndarray) -> None:
-        with disable_value_validation():  # a source's own irregular values are passed on, not complained about
-            for k, hu in enumerate(slab, self.written):
-                name = self.path.name if self._one_file else f"{k + 1:05d}.dcm"
-                self._instance(k, hu).save_as(self._folder / name, enforce_file_format=True)
+        for k, hu in enumerate(slab, self.written):
+            self._pool.submit(self._store, k, hu.copy())  # the caller may fill its slab anew
 
     def _publish(self) -> None:
         if self._clipped:
-            text = f"{self.path}: {self._clipped} voxels beyond 16 bits were clipped; .nii.gz keeps them"
+            text = f"{self.path}: {sum(self._clipped)} voxels beyond 16 bits were clipped; .nii.gz keeps them"
             warnings.warn(text, UserWarning, stacklevel=4)
         super()._publish()
 
-    def _instance(self, k: int, hu: np.ndarray) -> FileDataset:
-        grid, derivation = self.grid, self._derivation
+    def _store(self, k: int, hu: np.ndarray) -> None:
+        """Write slice `k`, HU of shape (y, x), to its file."""
+        name = self.path.name if self._one_file else f"{k + 1:05d}.dcm"
+        stored, intercept, clipped = stored_values(hu, 0 if self._source is None else self._source.intercept)
+        if clipped:
+            self._clipped.append(clipped)
+        header, uid = self._header(k, intercept)
+        with (self._folder / name).open("wb", buffering=0) as file:
+            file.write(preamble(CT_IMAGE, uid, self._options.uid) + header)
+            for piece in pixel_element(stored, self._options.uid):
+                file.write(piece)
+
+    def _header(self, k: int, intercept: int) -> tuple[bytes, str]:
+        """The encoded header of slice `k`, and its SOPInstanceUID."""
+        grid = self.grid
         place = np.asarray(grid.origin_mm) + grid.direction[:, 0] * grid.spacing_mm[0] * k
+        own = Dataset()
+        own.SOPInstanceUID = self._uid("instance", str(k))
+        own.InstanceNumber = k + 1
+        own.ImagePositionPatient = [ds(v) for v in place]
+        own.SliceLocation = ds(float(place @ grid.direction[:, 0]))
+        own.RescaleIntercept = str(intercept)
+        elements: Elements = {}
+        if self._source is not None:
+            nearest = self._source.nearest(place)
+            elements |= self._cache.encode(
+                nearest, kept_tags(nearest, self._options.keep_private), self._options.keep_private
+            )
+            own.SourceImageSequence = Sequence(map(reference, self._source.contributing(place, grid)))
+            padding = source_padding_hu(self._source.headers[0])
+            if padding is not None and INT16.min <= padding - intercept <= INT16.max:
+                own.add_new("PixelPaddingValue", "SS", padding - intercept)
+        elements |= self._common
+        elements |= encoded(own)
+        return b"".join(elements[tag] for tag in sorted(elements)), own.SOPInstanceUID
+
+    def _series(self) -> Dataset:
+        """What is new and the same in all slices."""
+        grid = self.grid
         if self._source is None:
             out = minimal_header(self._uid)
-            out.SeriesDescription = derivation.suffix
+            out.SeriesDescription = self._derivation.suffix
+            earlier: list[Dataset] = []
         else:
-            out = copied_header(self._source.nearest(place), derivation)
-            sources = self._source.contributing(place, grid)
-            out.SourceImageSequence = Sequence([_reference(header) for header in sources])
+            first = self._source.headers[0]
+            out = series_header(first, self._derivation)
+            earlier = list(first.get("ContributingEquipmentSequence") or [])
         out.SOPClassUID = CT_IMAGE
-        out.SOPInstanceUID = self._uid("instance", str(k))
         out.SeriesInstanceUID = self._uid("series")
-        out.InstanceNumber = k + 1
         out.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        out.ContentQualification = "RESEARCH"
-        out.DerivationDescription = derivation.description[:1024]
-        if derivation.codes:
-            out.DerivationCodeSequence = Sequence([_code(code) for code in derivation.codes])
-        equipment = Sequence(out.get("ContributingEquipmentSequence") or [])
-        out.ContributingEquipmentSequence = Sequence([*equipment, _equipment(derivation)])
-        _set_geometry(out, grid, place)
-        self._set_pixels(out, hu)
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = UID(CT_IMAGE)
-        meta.MediaStorageSOPInstanceUID = out.SOPInstanceUID
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        return FileDataset("", out, file_meta=meta, preamble=b"\0" * 128)
-
-    def _set_pixels(self, out: Dataset, hu: np.ndarray) -> None:
-        whole = np.rint(hu) if hu.dtype.kind == "f" else hu
-        wide = whole.astype(np.int64)
-        intercept = 0 if self._source is None else self._source.intercept
-        if wide.min() - intercept < INT16.min or wide.max() - intercept > INT16.max:
-            intercept = 0  # HU itself is int16 wherever it came from int16; the intercept is each slice's own
-        stored = wide - intercept
-        kept = np.clip(stored, INT16.min, INT16.max)
-        self._clipped += int((kept != stored).sum())
+        describe(out, self._derivation, self._synthetic(), earlier)
+        _, down, right = grid.direction.T
+        out.PixelSpacing = [ds(grid.spacing_mm[1]), ds(grid.spacing_mm[2])]
+        out.ImageOrientationPatient = [ds(v) for v in (*right, *down)]
+        out.SliceThickness = ds(grid.slice_thickness_mm or grid.spacing_mm[0])
+        out.SpacingBetweenSlices = ds(grid.spacing_mm[0])
         out.SamplesPerPixel = 1
         out.PhotometricInterpretation = "MONOCHROME2"
-        out.Rows, out.Columns = hu.shape
+        out.Rows, out.Columns = grid.shape[1:]
         out.BitsAllocated, out.BitsStored, out.HighBit, out.PixelRepresentation = 16, 16, 15, 1
-        out.RescaleSlope, out.RescaleIntercept, out.RescaleType = "1", str(intercept), "HU"
-        padding = None if self._source is None else source_padding_hu(self._source.headers[0])
-        if padding is not None and INT16.min <= padding - intercept <= INT16.max:
-            out.add_new("PixelPaddingValue", "SS", padding - intercept)
-        out.add_new("PixelData", "OW", kept.astype("<i2").tobytes())
+        out.RescaleSlope, out.RescaleType = "1", "HU"
+        return out
 
-    def _uid(self, *parts: str) -> UID:
-        return generate_uid(entropy_srcs=["\n".join((self._origin_of_uids, self._derivation.key, *parts))])
+    def _synthetic(self) -> bool:
+        """Whether slices lie where none were acquired."""
+        return self._source is not None and self.grid.spacing_mm[0] < 0.999 * self._source.increment_mm
+
+
+def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
+    """The DICOM headers a volume brings along, made anonymous if asked for; None if it has none."""
+    headers = None if volume is None else volume.meta.get("dicom")
+    if volume is None or not headers:
+        return None
+    if options.anonymize:
+        from uhrct.formats.dicom_anonymize import anonymized
+
+        headers = anonymized(headers)
+    return Source(headers, volume)
+
+
+def stored_values(hu: np.ndarray, intercept: int) -> tuple[np.ndarray, int, int]:
+    """Whole stored values (int16), the intercept that gives HU back, and how many voxels had to be clipped."""
+    whole = np.rint(hu) if hu.dtype.kind == "f" else hu
+    low, high = int(whole.min()), int(whole.max())
+    if not INT16.min <= intercept <= INT16.max or low - intercept < INT16.min or high - intercept > INT16.max:
+        intercept = 0  # HU itself is int16 wherever it came from int16; the intercept is each slice's own
+    clipped = 0
+    if low - intercept < INT16.min or high - intercept > INT16.max:
+        clipped = int(((whole < INT16.min) | (whole > INT16.max)).sum())
+        whole = np.clip(whole, INT16.min, INT16.max)
+    stored = whole.astype("<i2")
+    stored -= np.int16(intercept)  # neither side leaves 16 bits, as checked above
+    return stored, intercept, clipped
+
+
+def uid_maker(source: Source | None, volume: Volume | None, derivation: Derivation) -> Callable[..., UID]:
+    """A function of names to UIDs: same source and derivation, same UIDs."""
+    identity = _identity(source, volume)
+
+    def uid(*parts: str) -> UID:
+        return generate_uid(entropy_srcs=["\n".join((identity, derivation.key, *parts))])
+
+    return uid
 
 
 def _identity(source: Source | None, volume: Volume | None) -> str:
@@ -126,40 +203,40 @@ def _identity(source: Source | None, volume: Volume | None) -> str:
     return digest.hexdigest()
 
 
-def _set_geometry(out: Dataset, grid: Grid, place: np.ndarray) -> None:
-    normal, down, right = grid.direction.T
-    out.PixelSpacing = [_ds(grid.spacing_mm[1]), _ds(grid.spacing_mm[2])]
-    out.ImageOrientationPatient = [_ds(v) for v in (*right, *down)]
-    out.ImagePositionPatient = [_ds(v) for v in place]
-    out.SliceLocation = _ds(float(place @ normal))
-    out.SliceThickness = _ds(grid.slice_thickness_mm or grid.spacing_mm[0])
-    out.SpacingBetweenSlices = _ds(grid.spacing_mm[0])
+def describe(out: Dataset, derivation: Derivation, synthetic: bool, earlier: list[Dataset]) -> None:
+    """Say in `out` what was done and by whom, after the equipment of `earlier` steps."""
+    text = derivation.description.encode("ascii", "replace").decode()
+    if synthetic:
+        text = f"{text[:900]} Slices between the acquired ones are synthetic."
+    out.ContentQualification = "RESEARCH"
+    out.DerivationDescription = text[:1024]
+    if derivation.codes:
+        out.DerivationCodeSequence = Sequence([coded(code) for code in derivation.codes])
+    item = Dataset()
+    item.Manufacturer = item.ManufacturerModelName = NAME
+    item.SoftwareVersions = version(NAME)
+    item.ContributionDescription = text[:1024]
+    item.PurposeOfReferenceCodeSequence = Sequence([coded(("109102", "DCM", "Processing Equipment"))])
+    out.ContributingEquipmentSequence = Sequence([*earlier, item])
 
 
-def _ds(value: float) -> str:
+def ds(value: float) -> str:
     """A decimal string of at most 16 characters, as exact as these allow."""
     return format_number_as_ds(0.0 if abs(value) < 1e-12 else float(value))
 
 
-def _code(code: Code) -> Dataset:
+def coded(code: Code) -> Dataset:
+    """An item of a code sequence."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
     return item
 
 
-def _reference(header: Dataset) -> Dataset:
+def reference(header: Dataset) -> Dataset:
+    """An item of SourceImageSequence."""
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
     purpose = ("121322", "DCM", "Source image for image processing operation")
-    item.PurposeOfReferenceCodeSequence = Sequence([_code(purpose)])
-    return item
-
-
-def _equipment(derivation: Derivation) -> Dataset:
-    item = Dataset()
-    item.Manufacturer = item.ManufacturerModelName = "uhrct"
-    item.SoftwareVersions = version("uhrct")
-    item.ContributionDescription = derivation.description[:1024]
-    item.PurposeOfReferenceCodeSequence = Sequence([_code(("109102", "DCM", "Processing Equipment"))])
+    item.PurposeOfReferenceCodeSequence = Sequence([coded(purpose)])
     return item

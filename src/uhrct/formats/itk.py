@@ -125,15 +125,23 @@ class ItkWriter(SlabWriter):
             (self.tmp / self.path.name).write_bytes(fields + f"ElementDataFile = {self._data.name}\n".encode())
             header = b""
         raw = self._stack.enter_context((self.tmp / self._data.name).open("wb"))
-        self._stream: IO[bytes] | gzip.GzipFile = raw
-        if suffix == ".nii.gz":
-            # No name and no time in the gzip header: two runs give the same bytes.
-            compressed = gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)
-            self._stream = self._stack.enter_context(compressed)
+        self._stream: Any = self._stack.enter_context(_gzip(raw)) if suffix == ".nii.gz" else raw
         self._stream.write(header)
 
     def _append(self, slab: np.ndarray) -> None:
         self._stream.write(slab.view(np.uint8).data)
+
+
+def _gzip(raw: IO[bytes]) -> Any:
+    """A stream that compresses into `raw`: by ISA-L where it is installed (the `dicom` extra), else by zlib.
+
+    No name and no time in the gzip header: two runs give the same bytes.
+    """
+    try:
+        from isal import igzip
+    except ImportError:
+        return gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)
+    return igzip.IGzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0)
 
 
 def _one_slice_header(suffix: str, grid: Grid, dtype: np.dtype) -> bytes:

@@ -87,7 +87,7 @@ class SlabWriter(ABC):
             if kind is not None:
                 # The first error is the one to report: closing a half-written zip may well fail after it.
                 with contextlib.suppress(OSError, ValueError):
-                    self._stack.close()
+                    self._stack.__exit__(kind, error, traceback)
                 return
             with self._readable_errors():
                 self._stack.close()

@@ -1,0 +1,167 @@
+"""DICOM elements and pixels as bytes: explicit VR little endian, and nothing encoded twice.
+
+pydicom needs some 5 ms to write the header of one slice, which for a series of hundreds is more than its voxels
+need. But nearly all elements are the same from slice to slice: those are encoded once and joined as bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings
+from pydicom.dataelem import DataElement_from_raw, RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from uhrct.errors import UhrctError
+from uhrct.formats.derivation import TRANSFER_SYNTAXES
+
+Elements = dict[int, bytes]
+"""Encoded elements by tag."""
+
+#: VRs whose raw bytes can't be taken over as they are: unknown, or with other elements inside.
+_PARSED = (None, "SQ", "UN")
+
+
+class ElementCache:
+    """Encodes the elements of one header after the other, and remembers the last value of every tag.
+
+    Threads may share it: an entry is replaced as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[object, bytes]] = {}
+
+    def encode(self, header: Dataset, tags: Iterable[BaseTag], keep_private: bool = False) -> Elements:
+        """The elements `tags` of `header` as bytes; those that are unreadable are left out, with a warning.
+
+        Text keeps its bytes, so its character set must be carried over too.
+        """
+        out: Elements = {}
+        lost = 0
+        encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
+        for tag in tags:
+            raw = header.get_item(tag)
+            key = None
+            if isinstance(raw, RawDataElement) and raw.VR not in _PARSED and raw.is_little_endian:
+                key = (raw.VR, raw.value)
+                last = self._last.get(tag)
+                if last is not None and last[0] == key:
+                    out[tag] = last[1]
+                    continue
+            try:
+                out[tag] = _encode_one(header, raw if key else header[tag], encodings, keep_private)
+            except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
+                lost += 1
+                continue
+            if key is not None:
+                self._last[tag] = (key, out[tag])
+        if lost:
+            warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=2)
+        return out
+
+
+def _encode_one(
+    header: Dataset, element: DataElement | RawDataElement | None, encodings: list[str], keep_private: bool
+) -> bytes:
+    if isinstance(element, RawDataElement):
+        value = DataElement_from_raw(element, encodings, header)  # raises if it holds none
+        if len(element.value or b"") % 2 == 0 and " " not in value.VR:
+            return element_bytes(element)
+        element = value
+    if not isinstance(element, DataElement):
+        raise ValueError("no value")
+    return element_bytes(_cleaned(element, header, keep_private), encodings)
+
+
+def _cleaned(element: DataElement, header: Dataset, keep_private: bool) -> DataElement:
+    """A copy without private elements inside, and with VRs that depend on the pixels' settled."""
+    lone = Dataset()
+    lone.PixelRepresentation = header.get("PixelRepresentation", 0)
+    lone.add(copy.deepcopy(element))
+    if not keep_private:
+        lone.remove_private_tags()
+    return correct_ambiguous_vr(lone, True)[element.tag] if element.tag in lone else element
+
+
+def element_bytes(element: DataElement | RawDataElement, encodings: list[str] | None = None) -> bytes:
+    """One element in explicit VR little endian."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_data_element(buffer, element, encodings)
+    return buffer.getvalue()
+
+
+def encoded(dataset: Dataset) -> Elements:
+    """All elements of `dataset`, in its character set; VRs that depend on others are settled first."""
+    correct_ambiguous_vr(dataset, True)
+    encodings = convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 6")
+    return {element.tag: element_bytes(element, encodings) for element in dataset}
+
+
+def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
+    """What stands in a file before the dataset."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UID(sop_class)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance)
+    meta.TransferSyntaxUID = UID(transfer_syntax)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_file_meta_info(buffer, meta, enforce_standard=True)
+    return b"\0" * 128 + b"DICM" + buffer.getvalue()
+
+
+def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
+    """PixelData of int16 values, shape (y, x) or (frame, y, x), as pieces (bytes or the like).
+
+    Raises
+    ------
+    UhrctError
+        If 32 bits cannot hold the length of uncompressed pixels.
+    """
+    if transfer_syntax == TRANSFER_SYNTAXES["explicit"]:
+        if stored.nbytes > 0xFFFFFFFE:
+            raise UhrctError("more than 4 GiB in one DICOM file; choose a compressed --transfer-syntax or .nii.gz")
+        values = np.ascontiguousarray(stored, "<i2")
+        padding = b"\0" * (values.nbytes % 2)
+        head = b"\xe0\x7f\x10\x00OW\0\0" + (values.nbytes + len(padding)).to_bytes(4, "little")
+        return [head, values.data.cast("B"), padding]
+    frames = stored if stored.ndim == 3 else stored[None]
+    streams = [compressed(frame, transfer_syntax) for frame in frames]
+    return [b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff", encapsulate(streams), b"\xfe\xff\xdd\xe0\0\0\0\0"]
+
+
+def compressed(frame: np.ndarray, transfer_syntax: str) -> bytes:
+    """One int16 frame, shape (y, x), without loss as JPEG-LS or HTJ2K."""
+    values = np.ascontiguousarray(frame, "<i2")
+    if transfer_syntax == TRANSFER_SYNTAXES["jpegls"]:
+        import jpeg_ls
+
+        return bytes(jpeg_ls.encode_buffer(values.tobytes(), *values.shape, 1, 16))
+    import imagecodecs
+
+    return bytes(imagecodecs.htj2k_encode(values, reversible=True))
+
+
+def check_encoder(transfer_syntax: str) -> None:
+    """Raise `UhrctError` if the encoder is an extra that is not installed."""
+    if transfer_syntax == TRANSFER_SYNTAXES["htj2k"]:
+        try:
+            import imagecodecs
+
+            available = bool(imagecodecs.HTJ2K.available)
+        except (ImportError, AttributeError):  # older versions know no HTJ2K
+            available = False
+        if not available:
+            raise UhrctError(
+                "HTJ2K needs an encoder that is not installed: pip install 'uhrct[dicom]', or choose jpegls"
+            )

@@ -1,0 +1,83 @@
+"""Writing on threads: in order where it counts, bounded, and the first error is the one that is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ct_files import make_series
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.formats import dicom_write
+from uhrct.formats.pool import BoundedPool
+from uhrct.volume import Grid
+
+
+def test_who_is_faster_has_to_wait() -> None:
+    go = threading.Semaphore(0)
+    accepted = []
+
+    def job() -> None:
+        go.acquire()
+
+    def feed() -> None:
+        with BoundedPool(workers=2, room=3) as pool:
+            for k in range(8):
+                pool.submit(job)
+                accepted.append(k)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    time.sleep(0.2)
+    running = len(accepted)
+    for _ in range(8):
+        go.release()
+    thread.join(10)
+    most = len(accepted)
+    assert (running, most) == (3, 8)
+
+
+def test_first_error_comes_out_and_stops_the_rest() -> None:
+    done = []
+
+    def job(k: int) -> None:
+        if k == 2:
+            raise OSError("disk full")
+        time.sleep(0.01)
+        done.append(k)
+
+    def feed() -> None:
+        with BoundedPool(workers=1, room=2) as pool:
+            for k in range(50):
+                pool.submit(job, k)
+
+    with pytest.raises(OSError, match="disk full"):
+        feed()
+    assert len(done) < 10
+
+
+def test_slab_may_be_filled_anew_after_write(tmp_path: Path) -> None:
+    slab = np.empty((1, 64, 64), np.int16)
+    with formats.open_writer(tmp_path / "out", Grid((40, 64, 64), (1, 1, 1)), dtype="int16") as writer:
+        for k in range(40):
+            slab[:] = k
+            writer.write(slab)
+    got = formats.read(tmp_path / "out").hu
+    np.testing.assert_array_equal(got, np.broadcast_to(np.arange(40)[:, None, None], got.shape))
+
+
+def test_error_in_a_thread_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_series(tmp_path / "in", shape=(30, 4, 4))
+    source = formats.read(tmp_path / "in")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dicom_write, "pixel_element", full)
+    with pytest.raises(UhrctError, match=r"out: cannot be written \(No space left"):
+        formats.write(source, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
