@@ -51,12 +51,13 @@ def _silence(quiet: bool) -> bool:
     return quiet
 
 
-INPUT_HELP = "DICOM folder or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz (arr_0, HU)."
-OUTPUT_HELP = "What to write, of the same kinds; a name without suffix is a DICOM folder."
+INPUT_HELP = "DICOM folder, zip, DICOMDIR or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz (arr_0, HU)."
+OUTPUT_HELP = "DICOM folder or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz; a name without suffix is a DICOM folder."
 Input = Annotated[Path, typer.Argument(help=INPUT_HELP, show_default=False)]
 Output = Annotated[Path, typer.Argument(help=OUTPUT_HELP, show_default=False)]
 Series = Annotated[str | None, typer.Option(help="Which series of a folder: number as in `uhrct info`, or UID.")]
 Spacing = Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")]
+Untilt = Annotated[bool, typer.Option("--untilt", help="Shift the slices of a tilted gantry onto an upright grid.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", callback=_silence)]
 
 
@@ -81,6 +82,7 @@ def upscale(
     tile: Annotated[int, typer.Option(help="Tile side in input pixels: less memory, same result.")] = 512,
     series: Series = None,
     spacing: Spacing = None,
+    untilt: Untilt = False,
     quiet: Quiet = False,
 ) -> None:
     """Super-resolve a CT: same place, finer voxels, HU untouched."""
@@ -96,6 +98,7 @@ def upscale(
         weights=weights,
         series=series,
         spacing_mm=_spacing(spacing),
+        untilt=untilt,
         quiet=quiet,
         settings={
             "steps": steps,
@@ -120,6 +123,7 @@ def degrade(
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     series: Series = None,
     spacing: Spacing = None,
+    untilt: Untilt = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a low-resolution scan from a high-resolution one, by the acquisition model."""
@@ -135,6 +139,7 @@ def degrade(
         seed=seed,
         series=series,
         spacing_mm=_spacing(spacing),
+        untilt=untilt,
         quiet=quiet,
     )
 
@@ -149,6 +154,7 @@ def structure(
     polarity: Annotated[Polarity, typer.Option(help="bright: vessels; dark: airways.")] = Polarity.bright,
     series: Series = None,
     spacing: Spacing = None,
+    untilt: Untilt = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the structure enhancement map (0 to 1) of a CT, slice by slice."""
@@ -165,6 +171,7 @@ def structure(
         },
         series=series,
         spacing_mm=_spacing(spacing),
+        untilt=untilt,
         quiet=quiet,
     )
 

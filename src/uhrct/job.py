@@ -34,6 +34,7 @@ class UpscaleJob:
     weights: str | None = None
     series: str | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    untilt: bool = False
     quiet: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -45,7 +46,7 @@ class UpscaleJob:
             _check_map(path)
         if self.uncertainty is not None and self.settings.get("samples", 1) < 2:
             raise UhrctError("--uncertainty is the spread of samples; add --steps 4 --samples 8, say")
-        volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm)
+        volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm, untilt=self.untilt)
 
         from uhrct.upscaler import Upscaler, load_for_scale, scale_word
 
@@ -112,6 +113,7 @@ def degrade_file(
     seed: int = 0,
     series: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    untilt: bool = False,
     quiet: bool = False,
 ) -> None:
     """`uhrct degrade`: a low-resolution scan out of a high-resolution one."""
@@ -123,7 +125,7 @@ def degrade_file(
     if not 0 <= seed < 2**63:
         raise UhrctError(f"--seed {seed}: give a whole number from 0 to 2^63 - 1")
     _check_outputs(input, [output])
-    volume = formats.read(input, series=series, spacing_mm=spacing_mm)
+    volume = formats.read(input, series=series, spacing_mm=spacing_mm, untilt=untilt)
     lr = degrade(volume, scale=scale, kind=kind, psf_fwhm_mm=psf_fwhm_mm, noise_hu=noise_hu, seed=seed)
     what = f"{kind} model, scale {scale}, psf {psf_fwhm_mm or 'default'}, noise {noise_hu} HU, seed {seed}"
     derivation = formats.Derivation(
@@ -195,6 +197,7 @@ def structure_file(
     settings: dict[str, Any],
     series: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
+    untilt: bool = False,
     quiet: bool = False,
 ) -> None:
     """`uhrct structure`: the enhancement map of a CT, slice by slice."""
@@ -205,7 +208,7 @@ def structure_file(
     operator = StructureOperator(**settings)
     _check_outputs(input, [output])
     _check_map(output)
-    volume = formats.read(input, series=series, spacing_mm=spacing_mm)
+    volume = formats.read(input, series=series, spacing_mm=spacing_mm, untilt=untilt)
     with formats.open_writer(output, volume.grid, dtype=np.float32) as writer, torch.inference_mode():
         for hu in track(volume.hu, "structure", quiet=quiet):
             air = np.maximum(hu, -1024)  # the step from padding to air is no structure
@@ -231,7 +234,7 @@ def info_table(path: Path) -> None:
         table.add_column(name, overflow="fold")
     for s in formats.inspect(path):
         table.add_row(
-            str(s.number),
+            str(s.number or "-"),
             f"{s.kind} {s.modality}".strip(),
             s.description,
             " ".join(map(str, s.shape)) if s.shape else "?",
@@ -239,7 +242,7 @@ def info_table(path: Path) -> None:
             s.orientation,
             s.scanner,
             s.transfer_syntax,
-            f"no: {s.problem}" if s.problem else "yes",
+            s.processable,
         )
     _print(table)
 

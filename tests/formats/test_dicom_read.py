@@ -226,14 +226,14 @@ def test_real_series_against_simpleitk(shared_ct: Path, name: str) -> None:
     reader.SetFileNames([str(f) for f in part])
     image = reader.Execute()
     from uhrct.formats.dicom_geometry import arrange
-    from uhrct.formats.dicom_read import _decode
+    from uhrct.formats.dicom_pixels import decode
     from uhrct.formats.dicom_scan import scan
 
-    [series] = scan(shared_ct / name)
+    [series] = scan(shared_ct / name).series
     stack = arrange(series)
     assert len(stack.slices) == len(files)
-    assert [s.file for s in stack.slices] == files  # the collection is numbered in ascending position
-    hu = np.stack([_decode(s) for s in stack.slices[chosen : chosen + 3]])
+    assert [s.file.path for s in stack.slices] == files  # the collection is numbered in ascending position
+    hu = np.stack([plane for one in stack.slices[chosen : chosen + 3] for _, plane in decode([one])])
     assert hu.dtype == np.int16
     np.testing.assert_array_equal(hu, sitk.GetArrayFromImage(image))
     np.testing.assert_allclose(stack.grid.spacing_mm, image.GetSpacing()[::-1], atol=1e-4)

@@ -38,24 +38,28 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 
 
-def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None) -> Volume:
+def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None, untilt: bool = False) -> Volume:
     """Read a CT volume.
 
     Parameters
     ----------
     path : str or path
-        DICOM folder (flat or tree) or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`, `.mhd`, or `.npz` with HU
-        under the key `arr_0`.
+        DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
+        `.mhd`, or `.npz` with HU under the key `arr_0`.
     series : str, optional
         SeriesInstanceUID, or 1-based number in the listing of `inspect`, where a folder holds several series.
     spacing_mm : (z, y, x), optional
         Voxel spacing in mm for `.npz`, which may hold none.
+    untilt : bool
+        Shift the slices of a scan with gantry tilt onto an upright grid (cubic interpolation within the
+        slices). Without it such a scan is refused; other input is read as ever.
 
     Returns
     -------
     Volume
         HU exactly as stored (nothing clipped), int16 where whole numbers fit, else float32. DICOM
-        source headers without pixels lie in `meta["dicom"]`, in slice order.
+        source headers without pixels lie in `meta["dicom"]`, in slice order; for multi-frame files
+        `meta["dicom_frames"]` holds (header of the file, 1-based frame) of each slice besides.
 
     Raises
     ------
@@ -69,8 +73,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     >>> scan.shape, scan.spacing_mm, int(scan.hu.min())
     ((1, 128, 128), (5.0, 0.661468, 0.661468), -896)
     """
-    path = Path(path)
-    suffix = _input_suffix(path)
+    path, suffix = _input(path)
     if spacing_mm is not None and suffix != ".npz":
         raise UhrctError(f"{path}: carries its own voxel spacing; --spacing is for .npz only")
     if series is not None and not _is_dicom(suffix):
@@ -86,11 +89,11 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
             return read_itk(path)
         from uhrct.formats.dicom_read import read_dicom
 
-        return read_dicom(path, series)
+        return read_dicom(path, series, untilt)
     except UhrctError as error:
         raise _located(path, suffix, error) from error
     except OSError as error:
-        raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
 
 def inspect(path: AnyPath) -> list[SeriesInfo]:
@@ -108,8 +111,7 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
     >>> info.modality, info.orientation, info.transfer_syntax, info.problem
     ('CT', 'axial', 'Explicit VR Little Endian', '')
     """
-    path = Path(path)
-    suffix = _input_suffix(path)
+    path, suffix = _input(path)
     try:
         if suffix == ".npz":
             from uhrct.formats.npz import inspect_npz
@@ -125,7 +127,7 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
     except UhrctError as error:
         raise _located(path, suffix, error) from error
     except OSError as error:
-        raise UhrctError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
 
 def open_writer(
@@ -225,10 +227,16 @@ def check_output(path: AnyPath, input_path: AnyPath | None = None) -> None:
     paths.check_output(Path(path), None if input_path is None else Path(input_path))
 
 
-def _input_suffix(path: Path) -> str:
-    if not path.exists():
-        raise UhrctError(f"{path}: no such file or folder")
-    return "" if path.is_dir() else paths.known_suffix(path)
+def _input(path: AnyPath) -> tuple[Path, str]:
+    """The path, and the known suffix that says how to read it: "" for DICOM."""
+    path = Path(path)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
+        raise UhrctError(f"{paths.shown(path)}: {reason}") from None
+    return path, "" if path.is_dir() else paths.known_suffix(path)
 
 
 def _is_dicom(suffix: str) -> bool:
@@ -239,7 +247,7 @@ def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
     """The rooms below name slices of a series, not `path`; say the name of a single file once."""
     text = str(error)
     if path.is_file():
-        text = text.removeprefix(path.name).lstrip(" :")
-        if not suffix and paths.looks_like_suffix(path):
-            text += f" (suffix {path.suffix} is unknown; known are {paths.KNOWN})"
-    return UhrctError(f"{path}: {text}")
+        text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
+        if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":
+            text += f" (suffix {paths.shown(path.suffix)} is unknown; known are {paths.KNOWN})"
+    return UhrctError(f"{paths.shown(path)}: {text}")

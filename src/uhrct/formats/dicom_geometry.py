@@ -10,11 +10,15 @@ import numpy as np
 from pydicom import Dataset
 
 from uhrct.errors import UhrctError
-from uhrct.formats.dicom_scan import ENHANCED_CT, Series, Slice, is_localizer
+from uhrct.formats.dicom_frames import Slice
+from uhrct.formats.dicom_header import text
+from uhrct.formats.dicom_scan import Series, is_localizer
 from uhrct.volume import Grid
 
 #: How far a slice may lie off the regular grid, in increments (positions are often rounded to 0.1 mm).
 UNEVEN = 0.1
+#: RescaleType values of maps that a dual-energy scanner derives, whose numbers are no HU (PS3.3 C.11.1.1.2).
+NOT_HU = ("MGML", "Z_EFF", "ED", "EDW", "PCT", "OD")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +27,17 @@ class Stack:
 
     slices: list[Slice]
     grid: Grid
+    sideways_mm: np.ndarray
+    """Shape (slices, 2): how far each slice lies off the grid, down its rows and along its columns."""
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Gantry tilt: the angle between the normal and the line from slice to slice; 0 for an upright stack."""
+        # A quarter of a pixel over the whole stack is no shear that resampling could improve on.
+        if np.abs(self.sideways_mm).max() <= 0.25 * min(self.grid.spacing_mm[1:]):
+            return 0.0
+        depth = self.grid.spacing_mm[0] * (len(self.slices) - 1)
+        return math.degrees(math.atan2(float(np.linalg.norm(self.sideways_mm[-1])), depth))
 
 
 def arrange(series: Series) -> Stack:
@@ -31,9 +46,12 @@ def arrange(series: Series) -> Stack:
     Raises
     ------
     UhrctError
-        Not CT, colour, multi-frame, no HU, mixed sizes or orientations, gantry tilt, duplicate, missing or
-        uneven slices. Messages name files of the series, never its folder or its patient.
+        Not CT, colour, no HU, mixed sizes or orientations, duplicate, missing or uneven slices, or slices
+        that lie sideways of each other by no common angle. Messages name files of the series, never its
+        folder or its patient. A gantry tilt is no error here: see `Stack.tilt_degrees`.
     """
+    if series.problem:
+        raise UhrctError(series.problem)
     for one in series.slices:
         _check_content(one)
     first = series.slices[0].header
@@ -48,7 +66,7 @@ def arrange(series: Series) -> Stack:
     slices = [series.slices[i] for i in order]
     positions, along = positions[order], along[order]
     _check_spacing_between(slices, along)
-    _check_no_shear(positions, along, direction, min(spacing_yx))
+    sideways = _sideways(positions, along, direction, min(spacing_yx))
     thickness = _optional(first, "SliceThickness")
     if len(slices) > 1:
         # 9 digits: rids the mean of the binary noise of decimal positions, moves no slice by more than 1 nm.
@@ -62,28 +80,29 @@ def arrange(series: Series) -> Stack:
         direction,
         thickness,
     )
-    return Stack(slices, grid)
+    return Stack(slices, grid, sideways)
 
 
 def _check_content(one: Slice) -> None:
-    header, name = one.header, one.file.name
-    if header.get("SOPClassUID") in ENHANCED_CT or int(header.get("NumberOfFrames") or 1) > 1:
-        raise UhrctError(f"{name} is a multi-frame image, not supported yet; convert it to single-frame CT or NIfTI")
+    header, name = one.header, one.name
     if header.get("Modality") != "CT":
-        raise UhrctError(
-            f"{name} is {header.get('Modality') or 'of unknown modality'}, not CT; uhrct works on CT in HU"
-        )
+        modality = text(header, "Modality") or "of unknown modality"
+        raise UhrctError(f"{name} is {modality}, not CT; uhrct works on CT in HU")
+    if one.frame is None and int(header.get("NumberOfFrames") or 1) > 1:
+        raise UhrctError(f"{name} has several frames but is no Enhanced CT, so their places are unknown; use NIfTI")
     if is_localizer(header):
         raise UhrctError(f"{name} is a localizer (scout view), not a scan; choose the scan itself")
     if header.get("SamplesPerPixel", 1) != 1 or "MONOCHROME" not in header.get("PhotometricInterpretation", ""):
-        colour = header.get("PhotometricInterpretation", "colour")
+        colour = text(header, "PhotometricInterpretation") or "photometric interpretation unknown"
         raise UhrctError(f"{name} is a colour image ({colour}), not CT values in HU; choose the original series")
-    if _optional(header, "RescaleSlope") is None or header.get("RescaleIntercept") is None:
+    if _optional(header, "RescaleSlope") is None or not _is_number(header.get("RescaleIntercept")):
         raise UhrctError(f"{name} has no RescaleSlope and RescaleIntercept, so its values are not HU; export it again")
+    if text(header, "RescaleType") in NOT_HU:
+        raise UhrctError(f"{name} holds {text(header, 'RescaleType')}, not HU; choose the series with CT values")
 
 
 def _check_same(one: Slice, first: Slice, spacing_yx: tuple[float, float], direction: np.ndarray) -> None:
-    pair = f"{first.file.name} and {one.file.name}"
+    pair = f"{first.name} and {one.name}"
     size, other = ((int(h.Rows), int(h.Columns)) for h in (first.header, one.header))
     if size != other:
         raise UhrctError(f"mixed image sizes: {pair} have {size} and {other} pixels; keep one kind of image")
@@ -100,14 +119,14 @@ def _check_spacing_between(slices: list[Slice], along: np.ndarray) -> None:
     usual = float(np.median(steps))
     closest = int(steps.argmin())
     if steps[closest] < max(1e-3, 0.01 * usual):
-        pair = f"{slices[closest].file.name} and {slices[closest + 1].file.name}"
+        pair = f"{slices[closest].name} and {slices[closest + 1].name}"
         raise UhrctError(f"duplicate slices: {pair} both lie at {along[closest]:.2f} mm; remove one copy or phase")
     gaps = np.flatnonzero(steps > 1.5 * usual)
     whole = np.abs(steps / usual - np.rint(steps / usual)) < 2 * UNEVEN
     if len(gaps) and whole.all():
         at = int(gaps[0])
         missing = int(np.rint(steps[gaps] / usual).sum()) - len(gaps)
-        pair = f"{slices[at].file.name} and {slices[at + 1].file.name}"
+        pair = f"{slices[at].name} and {slices[at + 1].name}"
         where = f"{along[at]:.2f} and {along[at + 1]:.2f} mm"
         raise UhrctError(f"missing slices: {missing}, first between {where} ({pair}); export the series again")
     even = np.linspace(along[0], along[-1], len(along))
@@ -117,16 +136,18 @@ def _check_spacing_between(slices: list[Slice], along: np.ndarray) -> None:
         )
 
 
-def _check_no_shear(positions: np.ndarray, along: np.ndarray, direction: np.ndarray, pixel_mm: float) -> None:
+def _sideways(positions: np.ndarray, along: np.ndarray, direction: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """Offsets of the slices within their own plane, shape (slices, 2): constant steps, or an error."""
     steps = positions - positions[0]
-    sideways = np.linalg.norm(steps - np.outer(along - along[0], direction[:, 0]), axis=1)
-    # A quarter of a pixel over the whole stack is no shear that resampling could improve on.
-    if sideways.max() > 0.25 * pixel_mm:
-        angle = math.degrees(math.atan2(sideways[-1], along[-1] - along[0]))
+    sideways = (steps - np.outer(along - along[0], direction[:, 0])) @ direction[:, 1:]
+    even = np.outer(np.linspace(0, 1, len(along)), sideways[-1])
+    worst = np.linalg.norm(sideways - even, axis=1)
+    if worst.max() > 0.25 * pixel_mm:
         raise UhrctError(
-            f"gantry tilt: slices shift sideways by up to {sideways.max():.1f} mm ({angle:.1f} degrees); "
-            "resample to an upright grid first"
+            f"slices shift sideways by up to {np.linalg.norm(sideways, axis=1).max():.1f} mm and by no common "
+            "angle, so this is no gantry tilt; export the series again"
         )
+    return sideways
 
 
 def _direction(one: Slice) -> np.ndarray:
@@ -136,7 +157,7 @@ def _direction(one: Slice) -> np.ndarray:
     lengths = np.linalg.norm(x), np.linalg.norm(y)
     # Headers hold a few decimals only; beyond what rounding explains, the plane is not known.
     if not np.allclose(lengths, 1, atol=1e-2) or abs(x @ y) > 1e-2:
-        raise UhrctError(f"{one.file.name}: ImageOrientationPatient is not orthonormal; export it again")
+        raise UhrctError(f"{one.name}: ImageOrientationPatient is not orthonormal; export it again")
     x = x / lengths[0]
     y = y - (y @ x) * x
     y = y / np.linalg.norm(y)
@@ -150,15 +171,22 @@ def _numbers(one: Slice, key: str, count: int) -> list[float]:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
-        raise UhrctError(f"{one.file.name} has no usable {key}: place in the patient unknown; export it again")
+        raise UhrctError(f"{one.name} has no usable {key}: place in the patient unknown; export it again")
     return numbers
 
 
 def _positive(one: Slice, key: str, count: int) -> tuple[float, float]:
     a, b = _numbers(one, key, count)
     if a <= 0 or b <= 0:
-        raise UhrctError(f"{one.file.name}: {key} {a:g}, {b:g} mm is not positive; correct it at the source")
+        raise UhrctError(f"{one.name}: {key} {a:g}, {b:g} mm is not positive; correct it at the source")
     return a, b
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _optional(header: Dataset, key: str) -> float | None:

@@ -1,115 +1,150 @@
-"""Finding DICOM series in a folder: headers only, no pixels."""
+"""Finding DICOM series in a folder, zip or DICOMDIR: headers only, no pixels."""
 
 from __future__ import annotations
 
-import os
+import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 
 from uhrct.errors import UhrctError
+from uhrct.formats.dicom_files import DicomFile, find_files, find_referenced
+from uhrct.formats.dicom_frames import Slice, split
+from uhrct.formats.dicom_header import CT_IMAGE, DICOMDIR, ENHANCED_CT, load, quiet, read_header, text
+from uhrct.formats.dicom_phases import phases
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-#: What reading stands on; a value here that cannot be parsed is a damaged file.
-USED = (
-    *("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
-    "PhotometricInterpretation",
-    *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
-    *("RescaleSlope", "RescaleIntercept", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel"),
-)
-WHOLE = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
+__all__ = ["CT_IMAGE", "ENHANCED_CT", "Found", "Series", "choose", "is_localizer", "scan"]
 
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """One image file and its header without pixels."""
-
-    file: Path
-    header: Dataset
+#: ImageType values of captured screens and dose pages that scanners file as CT.
+NO_SCAN = {"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE REPORT", "CT_SOM5 PROT", "CSA REPORT", "REPORT"}
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """The images that share one SeriesInstanceUID; `number` is their 1-based place in the listing."""
+    """The images of one volume; `number` is its 1-based place in the listing.
+
+    Images that share a SeriesInstanceUID are one series, or one for each of their temporal phases.
+    """
 
     number: int
     uid: str
     slices: list[Slice]
-    localizers: int = 0
-    """Localizers that carried this series' UID and were left out."""
+    phase: str = ""
+    """What tells it from the other phases of the same SeriesInstanceUID."""
+    notes: tuple[str, ...] = ()
+    """What was left out: localizers, identical copies."""
+    problem: str = ""
+    """Why it cannot be read, found before any geometry was looked at."""
 
     @property
     def modality(self) -> str:
-        return str(self.slices[0].header.get("Modality", ""))
+        return text(self.slices[0].header, "Modality")
 
     @property
     def description(self) -> str:
-        return str(self.slices[0].header.get("SeriesDescription", ""))
+        said = text(self.slices[0].header, "SeriesDescription")
+        return ", ".join(part for part in (said, self.phase) if part)
 
     @property
-    def is_localizer(self) -> bool:
-        return is_localizer(self.slices[0].header)
+    def kind(self) -> str:
+        """What the series is, in a word: "CT" for a scan."""
+        header = self.slices[0].header
+        if is_localizer(header):
+            return "localizer"
+        if self.modality != "CT":
+            return self.modality or "no modality"
+        if NO_SCAN & {str(v).upper() for v in _values(header, "ImageType")}:
+            return "report page"
+        return "CT" if any("ImagePositionPatient" in one.header for one in self.slices) else "captured screen"
 
     def __str__(self) -> str:
-        kind = "localizer" if self.is_localizer else self.modality
-        return f"{self.number}: {self.description or 'no description'} ({kind}, {len(self.slices)} slices)"
+        return f"{self.number}: {self.description or 'no description'} ({self.kind}, {len(self.slices)} slices)"
+
+
+@dataclass(frozen=True)
+class Found:
+    """All series of a place, and one line for each file there that is DICOM but damaged."""
+
+    series: list[Series]
+    damaged: list[str] = field(default_factory=list)
 
 
 def is_localizer(header: Dataset) -> bool:
-    return "LOCALIZER" in (header.get("ImageType") or [])
+    return "LOCALIZER" in _values(header, "ImageType")
 
 
-def scan(path: Path) -> list[Series]:
-    """All image series in a file or in a folder tree, by SeriesNumber, then UID.
+def scan(path: Path) -> Found:
+    """All image series in a file, a folder tree, a zip or a DICOMDIR, by SeriesNumber, UID and phase.
 
     Files that are not DICOM are ignored unless they are called `.dcm`: those are slices that got lost.
 
     Raises
     ------
     UhrctError
-        If nothing is there, nothing is DICOM, or a DICOM file is damaged. Messages do not name `path`.
+        If nothing is there, or nothing is DICOM. Messages do not name `path`.
     """
-    files = [path] if path.is_file() else _files(path)
-    if not files:
-        raise UhrctError("folder is empty; name a folder with DICOM files")
+    files = find_files(path)
+    with quiet():
+        if len(files) == 1 and path.is_file():
+            files = _listed(files[0], path) or files
+        return _scan(files, alone=path.is_file() and path.suffix.lower() != ".zip")
+
+
+def _scan(files: list[DicomFile], alone: bool) -> Found:
     groups: dict[str, list[Slice]] = {}
     others: set[str] = set()
+    damaged: list[str] = []
     for file in files:
-        header = _header(file, alone=path.is_file())
-        if header is None:
-            continue
-        if "Rows" not in header or "Columns" not in header:
-            others.add(str(header.get("Modality", "no modality")))
-            continue
-        groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(Slice(file, header))
+        try:
+            header = read_header(file, alone)
+            if header is None:
+                continue
+            if "Rows" not in header or "Columns" not in header:
+                others.add(text(header, "Modality") or ("DICOMDIR" if _is_dicomdir(header) else "no modality"))
+                continue
+            groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(split(file, header))
+        except UhrctError as error:
+            damaged.append(str(error))
+    if damaged and not groups:
+        raise UhrctError(damaged[0])
     if not groups:
         held = f"DICOM but no images ({', '.join(sorted(others))})" if others else f"no DICOM among {len(files)} files"
         raise UhrctError(f"holds {held}; name a folder with a CT series")
-    in_order = sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0]))
-    return [_series(number, uid, slices) for number, (uid, slices) in enumerate(in_order, 1)]
+    series: list[Series] = []
+    for uid, slices in sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0])):
+        real, notes = _without_localizers(slices)
+        real, copies, problem = _without_copies(real)
+        notes += copies
+        for phase, part in phases(real):
+            series.append(Series(len(series) + 1, uid, part, phase, tuple(notes), problem))
+    return Found(series, damaged)
 
 
-def choose(series: list[Series], wanted: str | None) -> Series:
-    """The series to read: the one asked for, or the only CT that is no localizer.
+def choose(found: Found, wanted: str | None) -> Series:
+    """The series to read: the one asked for, or the only CT scan.
 
     Raises
     ------
     UhrctError
-        If the choice is not clear; the message lists what is there and how to choose.
+        If a file is damaged (it may be a slice of the scan), or if the choice is not clear; then the
+        message lists what is there and how to choose.
     """
+    if found.damaged:
+        raise UhrctError(found.damaged[0])
+    series = found.series
     listing = "; ".join(str(s) for s in series)
     if wanted is not None:
-        for candidate in series:
-            if wanted == candidate.uid or wanted == str(candidate.number):
-                return candidate
-        raise UhrctError(f"no series {wanted} here; choose one of {listing}")
+        fitting = [s for s in series if wanted == s.uid] or [s for s in series if wanted == str(s.number)]
+        if len(fitting) > 1:
+            raise UhrctError(f"series {wanted} has {len(fitting)} phases; choose with --series NUMBER: {listing}")
+        if not fitting:
+            raise UhrctError(f"no series {wanted} here; choose one of {listing}")
+        return fitting[0]
     if len(series) == 1:
         return series[0]
-    real = [s for s in series if s.modality == "CT" and not s.is_localizer]
+    real = [s for s in series if s.kind == "CT"]
     if len(real) != 1:
         count = f"{len(real)} CT series" if real else "several series, none of them a CT scan"
         raise UhrctError(f"holds {count}; choose with --series NUMBER-or-UID: {listing}")
@@ -119,46 +154,69 @@ def choose(series: list[Series], wanted: str | None) -> Series:
     return real[0]
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        # Hidden files are file managers' own (._0001.dcm on a Mac's stick is no image).
-        found += [Path(parent) / name for name in sorted(names) if not name.startswith(".")]
-    return found
-
-
-def _header(file: Path, alone: bool) -> Dataset | None:
-    """The header of a DICOM file; None for other files that just happen to lie in the folder."""
+def _listed(file: DicomFile, path: Path) -> list[DicomFile]:
+    """The files that `file` lists if it is a DICOMDIR, else none."""
     try:
-        header = dcmread(file, stop_before_pixels=True)
-        for key in USED:
-            header.get(key)  # pydicom converts, and complains, on first use only
-        for key in WHOLE:
-            int(header.get(key) or 0)
-    except InvalidDicomError:
-        if alone or file.suffix.lower() == ".dcm":
-            what = "is empty" if file.stat().st_size == 0 else "is not a DICOM file (no DICM marker)"
-            raise UhrctError(f"{file.name} {what}; remove it or export it again") from None
-        return None
-    except PermissionError as error:
-        raise UhrctError(f"{file.name} cannot be read ({error.strerror}); check its permissions") from None
-    except Exception as error:
-        # pydicom lets any struct, value or end-of-file error through: all mean the same here.
-        raise UhrctError(f"{file.name} has a damaged DICOM header; export it again") from error
-    stored_as = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
-    is_ct = stored_as == CT_IMAGE or stored_as in ENHANCED_CT
-    if stored_as is None or (is_ct and "Rows" not in header):
-        raise UhrctError(f"{file.name} is truncated or damaged (its header ends too early); export it again")
-    return header
+        header = load(file, pixels=False)
+        if not _is_dicomdir(header):
+            return []
+        records = [r for r in header.get("DirectoryRecordSequence") or [] if r.get("ReferencedFileID")]
+        images = [r for r in records if text(r, "DirectoryRecordType") == "IMAGE"]
+        references = [tuple(str(part) for part in _values(r, "ReferencedFileID")) for r in images]
+    except Exception:
+        return []  # whatever is wrong with it is said by the reading that follows
+    return find_referenced(path.parent, references)
 
 
-def _series(number: int, uid: str, slices: list[Slice]) -> Series:
+def _is_dicomdir(header: Dataset) -> bool:
+    return header.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR
+
+
+def _without_localizers(slices: list[Slice]) -> tuple[list[Slice], list[str]]:
     # Some scanners file the scout under the scan's own series.
-    real = [s for s in slices if not is_localizer(s.header)]
+    real = [one for one in slices if not is_localizer(one.header)]
     if real and len(real) < len(slices):
-        return Series(number, uid, real, localizers=len(slices) - len(real))
-    return Series(number, uid, slices)
+        return real, [f"ignored {len(slices) - len(real)} localizer image(s) in the series"]
+    return slices, []
+
+
+def _without_copies(slices: list[Slice]) -> tuple[list[Slice], list[str], str]:
+    """One image for each SOPInstanceUID (and frame), what was left out, and what speaks against that."""
+    first: dict[tuple[str, int | None], Slice] = {}
+    kept: list[Slice] = []
+    copies = 0
+    for one in slices:
+        uid = text(one.header, "SOPInstanceUID")
+        other = first.setdefault((uid, one.frame), one) if uid else one
+        if other is one:
+            kept.append(one)
+        elif _content(one) == _content(other):
+            copies += 1
+        else:
+            problem = f"{other.name} and {one.name} carry the same SOPInstanceUID but differ; remove the wrong one"
+            return slices, [], f"duplicate slices: {problem}"
+    return kept, [f"ignored {copies} identical copies of images"] if copies else [], ""
+
+
+def _content(one: Slice) -> bytes:
+    """What makes two images the same: stored pixels, and all that turns them into HU at a place."""
+    try:
+        dataset = load(one.file, pixels=True)
+        digest = hashlib.sha256(bytes(dataset.get("PixelData") or b""))
+    except Exception:
+        return one.name.encode()  # unreadable: equal to no other
+    for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames"):
+        digest.update(f"{key} {one.header.get(key)}".encode())
+    for key in ("RescaleSlope", "RescaleIntercept", "PixelRepresentation", "BitsStored"):
+        digest.update(f"{key} {one.header.get(key)}".encode())
+    return digest.digest()
+
+
+def _values(header: Dataset, key: str) -> list[object]:
+    value = header.get(key)
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
 
 
 def _series_number(header: Dataset) -> int:

@@ -18,7 +18,8 @@ class SeriesInfo:
     kind : str
         "DICOM", "NIfTI", "NRRD", "MetaImage" or "NPZ".
     number : int
-        1-based place in the listing of a folder; `read(path, series=str(number))` takes it.
+        1-based place in the listing of a folder; `read(path, series=str(number))` takes it. 0 for a damaged
+        file, of which no one can tell to which series it belongs.
     uid : str
         SeriesInstanceUID, "" outside DICOM.
     description, modality : str
@@ -35,6 +36,10 @@ class SeriesInfo:
         Name of the DICOM transfer syntax.
     problem : str
         Why `read` would refuse it, "" if nothing in the headers speaks against it.
+    needs : str
+        The option without which `read` refuses it, and why; "" where it needs none.
+    notes : tuple of str
+        What `read` leaves out: localizers among the slices, identical copies.
     """
 
     kind: str
@@ -48,6 +53,16 @@ class SeriesInfo:
     scanner: str = ""
     transfer_syntax: str = ""
     problem: str = ""
+    needs: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def processable(self) -> str:
+        """Whether and how it can be processed, for a table: "yes", "with ...", or "no: ..."."""
+        if self.problem:
+            return f"no: {self.problem}"
+        answer = f"with {self.needs}" if self.needs else "yes"
+        return f"{answer} ({'; '.join(self.notes)})" if self.notes else answer
 
 
 def orientation_of(direction: np.ndarray) -> str:

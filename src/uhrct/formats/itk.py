@@ -29,7 +29,7 @@ def read_itk(path: Path) -> Volume:
     import SimpleITK as sitk
 
     check_header(path, known_suffix(path), voxels=True)
-    with _readable_errors():
+    with readable_errors():
         reader = _open(path)
         image = reader.Execute()
         shape, spacing, origin, direction = _geometry(reader)
@@ -43,7 +43,7 @@ def inspect_itk(path: Path) -> SeriesInfo:
     kind = FORMATS[known_suffix(path)]
     try:
         check_header(path, known_suffix(path), voxels=False)
-        with _readable_errors():
+        with readable_errors():
             shape, spacing, _, direction = _geometry(_open(path))
     except UhrctError as error:
         return SeriesInfo(kind=kind, problem=str(error))
@@ -81,7 +81,7 @@ def _geometry(reader: Any) -> Geometry:
 
 
 @contextlib.contextmanager
-def _readable_errors() -> Iterator[None]:
+def readable_errors() -> Iterator[None]:
     """ITK's many-line messages as one line, and its warnings not on the screen."""
     import SimpleITK as sitk
 
@@ -153,7 +153,7 @@ def _one_slice_header(suffix: str, grid: Grid, dtype: np.dtype) -> bytes:
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_mm)
     image.SetDirection(np.asarray(grid.direction)[:, ::-1].ravel().tolist())
-    with tempfile.TemporaryDirectory() as folder, _readable_errors():
+    with tempfile.TemporaryDirectory() as folder, readable_errors():
         file = Path(folder) / ("header" + suffix.removesuffix(".gz"))
         sitk.WriteImage(image, str(file), False)
         content = file.read_bytes()

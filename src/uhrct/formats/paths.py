@@ -42,6 +42,15 @@ def looks_like_suffix(path: Path) -> bool:
     return re.search(r"\.[A-Za-z][A-Za-z0-9]*$", path.name) is not None
 
 
+def shown(text: str | Path) -> str:
+    """A name as it can be printed: one line, no control characters, no bytes that are no text.
+
+    >>> shown("a\\nb"), shown("\\udcff.dcm")
+    ('a?b', '?.dcm')
+    """
+    return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
 def output_suffix(path: Path) -> str:
     """The known ending of an output, "" for a DICOM folder.
 
