@@ -101,17 +101,38 @@ def test_the_saved_model_is_the_average(tiny: Tiny, tmp_path: Path) -> None:
     assert not equal(saved, {f"mean.{k}": v for k, v in state["network"].items()})
 
 
-def test_cut_and_resumed_is_bit_identical_to_one_go(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
-    whole = train(tiny(), tmp_path / "whole")
+@pytest.mark.parametrize("stage", ["mean", "denoiser"])
+def test_cut_and_resumed_is_bit_identical_to_one_go(tiny: Tiny, tmp_path: Path, monkeypatch: Any, stage: str) -> None:
+    model = {"mean": SIZE} if stage == "mean" else {"mean": None, "denoiser": SIZE}
+    config = tiny(stage=stage, model=model)
+    whole = train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         cut_after(patch, 3)
         with pytest.raises(Cut):
-            train(tiny(), tmp_path / "cut")
+            train(config, tmp_path / "cut")
     torch.rand(7)  # the global generator is somewhere else by now
     assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 3
-    assert equal(train(tiny(), tmp_path / "cut", resume=True), whole)
+    assert equal(train(config, tmp_path / "cut", resume=True), whole)
     last = [torch.load(tmp_path / d / "checkpoint.pt", weights_only=True)["network"] for d in ("whole", "cut")]
     assert equal(*last)
+
+
+def test_every_step_has_noise_of_its_own(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
+    made, seeds = trainer_module.make_loss, []
+
+    def watched(model: Model, config: TrainingConfig) -> Any:
+        inner = made(model, config)
+
+        def loss(network: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Any:
+            seeds.append(generator.initial_seed())
+            return inner(network, batch, generator)
+
+        return loss
+
+    monkeypatch.setattr(trainer_module, "make_loss", watched)
+    train(tiny(steps=3), tmp_path / "a")
+    train(tiny(steps=3, seed=1), tmp_path / "b")
+    assert len(set(seeds)) == 6
 
 
 def test_validating_and_saving_on_the_way_change_nothing(tiny: Tiny, tmp_path: Path) -> None:
@@ -279,13 +300,16 @@ CHILD = """
 import json, sys, torch
 from pathlib import Path
 from uhrct.training.config import TrainingConfig
+from uhrct.training.corpus import BatchMaker
 from uhrct.training.trainer import Trainer
 raw = json.loads(Path(sys.argv[1]).read_text())
 for name in ("corpus", "validation"):
     raw[name] = tuple(raw[name])
+seen, make = [], BatchMaker.__call__
+BatchMaker.__call__ = lambda *a: seen.append(make(*a).lr_hu.sum()) or make(*a)
 t = Trainer(TrainingConfig(**raw), sys.argv[2], quiet=True, device=torch.device("cpu"))
 t.run()
-torch.save({"network": t.network.state_dict(), "ema": t.ema}, f"{sys.argv[2]}-{t.rank}.pt")
+torch.save({"network": t.network.state_dict(), "ema": t.ema, "seen": seen}, f"{sys.argv[2]}-{t.rank}.pt")
 torch.distributed.destroy_process_group()
 """
 
@@ -305,9 +329,9 @@ def test_two_processes_end_with_the_same_weights(tiny: Tiny, tmp_path: Path) -> 
     a, b = (torch.load(tmp_path / f"run-{rank}.pt", weights_only=True) for rank in (0, 1))
     assert equal(a["network"], b["network"])
     assert equal(a["ema"], b["ema"])
-    # both saw data: with one process alone the same three steps lead elsewhere
-    alone = train(tiny(steps=3), tmp_path / "alone")
-    assert not equal(alone, load_file(tmp_path / "run" / "model" / "model.safetensors"))
+    # and each saw data of its own
+    assert len(a["seen"]) == len(b["seen"]) == 3
+    assert not set(map(float, a["seen"])) & set(map(float, b["seen"]))
     # and what the folder says of itself is true
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     blob = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
