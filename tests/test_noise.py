@@ -34,3 +34,12 @@ def test_seed_sample_and_step_each_change_it():
     for other in (SliceNoise(1, 0, (1, 32, 32), 1.0)(0, 0), SliceNoise(0, 1, (1, 32, 32), 1.0)(0, 0)):
         assert abs(float((base * other).mean())) < 0.1
     assert abs(float((base * SliceNoise(0, 0, (1, 32, 32), 1.0)(0, 1)).mean())) < 0.1
+
+
+def test_memory_does_not_grow_with_steps_or_slices():
+    noise = SliceNoise(0, 0, (1, 4, 4), 0.8)
+    seen = [noise(z, step) for z in range(20) for step in range(30)]
+    assert len(noise._white) <= 2 * len(noise.weight)
+    fresh = SliceNoise(0, 0, (1, 4, 4), 0.8)
+    assert torch.equal(seen[7 * 30 + 29], fresh(7, 29))
+    assert torch.equal(seen[7 * 30], fresh(7, 0))

@@ -127,7 +127,8 @@ def degrade_file(
     _check_outputs(input, [output])
     volume = formats.read(input, series=series, spacing_mm=spacing_mm, untilt=untilt)
     lr = degrade(volume, scale=scale, kind=kind, psf_fwhm_mm=psf_fwhm_mm, noise_hu=noise_hu, seed=seed)
-    what = f"{kind} model, scale {scale}, psf {psf_fwhm_mm or 'default'}, noise {noise_hu} HU, seed {seed}"
+    psf = "default" if psf_fwhm_mm is None else f"{psf_fwhm_mm} mm"
+    what = f"{kind} model, scale {scale}, psf {psf}, noise {noise_hu} HU, seed {seed}"
     derivation = formats.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}",
         key=what,

@@ -41,7 +41,9 @@ class SliceNoise:
 
     def __call__(self, z: int, step: int) -> Tensor:
         """Noise of slice `z` at a sampler's `step`, shape as given, float32 on the CPU."""
-        self._white = {k: v for k, v in self._white.items() if k[0] >= z + min(self.weight)}
+        # slices go by, and within a slice steps: the start is worth keeping for the neighbours, but a hundred steps of
+        # an ancestral sampler for each of them would fill gigabytes
+        self._white = {k: v for k, v in self._white.items() if k[0] >= z + min(self.weight) and k[1] in (0, step)}
         out = torch.zeros(self.shape)
         for j, w in self.weight.items():
             key = (z + j, step)

@@ -79,6 +79,18 @@ def test_psf_in_mm_blurs(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
     assert detail[0] > detail[1] > detail[2]
 
 
+def test_degraded_series_have_uids_by_their_settings(uhrct: Uhrct, tmp_path: Path) -> None:
+    """Equal UIDs on different voxels would make an archive keep one of them. A PSF of 0 is not the default one."""
+    make_series(tmp_path / "in", shape=(2, 8, 8))
+    uids = []
+    for k, options in enumerate(([], [], ["--psf-fwhm-mm", 0], ["--noise-hu", 5], ["--noise-hu", 5, "--seed", 1])):
+        done(uhrct("degrade", tmp_path / "in", tmp_path / str(k), *options))
+        [info] = formats.inspect(tmp_path / str(k))
+        uids.append(info.uid)
+    assert uids[0] == uids[1]
+    assert len(set(uids)) == 4
+
+
 def test_structure_map(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
     formats.write(scan, tmp_path / "in.nii.gz")
     seen = []

@@ -208,7 +208,19 @@ def test_a_bad_batch_is_left_out(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -
     assert "NaN" not in (tmp_path / "run" / "log.jsonl").read_text()
 
 
+def test_without_matplotlib_only_the_picture_is_missing(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    train(tiny(steps=1), tmp_path / "run")
+    assert not (tmp_path / "run" / "curve.png").exists()
+
+
 # --- what is refused
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
+def test_senseless_budgets(tiny: Tiny, tmp_path: Path, minutes: float) -> None:
+    with pytest.raises(UhrctError, match="--max-minutes"):
+        Trainer(tiny(), tmp_path / "run", max_minutes=minutes)
 
 
 def test_a_folder_in_use_is_not_overwritten(tiny: Tiny, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ class Trainer:
         quiet: bool = False,
     ) -> None:
         self.config, self.out, self.max_minutes, self.quiet = config, Path(out), max_minutes, quiet
+        if max_minutes is not None and not max_minutes > 0:
+            raise UhrctError(f"--max-minutes {max_minutes}: give a number above 0")
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         self.device = device or _own_device()
         if self.world > 1 and not torch.distributed.is_initialized():
@@ -139,7 +141,10 @@ class Trainer:
             self._validate(minutes, held_out)
             from uhrct.training.curve import draw_curve
 
-            draw_curve(self.out)
+            try:
+                draw_curve(self.out)
+            except ImportError:  # all else is there: no reason to fall over at the end of hours
+                self._say("no curve.png without matplotlib; pip install 'uhrct[train]'")
         if self.world > 1:
             torch.distributed.barrier()
         return self.out / "model"
