@@ -11,6 +11,7 @@ Everything heavy (SimpleITK, pydicom) is imported where it is used.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +21,23 @@ from uhrct.errors import UhrctError
 from uhrct.formats import paths
 from uhrct.formats.derivation import Derivation, DicomOptions
 from uhrct.formats.info import SeriesInfo
+from uhrct.formats.segments import Segment, checked_mask
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Vector, Volume
 
 __all__ = [
     "Derivation",
     "DicomOptions",
+    "Segment",
     "SeriesInfo",
     "SlabWriter",
     "check_output",
     "inspect",
+    "open_map_writer",
     "open_writer",
     "read",
     "write",
+    "write_segmentation",
 ]
 
 AnyPath = str | os.PathLike[str]
@@ -188,6 +193,51 @@ def open_writer(
     return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
 
 
+def open_map_writer(
+    path: AnyPath,
+    grid: Grid,
+    quantity: str,
+    *,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+) -> SlabWriter:
+    """A writer as `open_writer`'s for float32 values that are no HU; a DICOM output is a Parametric Map.
+
+    Parameters
+    ----------
+    path : str or path
+        As for `open_writer`; a DICOM folder or `.dcm` file gets one multi-frame object.
+    grid : Grid
+        Of the whole map.
+    quantity : str
+        ``structure`` (0 to 1) or ``uncertainty`` (standard deviation in HU).
+    source, derivation, dicom : optional
+        As for `open_writer`. Maps are stored uncompressed, whatever the transfer syntax of `dicom`.
+
+    Raises
+    ------
+    UhrctError
+        If the output cannot be written, or a DICOM output is asked for without highdicom.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_map_writer(f"{folder}/sd.npz", Grid((1, 2, 3), (1.0, 0.5, 0.5)), "uncertainty") as writer:
+    ...         writer.write(np.full((1, 2, 3), 12.5, np.float32))
+    ...     read(f"{folder}/sd.npz").hu.max()
+    np.float32(12.5)
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    if not _is_dicom(paths.output_suffix(path)):
+        return open_writer(path, grid, dtype=np.float32)
+    from uhrct.formats.dicom_maps import DicomMapWriter
+
+    return DicomMapWriter(path, grid, quantity, source, derivation, dicom or DicomOptions())
+
+
 def write(
     volume: Volume, path: AnyPath, derivation: Derivation | None = None, dicom: DicomOptions | None = None
 ) -> None:
@@ -206,6 +256,59 @@ def write(
     ) as writer:
         for z in range(volume.shape[0]):
             writer.write(volume.hu[z : z + 1])
+
+
+def write_segmentation(
+    mask: np.ndarray,
+    grid: Grid,
+    path: AnyPath,
+    segments: Sequence[Segment],
+    *,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+) -> None:
+    """Write a label mask: as DICOM SEG into a folder or `.dcm` file, as a plain label image into other formats.
+
+    Parameters
+    ----------
+    mask : array of whole numbers, shape (z, y, x)
+        0 is background, k is ``segments[k - 1]``.
+    grid : Grid
+        Where the mask lies: the source's grid, or that of the upscaled volume.
+    path : str or path
+        As for `open_writer`.
+    segments : sequence of Segment
+        What the labels mean.
+    source, derivation, dicom : optional
+        As for `open_writer`.
+
+    Raises
+    ------
+    UhrctError
+        If the mask does not fit the grid or the segments, or a DICOM output is asked for without highdicom.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> mask = np.array([[[0, 1, 2]]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_segmentation(
+    ...         mask, Grid((1, 1, 3), (1.0, 1.0, 1.0)), f"{folder}/a.nrrd", [Segment("vessel"), Segment("airway")]
+    ...     )
+    ...     read(f"{folder}/a.nrrd").hu.tolist()
+    [[[0, 1, 2]]]
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    labels = checked_mask(mask, grid, segments)
+    if not _is_dicom(paths.output_suffix(path)):
+        with open_writer(path, grid, dtype=np.int16) as writer:
+            writer.write(labels.astype(np.int16))
+        return
+    from uhrct.formats.dicom_seg import write_seg
+
+    write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions())
 
 
 def check_output(path: AnyPath, input_path: AnyPath | None = None) -> None:

@@ -49,7 +49,7 @@ class Source:
 
     def __init__(self, headers: list[Dataset], volume: Volume) -> None:
         self.headers = headers
-        self._grid = volume.grid
+        self.grid = volume.grid
         self.increment_mm = volume.spacing_mm[0]
         rescale = {(float(h.RescaleSlope), float(h.RescaleIntercept)) for h in headers}
         _, intercept = next(iter(rescale))
@@ -58,8 +58,8 @@ class Source:
 
     def _depths(self, place: np.ndarray) -> np.ndarray:
         """Distance of all source slices from the plane through `place`, in mm along the source's normal."""
-        offset = (place - np.asarray(self._grid.origin_mm)) @ self._grid.direction[:, 0]
-        return np.abs(np.arange(len(self.headers)) * self._grid.spacing_mm[0] - offset)
+        offset = (place - np.asarray(self.grid.origin_mm)) @ self.grid.direction[:, 0]
+        return np.abs(np.arange(len(self.headers)) * self.grid.spacing_mm[0] - offset)
 
     def nearest(self, place: np.ndarray) -> Dataset:
         return self.headers[int(self._depths(place).argmin())]
@@ -68,9 +68,9 @@ class Source:
         """Source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
         depths = self._depths(place)
         # Thinner slices are made from both neighbours, thicker ones from all that they cover.
-        reach = max(self._grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
+        reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
         if np.isclose(depths.min(), 0, atol=1e-3 * reach) and np.isclose(
-            grid.spacing_mm[0], self._grid.spacing_mm[0], rtol=1e-3
+            grid.spacing_mm[0], self.grid.spacing_mm[0], rtol=1e-3
         ):
             reach = 0
         return [self.headers[i] for i in np.flatnonzero(depths <= max(reach, depths.min()))]

@@ -99,9 +99,7 @@ class SlabWriter(ABC):
 
     def _publish(self) -> None:
         for final in self._entries():
-            if final.is_dir():
-                final.rmdir()  # empty, or this fails: never mix series
-            os.replace(self.tmp / final.name, final)
+            _put(self.tmp / final.name, final)
 
     @contextlib.contextmanager
     def _readable_errors(self) -> Iterator[None]:
@@ -109,3 +107,29 @@ class SlabWriter(ABC):
             yield
         except OSError as error:
             raise UhrctError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def output_files(path: Path) -> Iterator[Path]:
+    """A private folder beside `path`; what is in it under the name of `path` takes its place at the end.
+
+    Raises
+    ------
+    UhrctError
+        If the disk refuses.
+    """
+    try:
+        tmp = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
+        try:
+            yield tmp
+            _put(tmp / path.name, path)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+    except OSError as error:
+        raise UhrctError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _put(made: Path, final: Path) -> None:
+    if final.is_dir():
+        final.rmdir()  # empty, or this fails: never mix series
+    os.replace(made, final)
