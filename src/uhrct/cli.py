@@ -27,6 +27,10 @@ class Consistency(str, Enum):
     auto, hard, off = "auto", "hard", "off"
 
 
+class Syntax(str, Enum):
+    explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
+
+
 class Device(str, Enum):
     auto, cpu, cuda = "auto", "cpu", "cuda"
 
@@ -58,6 +62,14 @@ Output = Annotated[Path, typer.Argument(help=OUTPUT_HELP, show_default=False)]
 Series = Annotated[str | None, typer.Option(help="Which series of a folder: number as in `uhrct info`, or UID.")]
 Spacing = Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")]
 Untilt = Annotated[bool, typer.Option("--untilt", help="Shift the slices of a tilted gantry onto an upright grid.")]
+TransferSyntax = Annotated[
+    Syntax, typer.Option(help="Of DICOM outputs: uncompressed, JPEG-LS or HTJ2K, all without loss.")
+]
+KeepPrivate = Annotated[bool, typer.Option("--keep-private", help="Keep the private elements of a DICOM source.")]
+Anonymize = Annotated[
+    bool,
+    typer.Option("--anonymize", help="DICOM outputs without the person: PS3.15 basic profile, same study for all."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", callback=_silence)]
 
 
@@ -83,6 +95,9 @@ def upscale(
     series: Series = None,
     spacing: Spacing = None,
     untilt: Untilt = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
+    keep_private: KeepPrivate = False,
+    anonymize: Anonymize = False,
     quiet: Quiet = False,
 ) -> None:
     """Super-resolve a CT: same place, finer voxels, HU untouched."""
@@ -99,6 +114,7 @@ def upscale(
         series=series,
         spacing_mm=_spacing(spacing),
         untilt=untilt,
+        dicom=_dicom(transfer_syntax, keep_private, anonymize),
         quiet=quiet,
         settings={
             "steps": steps,
@@ -124,6 +140,9 @@ def degrade(
     series: Series = None,
     spacing: Spacing = None,
     untilt: Untilt = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
+    keep_private: KeepPrivate = False,
+    anonymize: Anonymize = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a low-resolution scan from a high-resolution one, by the acquisition model."""
@@ -140,6 +159,7 @@ def degrade(
         series=series,
         spacing_mm=_spacing(spacing),
         untilt=untilt,
+        dicom=_dicom(transfer_syntax, keep_private, anonymize),
         quiet=quiet,
     )
 
@@ -155,6 +175,9 @@ def structure(
     series: Series = None,
     spacing: Spacing = None,
     untilt: Untilt = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
+    keep_private: KeepPrivate = False,
+    anonymize: Anonymize = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the structure enhancement map (0 to 1) of a CT, slice by slice."""
@@ -172,6 +195,7 @@ def structure(
         series=series,
         spacing_mm=_spacing(spacing),
         untilt=untilt,
+        dicom=_dicom(transfer_syntax, keep_private, anonymize),
         quiet=quiet,
     )
 
@@ -218,6 +242,12 @@ def train(
     model = trainer.run()
     if trainer.rank == 0 and not quiet:
         print(f"model in {model}")
+
+
+def _dicom(syntax: Syntax, keep_private: bool, anonymize: bool) -> Any:
+    from uhrct.formats import DicomOptions
+
+    return DicomOptions(syntax.value, keep_private, anonymize)
 
 
 def _torch_device(name: str) -> Any:

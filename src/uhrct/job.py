@@ -35,6 +35,7 @@ class UpscaleJob:
     series: str | None = None
     spacing_mm: tuple[float, float, float] | None = None
     untilt: bool = False
+    dicom: formats.DicomOptions = field(default_factory=formats.DicomOptions)
     quiet: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -42,8 +43,6 @@ class UpscaleJob:
         """Do it."""
         outputs = [self.output, *(p for p in (self.structure, self.uncertainty) if p is not None)]
         _check_outputs(self.input, outputs)
-        for path in outputs[1:]:
-            _check_map(path)
         if self.uncertainty is not None and self.settings.get("samples", 1) < 2:
             raise UhrctError("--uncertainty is the spread of samples; add --steps 4 --samples 8, say")
         volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm, untilt=self.untilt)
@@ -52,6 +51,7 @@ class UpscaleJob:
 
         upscaler = Upscaler(load_for_scale(self.scale, self.weights, self.device), **self.settings)
         grid = upscaler.grid(volume)
+        derivation = self._derivation(upscaler.model.weights_sha256, scale_word(self.scale))
         begin = time.monotonic()
         with ExitStack() as stack:
             image = stack.enter_context(
@@ -60,12 +60,18 @@ class UpscaleJob:
                     grid,
                     dtype=volume.hu.dtype,
                     source=volume,
-                    derivation=self._derivation(upscaler.model.weights_sha256, scale_word(self.scale)),
+                    derivation=derivation,
+                    dicom=self.dicom,
                 )
             )
+            wanted = (("structure", "structure", self.structure), ("sd_hu", "uncertainty", self.uncertainty))
             maps = {
-                name: stack.enter_context(formats.open_writer(path, grid, dtype=np.float32))
-                for name, path in (("structure", self.structure), ("sd_hu", self.uncertainty))
+                name: stack.enter_context(
+                    formats.open_map_writer(
+                        path, grid, quantity, source=volume, derivation=derivation, dicom=self.dicom
+                    )
+                )
+                for name, quantity, path in wanted
                 if path is not None
             }
             for slab in track(
@@ -114,6 +120,7 @@ def degrade_file(
     series: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     untilt: bool = False,
+    dicom: formats.DicomOptions | None = None,
     quiet: bool = False,
 ) -> None:
     """`uhrct degrade`: a low-resolution scan out of a high-resolution one."""
@@ -134,7 +141,7 @@ def degrade_file(
         key=what,
         suffix="simulated LR",
     )
-    formats.write(lr, output, derivation)
+    formats.write(lr, output, derivation, dicom)
     if not quiet:
         print(f"{output}: {'x'.join(map(str, lr.shape))} voxels ({what})", file=sys.stderr)
 
@@ -199,6 +206,7 @@ def structure_file(
     series: str | None = None,
     spacing_mm: tuple[float, float, float] | None = None,
     untilt: bool = False,
+    dicom: formats.DicomOptions | None = None,
     quiet: bool = False,
 ) -> None:
     """`uhrct structure`: the enhancement map of a CT, slice by slice."""
@@ -208,9 +216,13 @@ def structure_file(
 
     operator = StructureOperator(**settings)
     _check_outputs(input, [output])
-    _check_map(output)
     volume = formats.read(input, series=series, spacing_mm=spacing_mm, untilt=untilt)
-    with formats.open_writer(output, volume.grid, dtype=np.float32) as writer, torch.inference_mode():
+    what = ", ".join(f"{key} {value}" for key, value in settings.items())
+    derivation = formats.Derivation(f"uhrct {__version__} structure map, {what}", key=what, suffix="", codes=())
+    writer = formats.open_map_writer(
+        output, volume.grid, "structure", source=volume, derivation=derivation, dicom=dicom
+    )
+    with writer, torch.inference_mode():
         for hu in track(volume.hu, "structure", quiet=quiet):
             air = np.maximum(hu, -1024)  # the step from padding to air is no structure
             writer.write(operator(torch.from_numpy(air).float(), volume.spacing_mm[1:]).numpy()[None])
@@ -289,8 +301,3 @@ def _check_outputs(input: Path, outputs: list[Path]) -> None:
     for path in outputs:
         if any(other.resolve() in path.resolve().parents for other in outputs):
             raise UhrctError(f"{path}: lies inside another output of this run; put it beside")
-
-
-def _check_map(path: Path) -> None:
-    if not path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")):
-        raise UhrctError(f"{path}: maps hold fractions, which a CT series can't; choose .nii.gz, .nrrd, .mha or .npz")

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydicom import Dataset, Sequence
 from pydicom.config import disable_value_validation
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import generate_uid
 
 from uhrct.errors import UhrctError
@@ -72,8 +73,16 @@ def _remove(dataset: Dataset, tag: tuple[int, int]) -> None:
 def _anonymized(header: Dataset, rules: dict[Any, Callable[..., None]], name: str) -> Dataset:
     from dicomanonymizer import anonymize_dataset
 
-    out = copy.deepcopy(header)
-    out.remove_private_tags()
+    out = Dataset()
+    implicit, little = header.original_encoding
+    out.set_original_encoding(implicit, little, header.original_character_set)
+    out.file_meta = FileMetaDataset()
+    out.file_meta.TransferSyntaxUID = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID", "")
+    tags = header.keys()
+    for tag in tags:
+        if not tag.is_private:
+            out[tag] = copy.deepcopy(header.get_item(tag))
+    out.remove_private_tags()  # those inside sequences
     for part in _parts(out):
         _renew_uids(part)
         anonymize_dataset(part, base_rules_gen=lambda: rules)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, Sequence
 from pydicom.config import disable_value_validation
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -130,16 +130,18 @@ class DicomMapWriter(SlabWriter):
         )
         del out.FloatPixelData
         if nz > 1:  # highdicom puts frames in an order of its own; voxels will come in the grid's
-            normal = self.grid.direction[:, 0]
-            out.PerFrameFunctionalGroupsSequence.sort(
-                key=lambda frame: float(np.array(frame.PlanePositionSequence[0].ImagePositionPatient) @ normal)
-            )
+            frames = sorted(out.PerFrameFunctionalGroupsSequence, key=self._depth)
+            out.PerFrameFunctionalGroupsSequence = Sequence(frames)
         out.Rows, out.Columns = ny, nx
         dress(out, self._derivation, self._source, self._uid, quantity.name)
         words = Dataset()
         describe(words, self._derivation, False, [])
         out.ContributingEquipmentSequence = words.ContributingEquipmentSequence
         return out
+
+    def _depth(self, frame: Dataset) -> float:
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        return float(place @ self.grid.direction[:, 0])
 
 
 def _concept(hd: Any, code: tuple[str, str, str]) -> Any:

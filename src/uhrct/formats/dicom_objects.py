@@ -117,7 +117,7 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
                 del frame.DerivationImageSequence
     room = 64 - len(what) - len(derivation.suffix) - 2
     described = "" if source is None else str(header.get("SeriesDescription", "") or "")
-    out.SeriesDescription = f"{described[:room]} {derivation.suffix} {what}".strip()
+    out.SeriesDescription = " ".join(part for part in (described[:room], derivation.suffix, what) if part)
     out.ContentDate = header.get("ContentDate") or header.get("StudyDate") or NO_DATE
     out.ContentTime = header.get("ContentTime") or header.get("StudyTime") or NO_TIME
     for name in ("InstanceCreationDate", "InstanceCreationTime"):
@@ -126,7 +126,6 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
     dimensions = uid(what, "dimensions")
     for item in (*out.DimensionOrganizationSequence, *out.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
-    # what explains a frame is no identifier: keep it short
     out.ContentDescription = f"{what} by {NAME}"[:64]
 
 
