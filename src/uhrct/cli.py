@@ -27,10 +27,6 @@ class Consistency(str, Enum):
     auto, hard, off = "auto", "hard", "off"
 
 
-class Syntax(str, Enum):
-    explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
-
-
 class Device(str, Enum):
     auto, cpu, cuda = "auto", "cpu", "cuda"
 
@@ -45,6 +41,10 @@ class Operator(str, Enum):
 
 class Polarity(str, Enum):
     bright, dark = "bright", "dark"
+
+
+class Syntax(str, Enum):
+    explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 
 
 def _silence(quiet: bool) -> bool:
