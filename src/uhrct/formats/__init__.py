@@ -348,7 +348,7 @@ def _is_dicom(suffix: str) -> bool:
 
 def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
     """The rooms below name slices of a series, not `path`; say the name of a single file once."""
-    text = str(error)
+    text = paths.shown(str(error))
     if path.is_file():
         text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
         if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":

@@ -6,7 +6,6 @@ import io
 import os
 import stat
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -46,8 +45,7 @@ class DicomFile:
             raise UhrctError(f"{self.name} unpacks to {self.size >> 20} MB, no CT compresses so well; unpack it first")
         try:
             return Bounded(io.BytesIO(self.archive.read(self.member)))
-        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            # RuntimeError: a password is needed; NotImplementedError: a compression Python does not know
+        except Exception as error:  # a password is needed, an unknown compression, or any kind of damage
             raise UhrctError(f"{self.name} cannot be unpacked ({error}); unpack the zip first") from None
 
 
@@ -60,14 +58,19 @@ class Bounded:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.size = stream.seek(0, os.SEEK_END)
+        self.short = False
+        """Whether more was asked for than there was, beyond the 8 bytes that an element starts with."""
         stream.seek(0)
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
     def read(self, count: int | None = -1) -> bytes:
-        if count is None or count < 0 or count > 4096:
-            left = max(0, self.size - self.tell())
-            count = left if count is None or count < 0 else min(count, left)
-        return self._stream.read(count)
+        if count is not None and 0 <= count <= 8:
+            return self._stream.read(count)
+        left = max(0, self.size - self.tell())
+        if count is None or count < 0:
+            count = left
+        self.short |= count > left
+        return self._stream.read(min(count, left))
 
     def __enter__(self) -> Bounded:
         return self
@@ -172,8 +175,10 @@ def _in_folder(top: Path) -> list[DicomFile]:
 def _in_zip(path: Path) -> list[DicomFile]:
     try:
         archive = zipfile.ZipFile(path)
-        members = sorted((m for m in archive.infolist() if not m.is_dir()), key=lambda m: m.filename)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OverflowError) as error:
+        members = sorted((m for m in archive.infolist() if not m.filename.endswith("/")), key=lambda m: m.filename)
+    except PermissionError:
+        raise
+    except Exception as error:  # besides BadZipFile, zipfile lets struct, decoding and arithmetic errors through
         raise UhrctError(f"is not a zip, damaged or truncated ({shown(str(error))}); copy it again") from None
     return [
         DicomFile(shown(member.filename.rsplit("/", 1)[-1]), member.file_size, path, member, archive)

@@ -96,7 +96,9 @@ def _check_content(one: Slice) -> None:
         colour = text(header, "PhotometricInterpretation") or "photometric interpretation unknown"
         raise UhrctError(f"{name} is a colour image ({colour}), not CT values in HU; choose the original series")
     if _optional(header, "RescaleSlope") is None or not _is_number(header.get("RescaleIntercept")):
-        raise UhrctError(f"{name} has no RescaleSlope and RescaleIntercept, so its values are not HU; export it again")
+        raise UhrctError(
+            f"{name} has no usable RescaleSlope and RescaleIntercept, so its values are not HU; export it again"
+        )
     if text(header, "RescaleType") in NOT_HU:
         raise UhrctError(f"{name} holds {text(header, 'RescaleType')}, not HU; choose the series with CT values")
 

@@ -9,12 +9,13 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO, cast
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, Sequence, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from uhrct.errors import UhrctError
 from uhrct.formats.dicom_files import FREE_BYTES, MOST_RATIO, Bounded, DicomFile
@@ -31,6 +32,7 @@ USED = (
     *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel"),
     *("AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime", "TemporalPositionIdentifier"),
+    *("TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "StackID", "ContentTime"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DirectoryRecordSequence"),
 )
 WHOLE = (
@@ -58,8 +60,11 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
         header = load(file, pixels=False)
         for key in USED:
             header.get(key)  # pydicom converts, and complains, on first use only
+        for element in header.file_meta:
+            str(element.value)
         for key in WHOLE:
-            int(header.get(key) or 0)
+            if not isinstance(header.get(key) or 0, int) or isinstance(header.get(key), Sequence):
+                raise ValueError(f"{key} is no number")
     except InvalidDicomError:
         if alone or file.name.lower().endswith(".dcm"):
             what = "is empty" if file.size == 0 else "is not a DICOM file (no DICOM marker)"
@@ -92,7 +97,11 @@ def load(file: DicomFile, *, pixels: bool) -> Dataset:
             stream.seek(0)
             if syntax == DeflatedExplicitVRLittleEndian:
                 return _load_deflated(file, stream, end, pixels)
-            return dcmread(stream, stop_before_pixels=not pixels)
+            header = dcmread(stream, stop_before_pixels=not pixels)
+            if pixels and stream.short and not UID(syntax).is_encapsulated:
+                # pydicom takes what there is: with a length that lies, bytes of other elements for pixels
+                raise EOFError("the file ends within its pixels")
+            return header
         if not _looks_like_a_data_set(start):
             raise InvalidDicomError
         stream.seek(0)
@@ -160,7 +169,10 @@ def _load_deflated(file: DicomFile, stream: Bounded, end: int, pixels: bool) -> 
         raise EOFError("the deflated stream is truncated")
     meta = FileMetaDataset(read_dataset(io.BytesIO(start[132:]), is_implicit_VR=False, is_little_endian=True))
     stop = None if pixels else lambda tag, vr, length: tag >= 0x7FE00000
-    body = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True, stop_when=stop)
+    content = Bounded(io.BytesIO(inflated))
+    body = read_dataset(cast(BinaryIO, content), is_implicit_VR=False, is_little_endian=True, stop_when=stop)
+    if pixels and content.short:
+        raise EOFError("the file ends within its pixels")
     return FileDataset("", body, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 

@@ -79,8 +79,11 @@ def decode(images: list[Slice]) -> Iterator[tuple[Slice, np.ndarray]]:
     try:
         for index, stored in enumerate(_frames(load(one.file, pixels=True), max(wanted) + 1)):
             if index in wanted:
-                one = wanted[index]
+                one = wanted.pop(index)
                 yield one, _hu(stored, one)
+        if wanted:
+            one = next(iter(wanted.values()))
+            raise EOFError("the stream ends before this frame")
     except UhrctError as error:
         # this module's own words need the name of the slice
         text = str(error)

@@ -104,7 +104,8 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
             if "Rows" not in header or "Columns" not in header:
                 others.add(text(header, "Modality") or ("DICOMDIR" if _is_dicomdir(header) else "no modality"))
                 continue
-            groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(split(file, header))
+            slices = split(file, header)
+            groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(slices)
         except UhrctError as error:
             damaged.append(str(error))
     if damaged and not groups:
