@@ -50,19 +50,21 @@ def nameless_sources(source: Source | None, grid: Grid, uid: Any) -> list[Datase
     """Source images as highdicom wants them, without a person; one invented image where there is no source."""
     if source is None:
         return [_nameless(minimal_header(uid), grid, UID(uid("no source")), UID(uid("no source series")))]
+    # Some archives give every slice a frame of reference of its own; one object has one: the first slice's.
+    frame = source.headers[0].get("FrameOfReferenceUID", "")
     return [
-        _nameless(header, source.grid, header.SOPInstanceUID, header.get("SeriesInstanceUID", ""), k)
+        _nameless(header, source.grid, header.SOPInstanceUID, header.get("SeriesInstanceUID", ""), k, frame)
         for k, header in enumerate(source.headers)
     ]
 
 
-def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 0) -> Dataset:
+def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 0, frame: str | None = None) -> Dataset:
     out = Dataset()
     for empty in EMPTY:
         setattr(out, empty, "")
     out.SOPClassUID, out.SOPInstanceUID, out.SeriesInstanceUID = header.get("SOPClassUID", CT_IMAGE), instance, series
     out.StudyInstanceUID = header.get("StudyInstanceUID", "")
-    out.FrameOfReferenceUID = header.get("FrameOfReferenceUID", "")
+    out.FrameOfReferenceUID = header.get("FrameOfReferenceUID", "") if frame is None else frame
     out.Modality = "CT"
     out.Rows, out.Columns = grid.shape[1:]
     _, down, right = grid.direction.T
