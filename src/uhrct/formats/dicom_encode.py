@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings
-from pydicom.dataelem import DataElement_from_raw, RawDataElement
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
@@ -74,7 +74,7 @@ def _encode_one(
     header: Dataset, element: DataElement | RawDataElement | None, encodings: list[str], keep_private: bool
 ) -> bytes:
     if isinstance(element, RawDataElement):
-        value = DataElement_from_raw(element, encodings, header)  # raises if it holds none
+        value = convert_raw_data_element(element, encoding=encodings, ds=header)  # raises if it holds none
         if len(element.value or b"") % 2 == 0 and " " not in value.VR:
             return element_bytes(element)
         element = value
