@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import warnings
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,23 +23,23 @@ app = typer.Typer(
 )
 
 
-class Consistency(str, Enum):
+class Consistency(StrEnum):
     auto, hard, off = "auto", "hard", "off"
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     auto, cpu, cuda = "auto", "cpu", "cuda"
 
 
-class Degradation(str, Enum):
+class Degradation(StrEnum):
     scanner, bicubic = "scanner", "bicubic"
 
 
-class Operator(str, Enum):
+class Operator(StrEnum):
     vc, frangi, jerman = "vc", "frangi", "jerman"
 
 
-class Polarity(str, Enum):
+class Polarity(StrEnum):
     bright, dark = "bright", "dark"
 
 
@@ -71,6 +71,24 @@ Anonymize = Annotated[
     typer.Option("--anonymize", help="DICOM outputs without the person: PS3.15 basic profile, same study for all."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", callback=_silence)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from uhrct import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    # no docstring: the help text is the one given to Typer above
+    pass
 
 
 @app.command()

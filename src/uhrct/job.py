@@ -20,6 +20,8 @@ from uhrct.volume import PADDING_HU, Grid, Volume
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from uhrct.upscaler import Upscaler
+
 
 @dataclass
 class UpscaleJob:
@@ -51,7 +53,7 @@ class UpscaleJob:
 
         upscaler = Upscaler(load_for_scale(self.scale, self.weights, self.device), **self.settings)
         grid = upscaler.grid(volume)
-        derivation = self._derivation(upscaler.model.weights_sha256, scale_word(self.scale))
+        derivation = self._derivation(upscaler, scale_word(self.scale))
         begin = time.monotonic()
         with ExitStack() as stack:
             image = stack.enter_context(
@@ -95,12 +97,13 @@ class UpscaleJob:
         batch = upscaler.batch_for(volume)
         return -(-volume.shape[0] // batch)
 
-    def _derivation(self, sha256: str, scale: str) -> formats.Derivation:
-        s = self.settings
+    def _derivation(self, upscaler: Upscaler, scale: str) -> formats.Derivation:
+        s, sha256 = self.settings, upscaler.model.weights_sha256
         mode = (
             "posterior mean" if s["steps"] == 1 else f"mean of {s['samples']} posterior sample(s), {s['steps']} steps"
         )
         what = f"{scale}, weights {sha256[:16]}, {mode}, seed {s['seed']}, consistency {s['consistency']}"
+        what += f", {upscaler.computed_in}"  # other hardware, other last digits, other UIDs
         return formats.Derivation(
             description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
             key=f"{__version__} {what}",

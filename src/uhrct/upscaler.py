@@ -90,6 +90,13 @@ class Upscaler:
         """Where the result's voxels lie."""
         return volume.refined_grid(self.model.config.scale)
 
+    @property
+    def computed_in(self) -> str:
+        """Device and precision of the networks' inner layers, which the last digits of the voxels depend on."""
+        device = next(self.model.parameters()).device
+        dtype = self.precision or inference_dtype(device)
+        return f"{device.type} {str(dtype).removeprefix('torch.')}"
+
     def batch_for(self, volume: Volume) -> int:
         """Slices per pass: `batch`, or as many as keep a pass small."""
         return self.batch or max(1, 2**17 // (volume.shape[1] * volume.shape[2]))

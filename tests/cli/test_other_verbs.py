@@ -8,6 +8,7 @@ import pytest
 from ct_files import PATIENT, make_series
 from run_cli import Uhrct, done, refused, same_place
 
+import uhrct.cli
 from uhrct import formats
 from uhrct.volume import Volume
 
@@ -177,3 +178,11 @@ def test_train_then_upscale(
     refused(uhrct("train", config, "bathc=2", "--out", tmp_path / "b"), "unknown setting 'bathc'")
     refused(uhrct("train", tmp_path / "none.yaml"), "none.yaml")
     refused(uhrct("train", config, "corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such corpus")
+
+
+def test_version_is_the_packages(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["uhrct", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        uhrct.cli.main()
+    assert stop.value.code in (0, None)
+    assert capsys.readouterr().out.strip() == uhrct.__version__

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ class Trainer:
                 self._say("no curve.png without matplotlib; pip install 'uhrct[train]'")
         if self.world > 1:
             torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
         return self.out / "model"
 
     def _progress(self, minutes: float) -> float:
@@ -213,6 +214,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
+            "config": self.config.as_dict(),
         }
         unfinished = self.out / (CHECKPOINT + ".tmp")
         torch.save(state, unfinished)
@@ -228,12 +230,16 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema, self.step, self.minutes_before = state["ema"], state["step"], state["minutes"]
+            before = state["config"]
         except Exception as e:  # unpickling raises whatever it likes
             reason = " ".join(f"{type(e).__name__} {e}".split())[:120]
             raise UhrctError(f"{checkpoint}: can't go on from it ({reason}); start anew with another --out") from e
+        now = self.config.as_dict()
+        for key in sorted(k for k in now if now[k] != before.get(k)):
+            self._say(f"note: {key} was {before.get(key)!r} until step {self.step}, is {now[key]!r} from here on")
 
     def _write_log(self, record: dict[str, Any]) -> None:
-        record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **record}
+        record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
         if self.corpus_sha256:
             record["corpus_sha256"] = self.corpus_sha256[:16]
         with (self.out / "log.jsonl").open("a") as f:
@@ -248,7 +254,7 @@ def build_model(config: TrainingConfig) -> Model:
     """The model to train: new by `config.model`, or that of `config.init` with `config.model` merged into it."""
     torch.manual_seed(config.seed)
     source = None if config.init is None else Model.from_pretrained(config.init)
-    settings: dict[str, Any] = {**({} if source is None else vars(source.config)), **config.model}
+    settings = _merged({} if source is None else vars(source.config), config.model)
     try:
         model = Model(ModelConfig(**settings))
     except TypeError as e:
@@ -257,12 +263,23 @@ def build_model(config: TrainingConfig) -> Model:
     given = {} if source is None else source.state_dict()
     fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
+    if unfit := sorted({k.split(".")[0] for k in given.keys() - fitting.keys()}):
+        raise UhrctError(f"{config.init}: its {' and '.join(unfit)} network is of another size; leave model.* as it is")
     if getattr(model, config.stage) is None:
         raise UhrctError(f"stage {config.stage!r}: the model has no such network; give model.{config.stage}")
     if config.stage == "denoiser" and not {k for k in wanted if k.startswith("mean.")} <= fitting.keys():
         where = "there is no init" if source is None else f"{config.init} holds another one"
         raise UhrctError(f"stage denoiser: the mean network would stay random ({where}); give init=MODEL of its size")
     return model
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, group by group: model.mean.image_width=64 leaves the rest of model.mean alone."""
+    out = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = _merged(out[key], value) if both else value
+    return out
 
 
 def _own_device() -> torch.device:
