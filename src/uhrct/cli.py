@@ -43,7 +43,7 @@ class Polarity(StrEnum):
     bright, dark = "bright", "dark"
 
 
-class Syntax(str, Enum):
+class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 
 
