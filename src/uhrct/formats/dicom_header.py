@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from pydicom import Dataset, Sequence, dcmread
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
@@ -63,7 +63,8 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
         for element in header.file_meta:
             str(element.value)
         for key in WHOLE:
-            if not isinstance(header.get(key) or 0, int) or isinstance(header.get(key), Sequence):
+            value = header.get(key)
+            if not isinstance(value, int) and (value not in (None, "") or (key in header and key in WHOLE[:2])):
                 raise ValueError(f"{key} is no number")
     except InvalidDicomError:
         if alone or file.name.lower().endswith(".dcm"):

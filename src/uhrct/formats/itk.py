@@ -21,6 +21,13 @@ from uhrct.formats.paths import FORMATS, known_suffix
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Vector, Volume
 
+IMAGE_IO = {
+    ".nii": "NiftiImageIO",
+    ".nii.gz": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
 Geometry = tuple[tuple[int, int, int], Vector, Vector, np.ndarray]
 
 
@@ -55,6 +62,8 @@ def _open(path: Path) -> Any:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
+    # Without a choice ITK lets every reader it has look into the file, and takes a .nii that is a PNG.
+    reader.SetImageIO(IMAGE_IO[known_suffix(path)])
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if reader.GetDimension() > 3:
