@@ -83,7 +83,6 @@ def measure(args: argparse.Namespace) -> None:
                 methods[f"ours, mean, consistency {mode}"] = restorer(Upscaler(model, consistency=mode))
             if model.denoiser is not None:
                 methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
-                methods["ours, mean of 8 samples"] = restorer(Upscaler(model, steps=4, samples=8))
             for name, other in others.items():
                 methods[name] = restorer(Upscaler(other, consistency="off"))
             volume = formats.read(args.data / case)
