@@ -19,6 +19,7 @@ from uhrct.formats.dicom_frames import Slice
 from uhrct.formats.dicom_header import CT_IMAGE, load
 from uhrct.formats.hu import as_hu
 from uhrct.formats.itk import readable_errors
+from uhrct.formats.paths import shown
 
 #: JPEG (lossless, and 8 or 12 bits lossy): no permissively licensed plugin of pydicom's, ITK's GDCM decodes them.
 BY_ITK = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
@@ -31,7 +32,7 @@ LARGE_PIXELS, PIXELS_PER_BYTE = 1 << 24, 1000
 
 def syntax_of(header: Dataset) -> UID:
     """The transfer syntax, an empty UID where the file names none."""
-    return UID(str(header.file_meta.get("TransferSyntaxUID", "")))
+    return UID(shown(str(header.file_meta.get("TransferSyntaxUID", ""))))
 
 
 def check_decodable(one: Slice) -> None:
@@ -51,7 +52,7 @@ def check_decodable(one: Slice) -> None:
         raise UhrctError(f"{one.name} has no pixels ({rows} rows, {columns} columns); export it again")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         raise UhrctError(f"{one.name} is damaged: {stored} of {allocated} bits stored; export it again")
-    if int(header.get("HighBit", stored - 1)) != stored - 1:
+    if header.get("HighBit") not in (None, "", stored - 1):
         raise UhrctError(f"{one.name}: HighBit {header.HighBit} does not fit {stored} bits stored; export it again")
     if header.get("PixelRepresentation") not in (0, 1):
         raise UhrctError(f"{one.name} does not say whether its pixels are signed; export it again")
@@ -122,8 +123,9 @@ def _alone(frame: bytes, dataset: Dataset) -> FileDataset:
     meta.MediaStorageSOPInstanceUID = UID("2.25.1")
     single = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=True)
     single.SOPClassUID, single.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+    for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"):
         setattr(single, key, dataset.get(key))
+    single.HighBit = single.BitsStored - 1
     single.SamplesPerPixel, single.PhotometricInterpretation, single.Modality = 1, "MONOCHROME2", "CT"
     single.PixelData = encapsulate([frame])
     single["PixelData"].is_undefined_length = True

@@ -19,6 +19,7 @@ from uhrct.formats.dicom_pixels import check_decodable, decode, syntax_of
 from uhrct.formats.dicom_scan import Series, choose, scan
 from uhrct.formats.dicom_tilt import upright, upright_grid
 from uhrct.formats.info import SeriesInfo, orientation_of
+from uhrct.formats.paths import shown
 from uhrct.volume import Volume
 
 
@@ -50,7 +51,7 @@ def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
 def inspect_dicom(path: Path) -> list[SeriesInfo]:
     """One entry a series, in the order in which `read` numbers them; damaged files last."""
     found = scan(path)
-    damaged = [SeriesInfo(kind="DICOM", number=0, problem=problem) for problem in found.damaged]
+    damaged = [SeriesInfo(kind="DICOM", number=0, problem=shown(problem)) for problem in found.damaged]
     return [_info(series) for series in found.series] + damaged
 
 
@@ -73,7 +74,7 @@ def _info(series: Series) -> SeriesInfo:
         for one in series.slices:
             check_decodable(one)
     except UhrctError as error:
-        return replace(info, problem=str(error))
+        return replace(info, problem=shown(str(error)))
     return replace(
         info,
         spacing_mm=stack.grid.spacing_mm,

@@ -17,7 +17,7 @@ from uhrct.errors import UhrctError
 from uhrct.formats.headers import check_header
 from uhrct.formats.hu import as_hu
 from uhrct.formats.info import SeriesInfo, orientation_of
-from uhrct.formats.paths import FORMATS, known_suffix
+from uhrct.formats.paths import FORMATS, known_suffix, shown
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Vector, Volume
 
@@ -53,7 +53,7 @@ def inspect_itk(path: Path) -> SeriesInfo:
         with readable_errors():
             shape, spacing, _, direction = _geometry(_open(path))
     except UhrctError as error:
-        return SeriesInfo(kind=kind, problem=str(error))
+        return SeriesInfo(kind=kind, problem=shown(str(error)))
     return SeriesInfo(kind=kind, shape=shape, spacing_mm=spacing, orientation=orientation_of(direction))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from uhrct.errors import UhrctError
 from uhrct.formats.hu import as_hu
 from uhrct.formats.info import SeriesInfo, orientation_of
+from uhrct.formats.paths import shown
 from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Vector, Volume
 
@@ -53,7 +54,7 @@ def inspect_npz(path: Path) -> SeriesInfo:
         shape = (1,) * (3 - len(shape)) + shape
         spacing = _vector(stored, "spacing_mm") if "spacing_mm" in stored else None
     except UhrctError as error:
-        return SeriesInfo(kind="NPZ", problem=str(error))
+        return SeriesInfo(kind="NPZ", problem=shown(str(error)))
     return SeriesInfo(
         kind="NPZ",
         shape=(shape[0], shape[1], shape[2]),
