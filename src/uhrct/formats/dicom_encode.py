@@ -7,6 +7,7 @@ need. But nearly all elements are the same from slice to slice: those are encode
 from __future__ import annotations
 
 import copy
+import struct
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -15,12 +16,11 @@ import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
-from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from uhrct.errors import UhrctError
 from uhrct.formats.derivation import TRANSFER_SYNTAXES
@@ -50,16 +50,14 @@ class ElementCache:
         lost = 0
         encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
         for tag in tags:
-            raw = header.get_item(tag)
-            key = None
-            if isinstance(raw, RawDataElement) and raw.VR not in _PARSED and raw.is_little_endian:
-                key = (raw.VR, raw.value)
-                last = self._last.get(tag)
-                if last is not None and last[0] == key:
-                    out[tag] = last[1]
-                    continue
+            element = header.get_item(tag)
+            key = _key(element)
+            last = self._last.get(tag)
+            if key is not None and last is not None and last[0] == key:
+                out[tag] = last[1]
+                continue
             try:
-                out[tag] = _encode_one(header, raw if key else header[tag], encodings, keep_private)
+                out[tag] = _encode_one(header, tag, encodings, keep_private)
             except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
                 lost += 1
                 continue
@@ -70,17 +68,25 @@ class ElementCache:
         return out
 
 
-def _encode_one(
-    header: Dataset, element: DataElement | RawDataElement | None, encodings: list[str], keep_private: bool
-) -> bytes:
+def _key(element: DataElement | RawDataElement | None) -> object:
+    """What two elements of the same tag have in common if they are encoded to the same bytes; None if unknown."""
     if isinstance(element, RawDataElement):
-        value = convert_raw_data_element(element, encoding=encodings, ds=header)  # raises if it holds none
-        if len(element.value or b"") % 2 == 0 and " " not in value.VR:
-            return element_bytes(element)
-        element = value
-    if not isinstance(element, DataElement):
-        raise ValueError("no value")
-    return element_bytes(_cleaned(element, header, keep_private), encodings)
+        return element.VR, element.value, element.is_implicit_VR, element.is_little_endian
+    if element is None or element.VR == "SQ" or element.value is None:
+        return None
+    return element.VR, type(element.value), element.value
+
+
+def _encode_one(header: Dataset, tag: BaseTag, encodings: list[str], keep_private: bool) -> bytes:
+    raw = header.get_item(tag)
+    if isinstance(raw, RawDataElement) and raw.VR not in _PARSED and raw.is_little_endian:
+        value = convert_raw_data_element(raw, encoding=encodings, ds=header)  # raises if it holds none
+        if len(raw.value or b"") % 2 == 0 and " " not in value.VR:
+            return element_bytes(raw)
+    element = header[tag]
+    if element.VR == "SQ" or " " in element.VR:
+        element = _cleaned(element, header, keep_private)
+    return element_bytes(element, encodings)
 
 
 def _cleaned(element: DataElement, header: Dataset, keep_private: bool) -> DataElement:
@@ -109,15 +115,15 @@ def encoded(dataset: Dataset) -> Elements:
 
 
 def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """What stands in a file before the dataset."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(sop_class)
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance)
-    meta.TransferSyntaxUID = UID(transfer_syntax)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    return b"\0" * 128 + b"DICM" + buffer.getvalue()
+    """What stands in a file before the dataset: the marker, and file meta information (PS3.10 7.1)."""
+    version = b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\x01"
+    uids = ((0x02, sop_class), (0x03, sop_instance), (0x10, transfer_syntax), (0x12, PYDICOM_IMPLEMENTATION_UID))
+    parts = [version]
+    for element, uid in uids:
+        value = uid.encode() + b"\0" * (len(uid) % 2)
+        parts.append(struct.pack("<HH2sH", 2, element, b"UI", len(value)) + value)
+    group = b"".join(parts)
+    return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 
 def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from pydicom import Dataset
@@ -82,6 +83,7 @@ def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:
     return [tag for tag in tags if _is_kept(tag, keep_private)]
 
 
+@cache
 def _is_kept(tag: BaseTag, keep_private: bool) -> bool:
     if tag.group in (0x0002, 0x7FE0) or tag.element == 0 or tag in DROP:
         return False

@@ -62,7 +62,7 @@ class DicomWriter(SlabWriter):
         # Without a derivation nobody vouches that equal source means equal voxels: take fresh UIDs.
         self._derivation = derivation or Derivation("Converted by uhrct", uuid.uuid4().hex, "copy", codes=())
         self._uid = uid_maker(self._source, source, self._derivation)
-        self._clipped: list[int] = []  # threads append
+        self._clipped = 0
 
     def _start(self) -> None:
         self._folder = self.tmp / self.path.name
@@ -77,21 +77,22 @@ class DicomWriter(SlabWriter):
         self._pool = self._stack.enter_context(BoundedPool())
 
     def _append(self, slab: np.ndarray) -> None:
+        intercept = 0 if self._source is None else self._source.intercept
         for k, hu in enumerate(slab, self.written):
-            self._pool.submit(self._store, k, hu.copy())  # the caller may fill its slab anew
+            # Here and not on a thread: this makes the copy that the caller's slab can be filled anew behind.
+            stored, used, clipped = stored_values(hu, intercept)
+            self._clipped += clipped
+            self._pool.submit(self._store, k, stored, used)
 
     def _publish(self) -> None:
         if self._clipped:
-            text = f"{self.path}: {sum(self._clipped)} voxels beyond 16 bits were clipped; .nii.gz keeps them"
+            text = f"{self.path}: {self._clipped} voxels beyond 16 bits were clipped; .nii.gz keeps them"
             warnings.warn(text, UserWarning, stacklevel=4)
         super()._publish()
 
-    def _store(self, k: int, hu: np.ndarray) -> None:
-        """Write slice `k`, HU of shape (y, x), to its file."""
+    def _store(self, k: int, stored: np.ndarray, intercept: int) -> None:
+        """Write slice `k`, stored values of shape (y, x), to its file."""
         name = self.path.name if self._one_file else f"{k + 1:05d}.dcm"
-        stored, intercept, clipped = stored_values(hu, 0 if self._source is None else self._source.intercept)
-        if clipped:
-            self._clipped.append(clipped)
         header, uid = self._header(k, intercept)
         with (self._folder / name).open("wb", buffering=0) as file:
             file.write(preamble(CT_IMAGE, uid, self._options.uid) + header)
@@ -176,14 +177,14 @@ def stored_values(hu: np.ndarray, intercept: int) -> tuple[np.ndarray, int, int]
     if low - intercept < INT16.min or high - intercept > INT16.max:
         clipped = int(((whole < INT16.min) | (whole > INT16.max)).sum())
         whole = np.clip(whole, INT16.min, INT16.max)
-    stored = whole.astype("<i2")
-    stored -= np.int16(intercept)  # neither side leaves 16 bits, as checked above
+    # Neither side leaves 16 bits, as checked above; one pass over the voxels, into an array of their own.
+    stored = np.subtract(whole.astype("<i2", copy=False), np.int16(intercept), dtype="<i2")
     return stored, intercept, clipped
 
 
 def uid_maker(source: Source | None, volume: Volume | None, derivation: Derivation) -> Callable[..., UID]:
     """A function of names to UIDs: same source and derivation, same UIDs."""
-    identity = _identity(source, volume)
+    identity = hashlib.sha256(_identity(source, volume).encode()).hexdigest()
 
     def uid(*parts: str) -> UID:
         return generate_uid(entropy_srcs=["\n".join((identity, derivation.key, *parts))])
