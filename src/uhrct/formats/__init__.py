@@ -188,6 +188,10 @@ def open_writer(
         from uhrct.formats.itk import ItkWriter
 
         return ItkWriter(path, grid, np.dtype(dtype))
+    if source is not None and source.meta.get("dicom_frames"):
+        from uhrct.formats.dicom_enhanced import EnhancedWriter
+
+        return EnhancedWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
     from uhrct.formats.dicom_write import DicomWriter
 
     return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())

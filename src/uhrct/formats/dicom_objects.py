@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
@@ -52,17 +52,17 @@ def nameless_sources(source: Source | None, grid: Grid, uid: Any) -> list[Datase
         return [_nameless(minimal_header(uid), grid, UID(uid("no source")), UID(uid("no source series")))]
     # Some archives give every slice a frame of reference of its own; one object has one: the first slice's.
     frame = source.headers[0].get("FrameOfReferenceUID", "")
-    return [
-        _nameless(header, source.grid, header.SOPInstanceUID, header.get("SeriesInstanceUID", ""), k, frame)
-        for k, header in enumerate(source.headers)
-    ]
+    series = source.headers[0].get("SeriesInstanceUID", "")
+    first = {str(header.SOPInstanceUID): k for k, header in reversed(list(enumerate(source.headers)))}  # once a file
+    return [_nameless(source.headers[k], source.grid, uid, series, k, frame) for uid, k in first.items()]
 
 
 def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 0, frame: str | None = None) -> Dataset:
     out = Dataset()
     for empty in EMPTY:
         setattr(out, empty, "")
-    out.SOPClassUID, out.SOPInstanceUID, out.SeriesInstanceUID = header.get("SOPClassUID", CT_IMAGE), instance, series
+    # even where the source is Enhanced: highdicom would ask for its functional groups; `dress` sets that right
+    out.SOPClassUID, out.SOPInstanceUID, out.SeriesInstanceUID = CT_IMAGE, instance, series
     out.StudyInstanceUID = header.get("StudyInstanceUID", "")
     out.FrameOfReferenceUID = header.get("FrameOfReferenceUID", "") if frame is None else frame
     out.Modality = "CT"
@@ -110,6 +110,14 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
     for tag in [*header.keys()]:
         if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
             out[tag] = header[tag]
+    classes = {} if source is None else {str(h.SOPInstanceUID): h.SOPClassUID for h in source.headers}
+
+    def true_class(item: Dataset, element: DataElement) -> None:
+        uid = str(item.get("ReferencedSOPInstanceUID", ""))
+        if element.keyword == "ReferencedSOPClassUID" and uid in classes:
+            element.value = classes[uid]
+
+    out.walk(true_class)
     if source is None:
         for name in ("ReferencedSeriesSequence", "SourceImageSequence"):
             if name in out:

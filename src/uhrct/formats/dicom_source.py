@@ -62,11 +62,12 @@ class Source:
         offset = (place - np.asarray(self.grid.origin_mm)) @ self.grid.direction[:, 0]
         return np.abs(np.arange(len(self.headers)) * self.grid.spacing_mm[0] - offset)
 
-    def nearest(self, place: np.ndarray) -> Dataset:
-        return self.headers[int(self._depths(place).argmin())]
+    def nearest(self, place: np.ndarray) -> int:
+        """Index of the source slice nearest to the plane through `place`."""
+        return int(self._depths(place).argmin())
 
-    def contributing(self, place: np.ndarray, grid: Grid) -> list[Dataset]:
-        """Source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
+    def contributing(self, place: np.ndarray, grid: Grid) -> list[int]:
+        """Indices of source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
         depths = self._depths(place)
         # Thinner slices are made from both neighbours, thicker ones from all that they cover.
         reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
@@ -74,7 +75,7 @@ class Source:
             grid.spacing_mm[0], self.grid.spacing_mm[0], rtol=1e-3
         ):
             reach = 0
-        return [self.headers[i] for i in np.flatnonzero(depths <= max(reach, depths.min()))]
+        return [int(i) for i in np.flatnonzero(depths <= max(reach, depths.min()))]
 
 
 def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:

@@ -54,8 +54,7 @@ class DicomWriter(SlabWriter):
         if max(grid.shape[1:]) > 65535:
             raise UhrctError(f"{path}: DICOM holds at most 65535 rows and columns, not {grid.shape[1:]}; use .nrrd")
         self._one_file = path.suffix.lower() == ".dcm"
-        if self._one_file and grid.shape[0] != 1:
-            raise UhrctError(f"{path}: one .dcm file holds one slice, not {grid.shape[0]}; name a folder")
+        self._check_slices()
         check_encoder(options.uid)
         self._options = options
         self._source = dicom_source(source, options)
@@ -63,6 +62,10 @@ class DicomWriter(SlabWriter):
         self._derivation = derivation or Derivation("Converted by uhrct", uuid.uuid4().hex, "copy", codes=())
         self._uid = uid_maker(self._source, source, self._derivation)
         self._clipped = 0
+
+    def _check_slices(self) -> None:
+        if self._one_file and self.grid.shape[0] != 1:
+            raise UhrctError(f"{self.path}: one .dcm file holds one slice, not {self.grid.shape[0]}; name a folder")
 
     def _start(self) -> None:
         self._folder = self.tmp / self.path.name
@@ -111,11 +114,12 @@ class DicomWriter(SlabWriter):
         own.RescaleIntercept = str(intercept)
         elements: Elements = {}
         if self._source is not None:
-            nearest = self._source.nearest(place)
+            nearest = self._source.headers[self._source.nearest(place)]
             elements |= self._cache.encode(
                 nearest, kept_tags(nearest, self._options.keep_private), self._options.keep_private
             )
-            own.SourceImageSequence = Sequence(map(reference, self._source.contributing(place, grid)))
+            sources = self._source.contributing(place, grid)
+            own.SourceImageSequence = Sequence([reference(self._source.headers[i]) for i in sources])
             padding = source_padding_hu(self._source.headers[0])
             if padding is not None and INT16.min <= padding - intercept <= INT16.max:
                 own.add_new("PixelPaddingValue", "SS", padding - intercept)
