@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import dcm2niix
+import imagecodecs
 import nibabel
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ct_files import make_series, oblique
 from ct_syntaxes import SYNTAXES, in_syntax, make_enhanced
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
 
 from uhrct import formats
@@ -146,3 +148,32 @@ def test_files_that_pydicom_ships(file: Path) -> None:
     assert ds.Modality == "CT"
     stored = pixel_array(file) if ds.file_meta.TransferSyntaxUID.is_encapsulated else ds.pixel_array
     np.testing.assert_array_equal(volume.hu[0], stored * float(ds.RescaleSlope) + float(ds.RescaleIntercept))
+
+
+MONOCHROME = [
+    *("JPEG-lossy.dcm", "JPEG2000.dcm", "JPGExtended.dcm"),
+    *("JPEGLSNearLossless_08.dcm", "JPEGLSNearLossless_16.dcm", "MR_small.dcm", "MR_small_RLE.dcm"),
+    *("MR_small_bigendian.dcm", "MR_small_expb.dcm", "MR_small_implicit.dcm", "MR_small_jp2klossless.dcm"),
+    *("MR_small_jpeg_ls_lossless.dcm", "MR_small_padded.dcm", "examples_overlay.dcm", "rtdose_1frame.dcm"),
+    *("rtdose_expb_1frame.dcm", "rtdose_rle_1frame.dcm", "image_dfl.dcm"),
+]
+
+
+@pytest.mark.parametrize("name", MONOCHROME)
+def test_pixels_of_others_in_the_dress_of_ct(tmp_path: Path, name: str) -> None:
+    """Files of many makers' encoders, lossy ones too, with the few attributes that make an image a CT."""
+    ds = dcmread(get_testdata_file(name, download=False))
+    dress = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}
+    dress |= {"PixelSpacing": [0.5, 0.6], "ImagePositionPatient": [1, 2, 3], "RescaleSlope": "2"}
+    dress |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "RescaleIntercept": "-1024", "SpacingBetweenSlices": "4"}
+    for key, value in dress.items():
+        setattr(ds, key, value)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.save_as(tmp_path / "a.dcm")
+    volume = formats.read(tmp_path / "a.dcm")
+    assert volume.spacing_mm == (4.0, 0.5, 0.6)
+    if ds.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.51":  # 12 bits: no decoder of pydicom's is here
+        stored = imagecodecs.jpeg_decode(next(generate_frames(ds.PixelData, number_of_frames=1)), bitspersample=12)
+    else:
+        stored = ds.pixel_array
+    np.testing.assert_array_equal(volume.hu[0], stored.astype(np.int64) * 2 - 1024)

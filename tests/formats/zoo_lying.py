@@ -107,6 +107,13 @@ for each in ("rle", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "htj2k", "deflated"
     lying("header and stream of 65535", each, large_stream)
 
 
+for each in ("jpeg-lossless", "jpeg-ls", "jpeg-2000", "htj2k"):
+    # as many pixels as there are, in lines of another length
+    lying(
+        "Rows and Columns swapped", each, lambda ds: ds.update({"Rows": 18, "Columns": 16}), "its header says 18 x 16"
+    )
+
+
 @case("Enhanced with two billion frames", LYING)
 def _(folder: Path) -> Refused:
     make_enhanced(folder / "a.dcm", whole=lambda ds: setattr(ds, "NumberOfFrames", 2**31 - 1))
