@@ -1,4 +1,4 @@
-"""Laws of conversion between formats, and what readers that know nothing of uhrct make of our files."""
+"""What readers that know nothing of uhrct make of the files that it writes."""
 
 from __future__ import annotations
 
@@ -11,60 +11,22 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 from pydicom import dcmread
+from test_round_trip_laws import volumes
 
 from uhrct import formats
 from uhrct.volume import Volume
 
-FORMATS = ("a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.mhd", "a.npz", "series")
 REAL = (
     *("test/lidc0314", "train/cmbcrc01068", "train/lidc0001", "train/lidc0002", "train/lidc0003", "train/phantomfda"),
     "validation/rider0117",
 )
 
 
-@st.composite
-def volumes(draw: st.DrawFn) -> Volume:
-    """Right-handed grids anywhere in the patient, however oblique, with spacings that no decimal string ends."""
-    a, b, c, d = (draw(st.floats(-1, 1)) for _ in range(4))
-    norm = np.sqrt(a * a + b * b + c * c + d * d)
-    w, x, y, z = (1.0, 0.0, 0.0, 0.0) if norm < 0.1 else (a / norm, b / norm, c / norm, d / norm)
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    right, down = rotation[:, 0], rotation[:, 1]
-    direction = np.stack([np.cross(right, down), down, right], axis=1)
-    shape = tuple(draw(st.integers(2, 5)) for _ in range(3))
-    spacing = tuple(draw(st.floats(0.1, 5)) for _ in range(3))
-    origin = tuple(draw(st.floats(-1000, 1000)) for _ in range(3))
-    hu = np.random.default_rng(draw(st.integers(0, 99))).integers(-32768, 32768, shape).astype(np.int16)
-    return Volume(hu, spacing, origin, direction)  # type: ignore[arg-type]
-
-
 def corners_mm(volume: Volume) -> np.ndarray:
     far = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1) * np.array(volume.spacing_mm)
     return np.asarray(volume.origin_mm) + far @ volume.direction.T
-
-
-@given(volume=volumes(), there=st.sampled_from(FORMATS), back=st.sampled_from(FORMATS))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_dicom_there_and_back(tmp_path_factory: pytest.TempPathFactory, volume: Volume, there: str, back: str) -> None:
-    """DICOM -> one format -> another -> DICOM: the same HU, corners within 1e-4 mm."""
-    folder = tmp_path_factory.mktemp("trip")
-    got = volume
-    for k, name in enumerate(("series", there, back, "series")):
-        (folder / str(k)).mkdir()
-        formats.write(got, folder / str(k) / name)
-        got = formats.read(folder / str(k) / name)
-    np.testing.assert_array_equal(got.hu, volume.hu)
-    np.testing.assert_allclose(corners_mm(got), corners_mm(volume), atol=1e-4)
-    shutil.rmtree(folder)
 
 
 @given(volume=volumes())
@@ -77,10 +39,12 @@ def test_nifti_says_the_same_twice(tmp_path_factory: pytest.TempPathFactory, vol
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, volume.hu)
     far = np.array(volume.shape) - 1
     expected = np.asarray(volume.origin_mm) + volume.direction @ (far * volume.spacing_mm)
-    for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+    # A quaternion of three float32 knows half turns to some 5e-4 only: that is NIfTI's own limit, the sform has none.
+    reach = float(np.linalg.norm(far * volume.spacing_mm))
+    for (affine, code), blur in ((image.get_sform(coded=True), 0.0), (image.get_qform(coded=True), 1e-3 * reach)):
         assert code == 1
         ras = affine @ np.array([*far[::-1], 1])
-        np.testing.assert_allclose(ras[:3] * (-1, -1, 1), expected, atol=2e-3)  # float32 in the header
+        np.testing.assert_allclose(ras[:3] * (-1, -1, 1), expected, atol=1e-3 + blur)  # float32 in the header
     assert image.header["scl_slope"] in (0, 1) or np.isnan(image.header["scl_slope"])
 
 

@@ -207,3 +207,17 @@ def test_earlier_equipment_stays_named(tmp_path: Path) -> None:
     [ds, *_] = derive(formats.read(tmp_path / "one"), tmp_path / "two")
     assert [item.Manufacturer for item in ds.ContributingEquipmentSequence] == ["uhrct", "uhrct"]
     assert ds.SeriesNumber == 2003
+
+
+def test_untilted_slices_are_not_said_to_be_tilted(tmp_path: Path) -> None:
+    def edit(k, ds):
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x, y + 0.5 * k, z]
+        ds.GantryDetectorTilt = "11.3"
+
+    make_series(tmp_path / "in", edit=edit)
+    [ds, *_] = derive(formats.read(tmp_path / "in", untilt=True), tmp_path / "out")
+    assert ds.GantryDetectorTilt == 0
+    make_series(tmp_path / "upright", edit=lambda k, ds: setattr(ds, "GantryDetectorTilt", "11.3"))
+    [ds, *_] = derive(formats.read(tmp_path / "upright"), tmp_path / "out2")
+    assert ds.GantryDetectorTilt == 11.3

@@ -62,6 +62,14 @@ class Source:
         offset = (place - np.asarray(self.grid.origin_mm)) @ self.grid.direction[:, 0]
         return np.abs(np.arange(len(self.headers)) * self.grid.spacing_mm[0] - offset)
 
+    @property
+    def was_tilted(self) -> bool:
+        """Whether slices were shifted onto an upright grid when they were read (`--untilt`)."""
+        first, last = (np.array(self.headers[i].ImagePositionPatient, float) for i in (0, -1))
+        normal = self.grid.direction[:, 0]
+        sideways = last - first - normal * ((last - first) @ normal)
+        return bool(np.linalg.norm(sideways) > 0.25 * min(self.grid.spacing_mm[1:]))
+
     def nearest(self, place: np.ndarray) -> int:
         """Index of the source slice nearest to the plane through `place`."""
         return int(self._depths(place).argmin())

@@ -138,6 +138,8 @@ class DicomWriter(SlabWriter):
             first = self._source.headers[0]
             out = series_header(first, self._derivation)
             earlier = list(first.get("ContributingEquipmentSequence") or [])
+            if self._source.was_tilted:
+                out.GantryDetectorTilt = "0"  # of the acquisition it is no longer true, and readers correct by it
         out.SOPClassUID = CT_IMAGE
         out.SeriesInstanceUID = self._uid("series")
         out.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
