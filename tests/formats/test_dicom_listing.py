@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ct_files import PATIENT, make_series, refusal
 from ct_syntaxes import make_enhanced
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VR
 from pydicom.uid import generate_uid
 from zoo_places import as_localizer, place, secondary_capture
 
@@ -61,6 +64,22 @@ def test_a_study(tmp_path: Path) -> None:
     assert "has 2 phases" in refusal(tmp_path, series=infos[1].uid)
     with pytest.warns(UserWarning, match="ignored 5 identical copies"):
         formats.read(tmp_path, series="6")
+
+
+def test_remarks_about_values_stay_off_the_screen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def edit(k: int, ds: Dataset) -> None:
+        for key in ("AcquisitionTime", "SeriesInstanceUID"):
+            ds[key] = DataElement(key, dictionary_VR(key), PATIENT, validation_mode=0)
+
+    with disable_value_validation():
+        make_series(tmp_path, edit=edit)
+    caplog.clear()
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        formats.read(tmp_path)
+        formats.inspect(tmp_path)
+    assert not [note for note in notes if PATIENT in str(note.message)]
+    assert PATIENT not in caplog.text
 
 
 def test_a_damaged_file_hides_no_series_but_stops_reading(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def _(folder: Path) -> Refused:
     packed = packer.compress(body + b"\xe0\x7f\x10\x00OW\0\0\0\0\0\xf0") + packer.flush(zlib.Z_FULL_FLUSH)
     rest = meta[132:]
     file.write_bytes(content[:132] + rest + content[len(meta) : len(meta)] + packed + bomb(1200 << 20))
-    return Refused(DAMAGED + ("inflates",))
+    return Refused(("inflates to over",))
 
 
 @case("zip bomb", LYING)

@@ -107,20 +107,20 @@ def find_files(path: Path) -> list[DicomFile]:
 def find_referenced(folder: Path, references: list[tuple[str, ...]]) -> list[DicomFile]:
     """The files that a DICOMDIR in `folder` lists, each as its path components below it.
 
-    Discs are often copied with their names in lower case; components match whatever their case.
+    Discs are often copied with their names in lower case; components match whatever their case. They are
+    looked up among the names that are there, of which ".." is none: no reference leads out of the folder.
 
     Raises
     ------
     UhrctError
-        If some are missing, or a component would lead out of the folder.
+        If some are missing.
     """
     listings: dict[Path, dict[str, Path]] = {}
     found, missing = [], []
     for parts in dict.fromkeys(references):
         place: Path | None = folder
         for part in parts:
-            if place is None or part in ("", ".", "..") or "/" in part or "\\" in part:
-                place = None
+            if place is None:
                 break
             if place not in listings:
                 listings[place] = {p.name.upper(): p for p in sorted(place.iterdir())} if place.is_dir() else {}

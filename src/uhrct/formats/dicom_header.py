@@ -166,8 +166,6 @@ def _load_deflated(file: DicomFile, stream: Bounded, end: int, pixels: bool) -> 
     inflated = inflater.decompress(stream.read(), most)
     if pixels and inflater.unconsumed_tail:
         raise UhrctError(f"{file.name} inflates to over {most >> 20} MB, no CT compresses so well; export it again")
-    if pixels and not inflater.eof:
-        raise EOFError("the deflated stream is truncated")
     meta = FileMetaDataset(read_dataset(io.BytesIO(start[132:]), is_implicit_VR=False, is_little_endian=True))
     stop = None if pixels else lambda tag, vr, length: tag >= 0x7FE00000
     content = Bounded(io.BytesIO(inflated))
