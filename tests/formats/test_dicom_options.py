@@ -221,3 +221,30 @@ def test_untilted_slices_are_not_said_to_be_tilted(tmp_path: Path) -> None:
     make_series(tmp_path / "upright", edit=lambda k, ds: setattr(ds, "GantryDetectorTilt", "11.3"))
     [ds, *_] = derive(formats.read(tmp_path / "upright"), tmp_path / "out2")
     assert ds.GantryDetectorTilt == 11.3
+
+
+@pytest.mark.parametrize("looked_at", [False, True], ids=["raw", "parsed"])
+def test_what_differs_between_slices_stays_with_its_slice(tmp_path: Path, looked_at: bool) -> None:
+    """Elements are encoded once where slices agree; where they don't, no slice may get its neighbour's."""
+    own = ("AcquisitionTime", "XRayTubeCurrent", "WindowCenter", "TableHeight", "ImageComments", "FrameOfReferenceUID")
+
+    def edit(k, ds):
+        ds.AcquisitionTime, ds.XRayTubeCurrent, ds.WindowCenter = f"12000{k // 2}", 100 + k // 2, [40 + k, 400]
+        ds.TableHeight, ds.ImageComments, ds.FrameOfReferenceUID = f"{k / 8}", f"slice {k}", f"1.2.{k + 1}"
+        item = Dataset()
+        item.StudyDescription = f"{k}"
+        ds.RequestAttributesSequence = [item]
+        if k != 2:
+            ds.StationName = "ONE"
+
+    make_series(tmp_path / "in", shape=(12, 4, 4), edit=edit)
+    source = formats.read(tmp_path / "in")
+    old = [dcmread(p) for p in sorted((tmp_path / "in").iterdir(), reverse=True)]
+    if looked_at:
+        for header in source.meta["dicom"]:
+            str(header)
+    for k, (was, now) in enumerate(zip(old, derive(source, tmp_path / "out"), strict=True)):
+        for name in own:
+            assert now[name].value == was[name].value, (k, name)
+        assert now.RequestAttributesSequence[0].StudyDescription == f"{k}"
+        assert ("StationName" in now) is (k != 2)

@@ -138,9 +138,8 @@ def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
         if stored.nbytes > 0xFFFFFFFE:
             raise UhrctError("more than 4 GiB in one DICOM file; choose a compressed --transfer-syntax or .nii.gz")
         values = np.ascontiguousarray(stored, "<i2")
-        padding = b"\0" * (values.nbytes % 2)
-        head = b"\xe0\x7f\x10\x00OW\0\0" + (values.nbytes + len(padding)).to_bytes(4, "little")
-        return [head, values.data.cast("B"), padding]
+        head = b"\xe0\x7f\x10\x00OW\0\0" + values.nbytes.to_bytes(4, "little")
+        return [head, values.data.cast("B")]
     frames = stored if stored.ndim == 3 else stored[None]
     streams = [compressed(frame, transfer_syntax) for frame in frames]
     return [b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff", encapsulate(streams), b"\xfe\xff\xdd\xe0\0\0\0\0"]
