@@ -66,6 +66,25 @@ def test_a_study(tmp_path: Path) -> None:
         formats.read(tmp_path, series="6")
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "label"),
+    [
+        ("TriggerTime", ["0", "450.5"], "trigger time 450.5"),
+        ("TemporalPositionIdentifier", [9, 10], "temporal position 10"),
+        ("ConvolutionKernel", ["B30f", "B70f"], "kernel B70f"),
+    ],
+)
+def test_phases_are_named_by_what_tells_them_apart(tmp_path: Path, key: str, values: list, label: str) -> None:
+    for phase in (0, 1):
+
+        def edit(k: int, ds: Dataset, phase: int = phase) -> None:
+            ds.SOPInstanceUID = generate_uid(entropy_srcs=[f"{phase} {k}"])
+            setattr(ds, key, values[phase])
+
+        make_series(tmp_path / str(phase), edit=edit)
+    assert formats.inspect(tmp_path)[1].description == f"CHEST 3, {label}"
+
+
 def test_remarks_about_values_stay_off_the_screen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def edit(k: int, ds: Dataset) -> None:
         for key in ("AcquisitionTime", "SeriesInstanceUID"):

@@ -41,7 +41,7 @@ def make_tilted(folder: Path, degrees: float, shape=(6, 30, 24), table=(0.0, 0.0
         points = origin + rows[..., None] * direction[:, 1] + columns[..., None] * direction[:, 2]
         hu = np.rint(smooth(points))
         if edge:
-            hu[:, :4] = -3024
+            hu[:4] = hu[:, :4] = -3024
         ds.RescaleIntercept = "0"
         ds.ImagePositionPatient = [f"{v:.8f}" for v in origin]
         ds.PixelData = hu.astype("<i2").tobytes()
