@@ -114,7 +114,7 @@ def _draw(
         hu = v.hu[v.shape[0] // 2].astype(np.float32).clip(FLOOR_HU)
         structure = operator(torch.from_numpy(hu), v.spacing_mm[1:]).numpy()
         s = scores.get(kind)
-        line = f"{s['psnr_wide']:.2f} dB, SMSE x 1000 {1000 * s['smse_frangi']:.3f}" if s else ""
+        line = f"{s['psnr_wide']:.2f} dB, SMSE x 1000 {1000 * s['smse_frangi']:.4f}" if s else ""
         error = hu - truth if s and truth is not None else None
         panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line, error))
     reference = panels[-1]
@@ -133,7 +133,7 @@ def _print_table(name: str, scores: dict[str, dict[str, float]], seconds: float,
         "PSNR dB lung": lambda s: f"{s['psnr_lung']:.2f}",
         "PSNR dB mediastinum": lambda s: f"{s['psnr_mediastinum']:.2f}",
         "RMSE HU": lambda s: f"{s['rmse_hu']:.1f}",
-        "SMSE x 1000": lambda s: f"{1000 * s['smse_frangi']:.3f}",
+        "SMSE x 1000": lambda s: f"{1000 * s['smse_frangi']:.4f}",
     }
     table = Table(title=f"{name}: {slices} slice(s), {seconds:.2f} s", box=None, title_justify="left")
     for column in ("", *columns):

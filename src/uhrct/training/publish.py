@@ -44,6 +44,7 @@ c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.
   scans are outside of what it saw. It has one held-out patient of each of two vendors to show for itself.
 - It learned to undo the *scanner model* (Gaussian PSF of 0.6 pixels, voxel integration). A real scan of low
   resolution has its own kernel and noise; nothing here measures how well those are undone.
+- The denoiser was trained briefly: samples vary too little, so the spread of samples (`--uncertainty`) underestimates.
 - The posterior mean is smooth where the data do not say; a sample looks real there and may show structure that is not.
 - It may still break, merge or invent small vessels. Do not read a diagnosis from its output.
 """

@@ -268,8 +268,7 @@ def build_model(config: TrainingConfig) -> Model:
     if getattr(model, config.stage) is None:
         raise UhrctError(f"stage {config.stage!r}: the model has no such network; give model.{config.stage}")
     if config.stage == "denoiser" and not {k for k in wanted if k.startswith("mean.")} <= fitting.keys():
-        where = "there is no init" if source is None else f"{config.init} holds another one"
-        raise UhrctError(f"stage denoiser: the mean network would stay random ({where}); give init=MODEL of its size")
+        raise UhrctError("stage denoiser: the mean network would stay random; give init=MODEL that holds it")
     return model
 
 
