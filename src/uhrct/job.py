@@ -51,7 +51,11 @@ class UpscaleJob:
 
         from uhrct.upscaler import Upscaler, load_for_scale, scale_word
 
-        upscaler = Upscaler(load_for_scale(self.scale, self.weights, self.device), **self.settings)
+        upscaler = Upscaler(
+            load_for_scale(self.scale, self.weights, self.device),
+            structure=self.structure is not None,
+            **self.settings,
+        )
         grid = upscaler.grid(volume)
         derivation = self._derivation(upscaler, scale_word(self.scale))
         begin = time.monotonic()

@@ -110,7 +110,7 @@ class Model(nn.Module):
             raise UhrctError("this model has no posterior-mean network; ask for a sample with --steps 2 or more")
         image, structure = run_tiled(self.mean, tile, f.x, f.prior)
         hr = f.up_hu + self._hr(image) * self.config.residual_sd_hu
-        return hr, None if structure is None else self._hr(structure.sigmoid())
+        return hr, None if structure is None else self._hr(structure).clamp(0, 1)
 
     def sample_hu(
         self,

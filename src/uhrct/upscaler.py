@@ -28,13 +28,13 @@ INT16 = np.iinfo(np.int16)
 class Slab:
     """Some super-resolved slices from slice `first` on: arrays (k, y, x).
 
-    `hu` is int16 if the input was, else float32; `structure` in [0, 1]; `sd_hu` is the standard deviation between
-    samples (None with fewer than two).
+    `hu` is int16 if the input was, else float32; `structure` in [0, 1] (None unless asked for); `sd_hu` is the
+    standard deviation between samples (None with fewer than two).
     """
 
     first: int
     hu: np.ndarray
-    structure: np.ndarray
+    structure: np.ndarray | None
     sd_hu: np.ndarray | None
 
 
@@ -51,6 +51,7 @@ class Upscaler:
     consistency : "auto" agrees with the measured data as far as its noise lets it, "hard" exactly, "off" not
     tile : LR pixels along a tile's side (memory; the result is the same)
     batch : slices per pass (the result is the same)
+    structure : also compute the structure map of the result
     precision : torch dtype of the networks' inner layers; None: the fastest that the device offers
 
     Example
@@ -69,6 +70,7 @@ class Upscaler:
     consistency: str = "auto"
     tile: int = 512
     batch: int | None = None
+    structure: bool = False
     precision: torch.dtype | None = None
     #: mean abs (A y - x) in HU of the last volume, and how many voxels 16 bits forced to be clipped
     measured: dict[str, float] = field(default_factory=dict)
@@ -135,14 +137,14 @@ class Upscaler:
 
     def _slab(
         self, lr: Tensor, first: int, volume: Volume, noises: list[SliceNoise], device: torch.device
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, list[float]]:
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, list[float]]:
         model, spacing = self.model, volume.spacing_mm[1:]
         lr = lr.to(device)
         padding = lr <= PADDING_HU
         measured = lr.masked_fill(padding, FLOOR_HU)
         with torch.inference_mode(), self._autocast(device):
             f = model.features(measured, spacing)
-            mean, structure = model.mean_hu(f, self.tile) if model.mean is not None else (None, None)
+            mean = model.mean_hu(f, self.tile)[0] if model.mean is not None else None
             drawn = []
             for noise in noises:
 
@@ -156,14 +158,16 @@ class Upscaler:
             else:
                 assert mean is not None
                 hr = self._consistent(mean, measured)
-            if structure is None or drawn:
+            structure = None
+            if self.structure:
+                # the operator on the result: half as far from the truth's map as the network's own structure head
                 _, sy, sx = model.config.scale
-                structure = model.operator(hr, (spacing[0] / sy, spacing[1] / sx))
+                structure = model.operator(hr, (spacing[0] / sy, spacing[1] / sx)).cpu().numpy()
             sd = torch.stack(drawn).std(0) if len(drawn) > 1 else None
             difference = (model.acquisition.forward(hr) - measured).abs()
             apart = [float(a[~p].mean()) for a, p in zip(difference, padding, strict=True) if not p.all()]
             hr = torch.where(_nearest(padding, model), _nearest(lr, model), hr)
-        return hr.cpu().numpy(), structure.cpu().numpy(), None if sd is None else sd.cpu().numpy(), apart
+        return hr.cpu().numpy(), structure, None if sd is None else sd.cpu().numpy(), apart
 
     def _consistent(self, hr: Tensor, lr: Tensor) -> Tensor:
         if self.consistency == "off":

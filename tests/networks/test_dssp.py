@@ -95,3 +95,9 @@ def test_bfloat16_inner_layers_agree_with_float32():
         rounded = n(x, prior)[0]
     assert rounded.dtype == torch.float32
     assert (rounded - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_structure_map_begins_as_the_prior():
+    n = DSSP(inputs=1, sub_voxels=4, noisy=False, image_width=8, image_blocks=1, structure_width=8)
+    x, prior = inputs()
+    assert torch.equal(n(x, prior)[1], prior)

@@ -36,10 +36,10 @@ class Oracle(nn.Module):
 
 
 def truth(m: Model, batch: Batch, anchor: Tensor, sd_hu: float) -> tuple[Tensor, Tensor]:
-    """(residual around `anchor`, structure logits) of a perfect network."""
+    """(residual around `anchor`, structure map) of a perfect network."""
     spacing = [(a / 2, b / 2) for a, b in batch.spacing_mm]
-    structure = lr_channels(m.operator(batch.hr_hu, spacing), m).clamp(1e-4, 1 - 1e-4)
-    return lr_channels((batch.hr_hu - anchor) / sd_hu, m), structure.logit()
+    structure = lr_channels(m.operator(batch.hr_hu, spacing), m)
+    return lr_channels((batch.hr_hu - anchor) / sd_hu, m), structure
 
 
 def generator() -> torch.Generator:

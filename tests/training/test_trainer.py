@@ -347,3 +347,13 @@ def test_two_processes_end_with_the_same_weights(tiny: Tiny, tmp_path: Path) -> 
     config = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     blob = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
     assert config["weights_sha256"] == hashlib.sha256(blob).hexdigest()
+
+
+def test_only_the_named_parameters_are_trained(tiny: Tiny, tmp_path: Path) -> None:
+    t = Trainer(tiny(steps=2, only=("narrow", "to_structure")), tmp_path / "run", quiet=True)
+    before = {k: v.clone() for k, v in t.network.state_dict().items()}
+    t.run()
+    changed = {k.split(".")[0] for k, v in t.network.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"narrow", "to_structure"}
+    with pytest.raises(UhrctError, match="no such parameters"):
+        Trainer(tiny(only=("nothing",)), tmp_path / "other", quiet=True)

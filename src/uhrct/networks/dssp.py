@@ -131,6 +131,9 @@ class DSSP(nn.Module):
             self.structure = _Stream(sub_voxels + extra, structure_width, structure_blocks, image_width, level_width)
             self.narrow = nn.Conv2d(image_width, structure_width, 3, padding=1)
             self.to_structure = nn.Conv2d(structure_width, sub_voxels, 3, padding=1)
+            # start from the prior: a head that begins far off fell, under L1, to the median of the map, which is 0
+            nn.init.zeros_(self.to_structure.weight)
+            nn.init.zeros_(self.to_structure.bias)  # type: ignore[arg-type]
 
     @property
     def halo(self) -> int:
@@ -145,7 +148,7 @@ class DSSP(nn.Module):
         noisy: Tensor | None = None,
         sqrt_g: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(image, structure logits or None), each (B, sub_voxels, y, x), float32.
+        """(image, structure map or None), each (B, sub_voxels, y, x), float32; the map is prior + correction.
 
         Parameters
         ----------
@@ -166,7 +169,8 @@ class DSSP(nn.Module):
             f = f + self.structure(seen, level)
         structure = None
         if self.structure is not None:
-            structure = self._out(self.to_structure, F.relu(self.narrow(F.relu(f))))
+            assert prior is not None
+            structure = prior + self._out(self.to_structure, F.relu(self.narrow(F.relu(f))))
         for block in self.fusion:
             f = block(f, level)
         return self._out(self.to_image, F.relu(f)), structure

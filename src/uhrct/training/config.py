@@ -31,6 +31,9 @@ class TrainingConfig:
     validate_minutes: float = 10.0
     checkpoint_minutes: float = 3.0
 
+    #: beginnings of the names of the parameters to train (none: all of the stage's network)
+    only: tuple[str, ...] = ()
+
     seed: int = 0
     #: optimisation steps at most; with --max-minutes whichever ends first sets the pace of the cosine
     steps: int = 100_000
@@ -110,7 +113,7 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(raw) - known):
         raise UhrctError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    for name in ("corpus", "validation"):
+    for name in ("corpus", "validation", "only"):
         if name in raw:
             paths = [raw[name]] if isinstance(raw[name], str) else raw[name] or []
             if not isinstance(paths, (list, tuple)):

@@ -78,7 +78,7 @@ def _add_structure(
         return
     with torch.no_grad():
         wanted = lr_channels(model.operator(batch.hr_hu, _hr_spacing(batch, model)), model)
-    parts["structure_head"] = config.structure_head_weight * (structure.sigmoid() - wanted).abs().mean()
+    parts["structure_head"] = config.structure_head_weight * (structure - wanted).abs().mean()
 
 
 def _structure_difference(hr: Tensor, batch: Batch, model: Model) -> Tensor:

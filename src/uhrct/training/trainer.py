@@ -68,10 +68,14 @@ class Trainer:
         assert network is not None
         self.network = network
         self.model.requires_grad_(False)
-        self.network.requires_grad_(True)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not config.only or name.startswith(config.only))
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        if not trained:
+            raise UhrctError(f"only={list(config.only)}: the {config.stage} network has no such parameters")
         self.ema = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        decay = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        decay = [p for p in trained if p.ndim > 1]
+        plain = [p for p in trained if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,

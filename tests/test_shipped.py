@@ -1,0 +1,80 @@
+"""What the shipped x2 weights promise: a test that fails when weights, networks and operators fall out of step."""
+
+import numpy as np
+import pytest
+import torch
+from pydicom.data import get_testdata_file
+
+from uhrct import formats
+from uhrct.acquisition import Acquisition
+from uhrct.evaluation.protocol import means, score_slices
+from uhrct.job import degrade
+from uhrct.model import Model
+from uhrct.resampling import upsample
+from uhrct.upscaler import Upscaler
+from uhrct.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model.from_pretrained("x2")
+
+
+def restorer(model, **settings):
+    def restore(lr, spacing_mm):
+        [slab] = Upscaler(model, **settings).slabs(Volume(lr.numpy()[None], (1.0, *spacing_mm)))
+        return torch.from_numpy(slab.hu[0])
+
+    return restore
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "J2K_pixelrep_mismatch.dcm"])
+def test_mean_beats_bicubic_on_slices_that_anyone_has(model, name):
+    truth = formats.read(str(get_testdata_file(name)))
+    methods = {"bicubic": lambda lr, _: upsample(lr, 2, 2), "ours": restorer(model)}
+    score = means(score_slices(truth, methods, Acquisition((1, 2, 2))))
+    assert score["ours"]["psnr_wide"] > score["bicubic"]["psnr_wide"] + 1.5
+    assert score["ours"]["smse_frangi"] < score["bicubic"]["smse_frangi"] / 4
+
+
+@pytest.mark.parametrize(("case", "least_db"), [("validation/rider0117", 5.5), ("test/lidc0314", 5.2)])
+def test_promised_gain_on_real_patients(model, shared_ct, case, least_db):
+    volume = formats.read(shared_ct / case)
+    methods = {
+        "bicubic": lambda lr, _: upsample(lr, 2, 2),
+        "ours": restorer(model),
+        "hard": restorer(model, consistency="hard"),
+    }
+    score = means(score_slices(volume, methods, Acquisition((1, 2, 2)), 8))
+    assert score["ours"]["psnr_wide"] > score["bicubic"]["psnr_wide"] + least_db
+    assert score["ours"]["smse_frangi"] < score["bicubic"]["smse_frangi"] / 8
+    assert score["ours"]["consistency_hu"] < 1
+    assert score["hard"]["consistency_hu"] < 0.3
+
+
+def test_structure_maps_are_closer_to_the_truths_than_the_interpolations_is(model):
+    """The map that users get, and the network's own structure head (which once fell to 0 unnoticed)."""
+    truth = formats.read(str(get_testdata_file("CT_small.dcm")))
+    low = degrade(truth, scale=(1, 2, 2))
+    [slab] = Upscaler(model, structure=True).slabs(low)
+    lr = torch.from_numpy(low.hu).float()
+    _, head = model.mean_hu(model.features(lr, low.spacing_mm[1:]))
+    maps = {"users": torch.from_numpy(slab.structure), "head": head}
+    maps["prior"] = model.operator(upsample(lr, 2, 2), truth.spacing_mm[1:])
+    wanted = model.operator(torch.from_numpy(truth.hu).float(), truth.spacing_mm[1:])
+    error = {name: float((m - wanted).abs().mean()) for name, m in maps.items()}
+    assert error["users"] < 0.5 * error["prior"]
+    assert error["head"] < 0.9 * error["prior"]
+
+
+def test_batch_and_tile_do_not_show_with_the_shipped_weights(model):
+    rng = np.random.default_rng(0)
+    hu = rng.normal(-600, 300, (3, 160, 144)).astype(np.float32)
+    volume = Volume(hu, (0.8, 1.3, 1.3))
+    for steps in (1, 2):
+        whole, batched, tiled = (
+            np.concatenate([s.hu for s in Upscaler(model, steps=steps, **k).slabs(volume)])
+            for k in ({"batch": 1}, {"batch": 8}, {"batch": 1, "tile": 128})
+        )
+        assert np.abs(batched - whole).max() < 0.01
+        assert np.abs(tiled - whole).max() < 0.01
