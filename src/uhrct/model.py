@@ -92,7 +92,7 @@ class Model(nn.Module):
     def features(self, lr_hu: Tensor, spacing_mm: Any) -> Features:
         """What the networks see of LR slices (B, y, x) in HU; `spacing_mm` of the LR pixels, (y, x) or one a slice."""
         _, sy, sx = self.config.scale
-        up_hu = upsample(lr_hu.float(), sy, sx)
+        up_hu = _one_by_one(lambda image, _: upsample(image.float(), sy, sx), lr_hu, spacing_mm)
         x = (lr_hu.float()[:, None].clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
         return Features(x, up_hu, self._prior(up_hu, spacing_mm))
 
@@ -102,7 +102,7 @@ class Model(nn.Module):
             spacing: Any = [(a / sy, b / sx) for a, b in lr_spacing_mm]
         else:
             spacing = (lr_spacing_mm[0] / sy, lr_spacing_mm[1] / sx)
-        return to_channels(self.operator(hr_hu, spacing)[:, None], sy, sx)
+        return to_channels(_one_by_one(self.operator, hr_hu, spacing)[:, None], sy, sx)
 
     def mean_hu(self, f: Features, tile: int | None = None) -> tuple[Tensor, Tensor | None]:
         """(posterior mean in HU, structure map in [0, 1] or None), each (B, y sy, x sx)."""
@@ -248,6 +248,18 @@ def inference_dtype(device: torch.device) -> torch.dtype:
     # x86 without these instructions emulates bfloat16, slower than float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _one_by_one(f: Callable[[Tensor, Any], Tensor], images: Tensor, spacing_mm: Any) -> Tensor:
+    """f(images, spacing_mm), in inference slice by slice.
+
+    A batched matrix product may differ from a single one in float32's last digit, and rounding to bfloat16 further on
+    would make tenths of HU of that: a slice's result must not depend on its neighbours in the batch.
+    """
+    if not torch.is_inference_mode_enabled() or len(images) == 1:
+        return f(images, spacing_mm)
+    own = spacing_mm if isinstance(spacing_mm[0], Sequence) else [spacing_mm] * len(images)
+    return torch.cat([f(image[None], s) for image, s in zip(images, own, strict=True)])
 
 
 def _tuples(settings: dict[str, Any]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class DSSP(nn.Module):
             assert noisy is not None, "a denoiser needs the noisy residual"
             assert sqrt_g is not None, "a denoiser needs the noise level"
             image_in = torch.cat([noisy, x], 1)
-            level = self.level(_level_features(sqrt_g).expand(x.shape[0], -1))
+            level = self.level(_level_features(sqrt_g))  # not expanded: its digits must not depend on the batch
         f = self.image(image_in, level)
         if self.structure is not None:
             assert prior is not None, "a dual-stream network needs the structure prior"
