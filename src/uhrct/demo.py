@@ -54,7 +54,9 @@ def restore(truth: Volume, name: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     first = max((truth.shape[0] - MOST_SLICES) // 2, 0)
     y, x = (n // 2 * 2 for n in truth.shape[1:])
-    part = truth.hu[first : first + MOST_SLICES, :y, :x]
+    # as in the evaluation protocol, padding outside the field of view counts as -1024 HU: a degraded voxel that is
+    # part padding, part tissue would otherwise decide the scores
+    part = truth.hu[first : first + MOST_SLICES, :y, :x].clip(min=int(FLOOR_HU))
     if 0 in part.shape or min(y, x) < 16:
         raise UhrctError(f"{name}: {truth.shape} voxels are too few for a demo")
     grid = Volume(part, truth.spacing_mm, truth.origin_mm, truth.direction).grid
