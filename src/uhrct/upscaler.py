@@ -160,7 +160,7 @@ class Upscaler:
                 hr = self._consistent(mean, measured)
             structure = None
             if self.structure:
-                # the operator on the result: half as far from the truth's map as the network's own structure head
+                # the operator on the result: nearer to the truth's map than the network's own structure head
                 _, sy, sx = model.config.scale
                 structure = model.operator(hr, (spacing[0] / sy, spacing[1] / sx)).cpu().numpy()
             sd = torch.stack(drawn).std(0) if len(drawn) > 1 else None
