@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from uhrct.model import Model, ModelConfig
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch, BatchMaker, load_patients, lr_channels
+from uhrct.training.corpus import Batch, BatchMaker, lr_channels
 from uhrct.training.losses import make_loss
+from uhrct.training.patients import load_patients
 
 Tiny = Callable[..., TrainingConfig]
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig, inference_dtype
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import BatchMaker, corpus_hash, load_patients
+from uhrct.training.corpus import BatchMaker
 from uhrct.training.losses import make_loss
+from uhrct.training.patients import corpus_hash, load_patients
 from uhrct.training.validation import validate
 
 CHECKPOINT = "checkpoint.pt"

@@ -9,7 +9,7 @@ from uhrct.evaluation.protocol import means, score_slices
 from uhrct.model import Model
 from uhrct.resampling import upsample
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Patient
+from uhrct.training.patients import Patient
 from uhrct.volume import Volume
 
 

@@ -1,0 +1,90 @@
+"""Patients as they come from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ct_files import make_series
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.training.config import TrainingConfig
+from uhrct.training.patients import _body_box, corpus_hash, find_series, load_patients
+from uhrct.volume import Volume
+
+CPU = torch.device("cpu")
+Tiny = Callable[..., TrainingConfig]
+
+
+def test_every_layout_is_found(tmp_path: Path) -> None:
+    make_series(tmp_path / "p1" / "1.2.3")
+    make_series(tmp_path / "p2", name="{}.DCM")
+    volume = Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1))
+    for name in ("a.nii.gz", "deep/b.nrrd", "c.npz", "d.mhd", "p2/lungs.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        formats.write(volume, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no scan")
+    found = {p.relative_to(tmp_path).as_posix() for p in find_series(tmp_path)}
+    # p2/lungs.nii.gz lies beside slices: somebody's annotation of them; d.raw belongs to d.mhd
+    assert found == {"p1/1.2.3", "p2", "a.nii.gz", "deep/b.nrrd", "c.npz", "d.mhd"}
+    assert find_series(tmp_path / "c.npz") == [tmp_path / "c.npz"]
+
+
+def test_no_corpus_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UhrctError, match="no such corpus"):
+        find_series(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("no scan")
+    with pytest.raises(UhrctError, match=r"holds no folder with \.dcm"):
+        find_series(tmp_path)
+
+
+def test_padding_becomes_air_and_metal_stays(tmp_path: Path) -> None:
+    hu = np.array([[[-3024.0, -1024.4], [12000.0, 40000.0]]], np.float32)
+    formats.write(Volume(hu, (1, 0.5, 0.6)), tmp_path / "a.npz")
+    [p] = load_patients((str(tmp_path),), {"a": 0.5}, CPU)
+    assert p.hu.dtype == torch.int16
+    assert p.hu.tolist() == [[[-1024, -1024], [12000, 32767]]]
+    assert (p.name, p.spacing_mm, p.weight) == ("a", (0.5, 0.6), 0.5)
+
+
+def test_the_third_axis_is_kept(tmp_path: Path) -> None:
+    make_series(tmp_path / "scan")
+    volume = formats.read(tmp_path / "scan")
+    [p] = load_patients((str(tmp_path),), {}, CPU)
+    assert (p.spacing_z_mm, p.slice_thickness_mm) == (volume.spacing_mm[0], volume.slice_thickness_mm)
+    assert p.slice_thickness_mm is not None
+
+
+def test_equal_names_are_told_apart(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((1, 3, 4), np.int16), (1, 1, 1))
+    for name in ("p1/scan.nii.gz", "p2/scan.nii.gz"):
+        (tmp_path / name).parent.mkdir()
+        formats.write(volume, tmp_path / name)
+    make_series(tmp_path / "1.2.840.1", seed=1)
+    make_series(tmp_path / "1.2.840.2", seed=2)
+    names = [p.name for p in load_patients((str(tmp_path),), {}, CPU)]
+    assert names == ["1.2.840.1", "1.2.840.2", "scan", "p2/scan"]
+
+
+def test_body_box(tiny: Tiny) -> None:
+    hu = np.full((2, 40, 50), -1000, np.int16)
+    hu[:, 10:30, 5:45] = 0
+    hu[0, 2, 3] = 500  # a speck is no body
+    assert _body_box(torch.from_numpy(hu)) == (10, 30, 5, 45)
+    assert _body_box(torch.full((1, 4, 6), -1000, dtype=torch.int16)) == (0, 4, 0, 6)
+
+
+def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
+    patients = load_patients(tiny().corpus, {}, CPU)
+    before = corpus_hash(patients)
+    assert corpus_hash(patients[::-1]) == before
+    patients[1].hu[2, 3, 4] += 1
+    assert corpus_hash(patients) != before
+    patients[1].hu[2, 3, 4] -= 1
+    assert corpus_hash([patients[0], replace(patients[1], spacing_mm=(0.7, 0.81))]) != before
+    assert corpus_hash(patients) == before
