@@ -1,4 +1,4 @@
-"""What dciodvfy and dcentvfy (dicom3tools, by David Clunie) have against DICOM files."""
+"""What dciodvfy and dcentvfy (dicom3tools, by David Clunie) and dicom-validator have against DICOM files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from standard import complaints
 
 
 def program(name: str) -> str:
@@ -28,9 +29,10 @@ def _complaints(command: list[str]) -> list[str]:
 
 
 def errors(files: Iterable[Path]) -> set[str]:
-    """All errors of all files, without the values that differ from file to file."""
-    verify = program("dciodvfy")
-    return {re.sub(r" = <.*|'[^']*'", "", line) for file in files for line in _complaints([verify, "-new", str(file)])}
+    """All errors of all files by both judges, without the values that differ from file to file."""
+    files, verify = list(files), program("dciodvfy")
+    lines = [line for file in files for line in _complaints([verify, "-new", str(file)])]
+    return {re.sub(r" = <.*|'[^']*'", "", line) for line in lines} | complaints(files)
 
 
 def contradictions(files: Iterable[Path]) -> set[str]:

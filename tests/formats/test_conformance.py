@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from conformance import contradictions, errors, program
 from ct_files import make_series, oblique
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.data import get_testdata_file
+from standard import complaints
 
 from uhrct import formats
 from uhrct.formats import Derivation, DicomOptions, Segment
@@ -123,3 +126,41 @@ def test_the_checkers_find_what_is_wrong(tmp_path: Path) -> None:
     assert len(errors(new) - good) >= 2
     assert contradictions(new) - clash
     assert program("dciodvfy")
+
+
+def no_slope(ds: Dataset) -> None:
+    del ds.RescaleSlope
+
+
+def no_unit(ds: Dataset) -> None:
+    ds.MultienergyCTAcquisition = "YES"
+    del ds.RescaleType
+
+
+def no_meaning(ds: Dataset) -> None:
+    del ds.DerivationCodeSequence[0].CodeMeaning
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (no_slope, "(0028,1053) RescaleSlope: TagMissing"),
+        (lambda ds: setattr(ds, "RescaleIntercept", None), "(0028,1052) RescaleIntercept: TagEmpty"),
+        (lambda ds: setattr(ds, "EchoTime", "3"), "(0018,0081) EchoTime: TagUnexpected"),
+        (lambda ds: setattr(ds, "Laterality", "X"), "(0020,0060) Laterality: EnumValueNotAllowed"),
+        (lambda ds: setattr(ds, "PatientBirthDate", "today"), "(0010,0030) PatientBirthDate: InvalidValue"),
+        (no_unit, "(0028,1054) RescaleType: TagMissing"),
+        (no_meaning, "(0008,9215) / (0008,0104) CodeMeaning: TagMissing"),
+    ],
+)
+def test_dicom_validator_finds_what_is_wrong(
+    tmp_path: Path, damage: Callable[[Dataset], object], complaint: str
+) -> None:
+    """Its rules are put together here: each kind of rule must have arrived, conditions and listed values too."""
+    [file] = derive(formats.read(get_testdata_file("CT_small.dcm", download=False)), tmp_path / "out")
+    assert complaints([file]) == set()
+    ds = dcmread(file)
+    with disable_value_validation():
+        damage(ds)
+        ds.save_as(file)
+    assert complaint in complaints([file])

@@ -46,6 +46,24 @@ def at_our_voxels(volume: Any, grid: Grid) -> np.ndarray:
     return volume.array[z, y, x].reshape(grid.shape)
 
 
+@pytest.mark.parametrize(
+    ("source_says", "region", "side"),
+    [
+        ({"BodyPartExamined": "CHEST"}, "816094009", "U"),
+        ({"BodyPartExamined": "chest "}, "816094009", "U"),
+        ({"BodyPartExamined": "NO SUCH PART"}, "38266002", "U"),
+        ({}, "38266002", "U"),
+        ({"BodyPartExamined": "KNEE", "Laterality": "L"}, "38266002", "L"),
+    ],
+)
+def test_map_says_where_in_the_body_it_is(tmp_path: Path, source_says: dict[str, str], region: str, side: str) -> None:
+    make_series(tmp_path / "in", edit=lambda k, ds: [setattr(ds, *item) for item in source_says.items()])
+    source = formats.read(tmp_path / "in")
+    _, ds = map_of(tmp_path / "map.dcm", source, source.grid, "structure")
+    [anatomy] = ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
+    assert (anatomy.AnatomicRegionSequence[0].CodeValue, anatomy.FrameLaterality) == (region, side)
+
+
 @pytest.mark.parametrize(("quantity", "unit"), [("structure", "1"), ("uncertainty", "[hnsf'U]")])
 @pytest.mark.parametrize("name", ["map", "map.dcm"])
 def test_map(tmp_path: Path, source: Volume, quantity: str, unit: str, name: str) -> None:

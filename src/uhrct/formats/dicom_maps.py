@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from uhrct.errors import UhrctError
 from uhrct.formats.derivation import Derivation, DicomOptions
+from uhrct.formats.dicom_anatomy import frame_anatomy
 from uhrct.formats.dicom_encode import encoded, preamble
 from uhrct.formats.dicom_objects import dress, highdicom, identity, nameless_sources, planes
 from uhrct.formats.dicom_write import describe, dicom_source, uid_maker
@@ -133,7 +134,12 @@ class DicomMapWriter(SlabWriter):
             frames = sorted(out.PerFrameFunctionalGroupsSequence, key=self._depth)
             out.PerFrameFunctionalGroupsSequence = Sequence(frames)
         out.Rows, out.Columns = ny, nx
+        [shared] = out.SharedFunctionalGroupsSequence
+        shared.FrameAnatomySequence = frame_anatomy(None if self._source is None else self._source.headers[0])
+        [identical] = shared.PixelValueTransformationSequence
+        identical.RescaleIntercept, identical.RescaleSlope = "0", "1"  # highdicom's "0.0" is not of the allowed values
         dress(out, self._derivation, self._source, self._uid, quantity.name)
+        out.pop("Laterality", None)  # the frames' own takes its place, and both together are not allowed
         words = Dataset()
         describe(words, self._derivation, False, [])
         out.ContributingEquipmentSequence = words.ContributingEquipmentSequence
