@@ -1,0 +1,59 @@
+"""Consistency: measured by the scanner's model, is the test the low-resolution scan that it came from?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from uhrct.acquisition import Acquisition
+from uhrct.errors import UhrctError
+from uhrct.evaluation.undefined import Undefined
+from uhrct.model import FLOOR_HU
+from uhrct.volume import PADDING_HU
+
+
+def consistency(test: ArrayLike, lr: ArrayLike, acquisition: Acquisition) -> float:
+    """Mean absolute difference in HU between A(test) and the low-resolution scan, padding left out.
+
+    Parameters
+    ----------
+    test : array_like, (y', x'), or (z', y', x') for a scale along z, HU
+    lr : array_like, (y, x) or (z, y, x), HU
+    acquisition : Acquisition
+        The operator A; its scale times the shape of `lr` must be the test's, or less by what does not fill a voxel.
+
+    Raises
+    ------
+    Undefined
+        If the low-resolution scan is padding all over.
+    UhrctError
+        On shapes that do not fit, NaN or infinite values.
+
+    Example
+    -------
+    >>> import torch
+    >>> A = Acquisition((1, 2, 2)); sr = np.random.default_rng(0).normal(0, 50, (16, 16))
+    >>> lr = A.forward(torch.from_numpy(sr)).numpy()
+    >>> f"{consistency(sr, lr, A):.1f}", f"{consistency(sr, lr + 3, A):.1f}"
+    ('0.0', '3.0')
+    """
+    import torch
+
+    sr, x = np.asarray(test), np.asarray(lr)
+    scale = acquisition.scale[-x.ndim :] if x.ndim in (2, 3) else ()
+    fits = sr.ndim == x.ndim == len(scale) and all(
+        n // s == m for n, m, s in zip(sr.shape, x.shape, scale, strict=True)
+    )
+    if not fits or x.size == 0:
+        raise UhrctError(f"test {sr.shape} is not {acquisition.scale} times the low-resolution scan {x.shape}")
+    if not (np.isfinite(sr).all() and np.isfinite(x).all()):
+        raise UhrctError("NaN or infinite values in the test or the low-resolution scan; no consistency can be told")
+    sr = sr[tuple(slice(m * s) for m, s in zip(x.shape, scale, strict=True))]
+    image = torch.from_numpy(sr.astype(np.float64))
+    measured = acquisition.forward(image.clamp(min=FLOOR_HU)).numpy()
+    # where padding reaches into an LR voxel the scanner's value is not the model's
+    padded = acquisition.forward((image <= PADDING_HU).double()).numpy() > 1e-6
+    seen = (x > PADDING_HU) & ~padded
+    if not seen.any():
+        raise Undefined("the low-resolution scan is padding all over")
+    return float(np.abs(measured - x.astype(np.float64).clip(min=FLOOR_HU))[seen].mean())

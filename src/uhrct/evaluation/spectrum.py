@@ -1,0 +1,75 @@
+"""Texture: the power that a test holds in each octave of spatial frequency, over the reference's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from uhrct.errors import UhrctError
+from uhrct.evaluation.undefined import Undefined
+
+OCTAVES = 4
+SMALLEST_PX = 16  # below, the fourth octave holds no frequency
+#: dense bone and metal must not rule the spectrum, and the step to padding is no texture
+TEXTURE_WINDOW_HU = (-1000.0, 600.0)
+
+
+def octave_edges(spacing_mm: tuple[float, float]) -> list[tuple[float, float]]:
+    """(low, high] of each octave in cycles / mm, the finest first: it ends at the coarser axis' Nyquist frequency.
+
+    Example
+    -------
+    >>> octave_edges((0.5, 0.5))
+    [(0.5, 1.0), (0.25, 0.5), (0.125, 0.25), (0.0625, 0.125)]
+    """
+    nyquist = 0.5 / max(spacing_mm)
+    return [(nyquist / 2 ** (k + 1), nyquist / 2**k) for k in range(OCTAVES)]
+
+
+def texture(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, float]) -> tuple[float, ...]:
+    """Ratio of radial power spectra, test / reference, in four octaves below Nyquist, the finest first.
+
+    Both cut to `TEXTURE_WINDOW_HU`, mean taken off, Hann window (the image's edge is no texture). 1 is the
+    reference's own texture; far below in the first octave is blur; above is noise or invented detail.
+
+    Parameters
+    ----------
+    reference, test : array_like, (y, x), HU
+    spacing_mm : (y, x)
+
+    Raises
+    ------
+    Undefined
+        If the reference has no power in an octave (it is constant).
+    UhrctError
+        On unequal shapes, sides below 16, NaN or infinite values, or a spacing that does not fit.
+
+    Example
+    -------
+    >>> noise = np.random.default_rng(0).normal(0, 20, (64, 64))
+    >>> [f"{r:.2f}" for r in texture(noise, 0.5 * noise, (0.7, 0.7))]
+    ['0.25', '0.25', '0.25', '0.25']
+    """
+    a, b = np.asarray(reference, np.float64), np.asarray(test, np.float64)
+    if a.shape != b.shape or a.ndim != 2 or min(a.shape) < SMALLEST_PX:
+        raise UhrctError(f"texture of reference {a.shape} and test {b.shape}: need equal (y, x) of 16 x 16 or more")
+    if len(spacing_mm) != 2 or not all(0 < s < float("inf") for s in spacing_mm):
+        raise UhrctError(f"spacing_mm is {tuple(spacing_mm)}, need (y, x) in mm")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise UhrctError("NaN or infinite values in the reference or the test; no texture can be told")
+    power_a, power_b = octave_power(a, spacing_mm), octave_power(b, spacing_mm)
+    if min(power_a) <= 1e-12 * np.abs(a).max() ** 2:  # a constant's rounding is no texture
+        raise Undefined("the reference is constant inside the window")
+    return tuple(q / p for p, q in zip(power_a, power_b, strict=True))
+
+
+def octave_power(hu: np.ndarray, spacing_mm: tuple[float, float]) -> list[float]:
+    """Mean power spectral density of one slice in each octave, the finest first."""
+    image = hu.clip(*TEXTURE_WINDOW_HU)
+    taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in image.shape))
+    image = (image - (image * taper).sum() / taper.sum()) * taper
+    power = np.abs(np.fft.rfft2(image)) ** 2 / image.size
+    frequency = np.hypot(
+        np.fft.fftfreq(image.shape[0], spacing_mm[0])[:, None], np.fft.rfftfreq(image.shape[1], spacing_mm[1])
+    )
+    return [float(power[(frequency > low) & (frequency <= high)].mean()) for low, high in octave_edges(spacing_mm)]
