@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ct_files import make_series
+from ct_files import PATIENT, make_series
+from pydicom import Dataset
 
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.training.config import TrainingConfig
-from uhrct.training.patients import _body_box, corpus_hash, find_series, load_patients
+from uhrct.training.patients import _body_box, corpus_hash, find_series, load_patients, remarks
 from uhrct.volume import Volume
 
 CPU = torch.device("cpu")
@@ -29,17 +30,17 @@ def test_every_layout_is_found(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         formats.write(volume, tmp_path / name)
     (tmp_path / "notes.txt").write_text("no scan")
-    found = {p.relative_to(tmp_path).as_posix() for p in find_series(tmp_path)}
+    found = {s.paths[0].relative_to(tmp_path).as_posix() for s in find_series(tmp_path)}
     # p2/lungs.nii.gz lies beside slices: somebody's annotation of them; d.raw belongs to d.mhd
     assert found == {"p1/1.2.3", "p2", "a.nii.gz", "deep/b.nrrd", "c.npz", "d.mhd"}
-    assert find_series(tmp_path / "c.npz") == [tmp_path / "c.npz"]
+    assert [s.paths for s in find_series(tmp_path / "c.npz")] == [(tmp_path / "c.npz",)]
 
 
 def test_no_corpus_is_said(tmp_path: Path) -> None:
     with pytest.raises(UhrctError, match="no such corpus"):
         find_series(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("no scan")
-    with pytest.raises(UhrctError, match=r"holds no folder with \.dcm"):
+    with pytest.raises(UhrctError, match=r"holds no DICOM slices and no file with \.nii"):
         find_series(tmp_path)
 
 
@@ -69,6 +70,42 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
     make_series(tmp_path / "1.2.840.2", seed=2)
     names = [p.name for p in load_patients((str(tmp_path),), {}, CPU)]
     assert names == ["1.2.840.1", "1.2.840.2", "scan", "p2/scan"]
+
+
+def test_dicom_needs_no_suffix_and_a_folder_may_hold_several_series(tmp_path: Path) -> None:
+    first = make_series(tmp_path / "study", name="IM{:04d}", number=2, seed=1)
+    second = make_series(tmp_path / "study", name="XX{:04d}", number=5, seed=2)
+
+    def scout(k: int, ds: Dataset) -> object:
+        ds.ImageType, ds.Modality = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "CT"
+        ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+        return k == 0
+
+    make_series(tmp_path / "study", name="scout{}", number=1, seed=3, edit=scout)
+    make_series(tmp_path / "study", name="pet{}", number=7, seed=4, edit=lambda k, ds: setattr(ds, "Modality", "PT"))
+    third = make_series(tmp_path / "deep" / "er", name="{}", seed=5)
+    with pytest.warns(UserWarning, match="left out") as said:
+        patients = load_patients((str(tmp_path),), {"study:3": 0.5}, CPU)
+    assert len(said) == 2  # the scout and the other modality
+    assert PATIENT not in str([w.message for w in said])
+    assert [(p.name, p.weight) for p in patients] == [("er", 1.0), ("study:2", 1.0), ("study:3", 0.5)]
+    for p, hu in zip(patients, (third, first, second), strict=True):
+        assert np.array_equal(p.hu.numpy(), hu)
+
+
+def test_a_series_that_cannot_be_read_is_no_smaller_corpus(tmp_path: Path) -> None:
+    make_series(tmp_path / "good")
+    make_series(tmp_path / "bad", seed=1, edit=lambda k, ds: k != 2)  # a slice is missing
+    with pytest.raises(UhrctError, match=r"bad: series 1.*uhrct pack leaves out"):
+        load_patients((str(tmp_path),), {}, CPU)
+
+
+def test_clipped_patients_are_named(tmp_path: Path) -> None:
+    hu = np.random.default_rng(0).normal(-200, 700, (4, 40, 40)).astype(np.int16)
+    formats.write(Volume(hu.clip(-1000, 600), (1, 1, 1)), tmp_path / "cut.npz")
+    formats.write(Volume(hu, (1, 1, 1)), tmp_path / "whole.npz")
+    patients = load_patients((str(tmp_path),), {}, CPU)
+    assert remarks(patients) == ["clipped to [-1000, 600] HU: 1 of 2 patients (cut)"]
 
 
 def test_body_box(tiny: Tiny) -> None:

@@ -1,19 +1,22 @@
-"""Training patients: found below folders, read, and put on the device."""
+"""Training patients: from folders of any layout or a packed store, onto the device."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from uhrct import formats
 from uhrct.errors import UhrctError
-from uhrct.model import FLOOR_HU
-
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")
+from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
+from uhrct.training.pairs import Pair
+from uhrct.training.store import INDEX, Store
+from uhrct.training.voxels import body_box as _body_box
+from uhrct.training.voxels import clipped_hu, clipping_note, training_hu
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class Patient:
     """HR slices on the device: `hu` (z, y, x) int16, pixel `spacing_mm` (y, x), `body` rows and columns.
 
     `spacing_z_mm` is the distance between slices, `slice_thickness_mm` the slab that each one averages; both are None
-    where the source does not say.
+    where the source does not say. `lr_hu` (z / s, y, x) int16 is the measured LR scan of a real pair, None for all
+    others: its slice k covers the slices [k s, (k + 1) s) of `hu`, whatever kernel and noise it has. `notes` is what
+    one should know before training on it, such as "clipped to [-1000, 600] HU".
     """
 
     name: str
@@ -31,44 +36,112 @@ class Patient:
     weight: float
     spacing_z_mm: float | None = None
     slice_thickness_mm: float | None = None
+    lr_hu: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
 
-def find_series(root: str | Path) -> list[Path]:
-    """Every volume at or below `root`: files with a volume's suffix, and folders that hold DICOM slices."""
-    root = Path(root)
-    if not root.exists():
-        raise UhrctError(f"{root}: no such corpus folder; give one with corpus=PATH")
-    if root.is_file():
-        return [root]
-    found = [p for p in sorted(root.rglob("*")) if p.is_file() and p.name.lower().endswith(_SUFFIXES)]
-    folders = sorted({p.parent for p in root.rglob("*") if p.suffix.lower() == ".dcm"})
-    beside_slices = {f for f in found if f.parent in folders}  # annotations, not scans
-    series = folders + [f for f in found if f not in beside_slices]
-    if not series:
-        raise UhrctError(f"{root}: holds no folder with .dcm files and no file with {', '.join(_SUFFIXES)}")
-    return series
+def find_series(root: str | Path) -> list[Scan]:
+    """Every patient at or below `root`, unread, whatever the layout; DICOM series one by one.
+
+    Raises
+    ------
+    UhrctError
+        If there is none, or a series can't be read: training must not go on without it unsaid.
+    """
+    listing = list_scans(root)
+    found: list[Scan] = []
+    for scan in listing.scans:
+        series, left_out, problems = series_of(scan)
+        if problems:
+            raise UhrctError(f"{problems[0]}; uhrct pack leaves out what can't be read, and lists it")
+        found += series
+        listing.left_out += left_out
+    for line in listing.left_out:
+        warnings.warn(f"left out {line}", UserWarning, stacklevel=2)
+    if not found:
+        raise UhrctError(f"{root}: holds no CT series")
+    return found
 
 
 def load_patients(roots: tuple[str, ...], weights: dict[str, float], device: torch.device) -> list[Patient]:
-    """All series below `roots`, onto the device as int16 (padding outside the field of view becomes -1024)."""
+    """All patients below `roots`, as int16 (padding outside the field of view becomes -1024).
+
+    Parameters
+    ----------
+    roots : folders, files or stores
+        STORE is a folder that `uhrct pack` made, STORE/train one part of its split. Its patients stay on disk, mapped
+        into memory, where the device is the CPU.
+    weights : dict
+        Share of the batch by name, 1 where there is none.
+    device : torch.device
+
+    Raises
+    ------
+    UhrctError
+        If nothing is there or something can't be read.
+    """
     patients: list[Patient] = []
-    for path in [s for root in roots for s in find_series(root)]:
-        volume = formats.read(path)
-        hu = torch.from_numpy(volume.hu).to(device)
-        hu = hu.clamp(int(FLOOR_HU), 2**15 - 1).round().short()
-        name = _name(path)
-        if name in (p.name for p in patients):  # scores and shares go by name
-            name = f"{path.parent.name}/{name}"
-        z, y, x = volume.spacing_mm
-        weight, thickness = weights.get(name, 1.0), volume.slice_thickness_mm
-        patients.append(Patient(name, hu, (y, x), _body_box(hu), weight, z, thickness))
+    names: set[str] = set()
+    for patient, above in (found for root in roots for found in _below(Path(root), device)):
+        name = f"{above}/{patient.name}" if patient.name in names else patient.name  # scores and shares go by name
+        names.add(name)
+        patients.append(replace(patient, name=name, weight=weights.get(name, 1.0)))
     return patients
 
 
-def _name(path: Path) -> str:
-    """A folder's name whole (a UID is full of dots), a file's without its suffix."""
-    suffix = next((s for s in sorted(_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
-    return path.name[: len(path.name) - len(suffix)] if path.is_file() else path.name
+def remarks(patients: list[Patient]) -> list[str]:
+    """One line for each note that patients carry, with the names of those that carry it.
+
+    Example
+    -------
+    >>> hu = torch.zeros(1, 2, 2, dtype=torch.int16)
+    >>> clipped = [Patient(n, hu, (1, 1), (0, 2, 0, 2), 1.0, notes=("clipped above 600 HU",)) for n in "ab"]
+    >>> remarks(clipped)
+    ['clipped above 600 HU: 2 of 2 patients (a, b)']
+    """
+    by_note: dict[str, list[str]] = {}
+    for p in patients:
+        for note in p.notes:
+            by_note.setdefault(note, []).append(p.name)
+    return [
+        f"{note}: {len(names)} of {len(patients)} patients ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        for note, names in by_note.items()
+    ]
+
+
+def _below(root: Path, device: torch.device) -> Iterator[tuple[Patient, str]]:
+    """Patients and the name of the folder above each, which tells equal names apart."""
+    if (root / INDEX).is_file():
+        yield from _packed(root, None, device)
+    elif root.name in SPLITS and (root.parent / INDEX).is_file():
+        yield from _packed(root.parent, root.name, device)
+    else:
+        for scan in find_series(root):
+            yield _read(scan, device), scan.paths[0].parent.name
+
+
+def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[tuple[Patient, str]]:
+    store = Store(folder)
+    entries = store.patients(split)
+    if not entries:
+        raise UhrctError(f"{folder}: no patient{f' in part {split} of its split.json' if split else ''}")
+    for e in entries:
+        z, y, x = e.hr.spacing_mm
+        hu = store.voxels(e.hr).to(device)
+        lr = None if e.lr is None else store.voxels(e.lr).to(device)
+        yield Patient(e.name, hu, (y, x), e.body, 1.0, z, e.hr.slice_thickness_mm, lr, e.notes), folder.name
+
+
+def _read(scan: Scan, device: torch.device) -> Patient:
+    read = read_scan(scan)
+    volume = read.hr if isinstance(read, Pair) else read
+    hu = training_hu(torch.from_numpy(volume.hu))
+    lr = training_hu(torch.from_numpy(read.lr.hu)).to(device) if isinstance(read, Pair) else None
+    notes = [clipping_note(clipped_hu(hu.numpy())), *(read.notes if isinstance(read, Pair) else ())]
+    z, y, x = volume.spacing_mm
+    body, thickness = _body_box(hu), volume.slice_thickness_mm
+    said = tuple(n for n in notes if n)
+    return Patient(scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said)
 
 
 def corpus_hash(patients: list[Patient]) -> str:
@@ -78,14 +151,3 @@ def corpus_hash(patients: list[Patient]) -> str:
         digest.update(f"{p.name} {p.spacing_mm} {tuple(p.hu.shape)}".encode())
         digest.update(p.hu.cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _body_box(hu: Tensor) -> tuple[int, int, int, int]:
-    """Rows and columns (y0, y1, x0, x1) that hold tissue in more than 2 % of the slices' lines."""
-    tissue = (hu > -300).float().mean(0)
-    rows, columns = tissue.mean(1), tissue.mean(0)
-    box = []
-    for line in (rows, columns):
-        inside = (line > 0.02).nonzero().flatten()
-        box += [int(inside[0]), int(inside[-1]) + 1] if len(inside) else [0, len(line)]
-    return box[0], box[1], box[2], box[3]
