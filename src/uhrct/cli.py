@@ -43,6 +43,10 @@ class Polarity(StrEnum):
     bright, dark = "bright", "dark"
 
 
+class Layout(StrEnum):
+    auto, npz, luna16, rplhr, tree = "auto", "npz", "luna16", "rplhr", "tree"
+
+
 class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 
@@ -260,6 +264,44 @@ def train(
     model = trainer.run()
     if trainer.rank == 0 and not quiet:
         print(f"model in {model}")
+
+
+@app.command()
+def pack(
+    sources: Annotated[list[Path], typer.Argument(help="Data set folders or files.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Store folder: new, or one to go on with.", show_default=False)],
+    layout: Annotated[Layout, typer.Option(help="Of the data set, see docs/training.md.")] = Layout.auto,
+    spacing: Spacing = None,
+    unit_hu: Annotated[
+        str | None, typer.Option(help="LOW,HIGH: what 0 and 1 stand for in files whose voxels were mapped to [0, 1].")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="JSON: patients of train, validation and test.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hash of what is packed already.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack a data set once for training: files that map into memory, an index, a split. Goes on where it stopped."""
+    from uhrct.training.packing import pack as pack_into
+    from uhrct.training.packing import summary
+
+    ends = None if unit_hu is None else _numbers(unit_hu, "--unit-hu")
+    if ends is not None and (len(ends) != 2 or not ends[0] < ends[1]):
+        raise UhrctError(f"--unit-hu {unit_hu!r}: give two numbers LOW,HIGH, such as -1024,3071")
+    report = pack_into(
+        list(sources),
+        out,
+        layout=layout.value,
+        spacing_mm=_spacing(spacing),
+        unit_hu=None if ends is None else (ends[0], ends[1]),
+        split=split,
+        verify=verify,
+        quiet=quiet,
+    )
+    if not quiet:
+        print("\n".join(summary(report, out)))
+    for line in report.problems:
+        print(f"uhrct: not packed: {_one_line(line)}", file=sys.stderr)
+    if report.problems:
+        raise typer.Exit(1)
 
 
 def _dicom(syntax: Syntax, keep_private: bool, anonymize: bool) -> Any:

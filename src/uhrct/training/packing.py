@@ -11,7 +11,7 @@ from typing import Any
 
 from uhrct.errors import UhrctError
 from uhrct.progress import track
-from uhrct.training.datasets import Scan, list_scans, read_scan, series_of
+from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.luna16 import Row, findings_of, read_luna16_annotations
 from uhrct.training.pairs import Pair
 from uhrct.training.store import INDEX, Entry, Store, read_split
@@ -101,6 +101,25 @@ def pack(
         packer.take(scan, root)
     report.left_out += [line for listing in listings for line in listing.left_out]
     return report
+
+
+def summary(report: Report, out: str | Path) -> list[str]:
+    """What to tell of a pack: sizes, the split, and every note with the patients that carry it."""
+    store = Store(out)
+    entries = store.patients()
+    parts = [part for e in entries for part in (e.hr, e.lr) if part is not None]
+    size = sum(2 * p.shape[0] * p.shape[1] * p.shape[2] for p in parts) / 1e9
+    split = ", ".join(f"{len(store.patients(part))} {part}" for part in SPLITS)
+    lines = [
+        f"{out}: {len(entries)} patients ({split}), {sum(e.hr.shape[0] for e in entries)} slices, {size:.2f} GB; "
+        f"{len(report.packed)} packed now, {len(report.kept)} before"
+    ]
+    by_note: dict[str, list[str]] = {}
+    for e in entries:
+        for note in e.notes:
+            by_note.setdefault(note, []).append(e.name)
+    lines += [f"note: {note}: {', '.join(names)}" for note, names in by_note.items()]
+    return lines + [f"left out: {line}" for line in report.left_out]
 
 
 def split_by_hash(name: str) -> str:
