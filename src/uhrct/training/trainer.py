@@ -20,7 +20,7 @@ from uhrct.model import Model, ModelConfig, inference_dtype
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
 from uhrct.training.losses import make_loss
-from uhrct.training.patients import corpus_hash, load_patients
+from uhrct.training.patients import corpus_hash, load_patients, remarks
 from uhrct.training.validation import validate
 
 CHECKPOINT = "checkpoint.pt"
@@ -96,6 +96,8 @@ class Trainer:
         patients = load_patients(config.corpus, config.corpus_weights, self.device)
         held_out = load_patients(config.validation, {}, torch.device("cpu")) if self.rank == 0 else []
         self.corpus_sha256 = corpus_hash(patients) if self.rank == 0 else ""
+        for remark in remarks(patients):  # clipping and the like must not be learned unsaid
+            self._say(f"note: {remark}")
         batches = BatchMaker(patients, config, self.model)
         loss_of = make_loss(self.model, config)
         network: nn.Module = self.network
