@@ -223,6 +223,34 @@ def structure(
 
 
 @app.command()
+def evaluate(
+    reference: Annotated[Path, typer.Argument(help=f"The truth. {INPUT_HELP}", show_default=False)],
+    test: Annotated[Path, typer.Argument(help="What is judged, on the same grid.", show_default=False)],
+    lr: Annotated[Path | None, typer.Option(help="The scan that TEST was made from: adds the consistency.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every metric of every slice here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with tables, plots and pictures here.")] = None,
+    kind: Annotated[Degradation, typer.Option(help="How --lr arises of the truth.")] = Degradation.scanner,
+    psf_fwhm_mm: Annotated[float | None, typer.Option(help="Its in-plane PSF; default 0.6 of the LR pixel.")] = None,
+    spacing: Spacing = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a volume with its truth: fidelity, structure, vessels, texture."""
+    from uhrct.evaluation.files import evaluate_files
+
+    evaluate_files(
+        reference,
+        test,
+        lr=lr,
+        kind=kind.value,
+        psf_fwhm_mm=psf_fwhm_mm,
+        json_path=json,
+        html_path=html,
+        spacing_mm=_spacing(spacing),
+        quiet=quiet,
+    )
+
+
+@app.command()
 def info(input: Input) -> None:
     """List what a file or folder holds, and whether it can be processed."""
     from uhrct.job import info_table

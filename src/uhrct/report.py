@@ -49,7 +49,7 @@ def comparison(
     window_hu : (low, high) shown as black and white
     zooms : (y, x, side) in pixels of the largest panel, the upper left corner and side of squares to enlarge
     """
-    plt = _pyplot()
+    plt = pyplot()
     height, width = max((p.hu.shape for p in panels), key=lambda s: s[0] * s[1])
     whole_rows = 1 + any(p.error is not None for p in panels)
     rows = whole_rows + 2 * len(zooms)
@@ -132,7 +132,8 @@ def busiest(structure: np.ndarray, side: int, apart: int | None = None, count: i
     return found
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib.pyplot that draws into files, or a line that says how to get it."""
     try:
         import matplotlib
     except ImportError:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from uhrct.errors import UhrctError
+from uhrct.progress import track
 from uhrct.volume import PADDING_HU
 
 SMOOTH_MM = 1.0  # noise of 100 HU and more must not perforate the mask
@@ -19,7 +20,7 @@ SMALLEST_CM2 = 0.5
 SMALLEST_SHARE = 0.02  # of the largest piece's volume: pockets of stool and gas beside it are no lung
 
 
-def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
+def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = True) -> np.ndarray:
     """The lungs with their vessels, without trachea, main bronchi, bowel gas and the room's air.
 
     Slice by slice: the body is the largest piece of tissue, air that reaches the slice's edge or padding is the
@@ -34,6 +35,8 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
         Padding (-1500 and below) and NaN count as air outside.
     spacing_mm : tuple of float
         (y, x) or (z, y, x).
+    quiet : bool
+        False shows how far the work is.
 
     Returns
     -------
@@ -47,7 +50,8 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
 
     Notes
     -----
-    Limits: a lung filled with fluid or tumour is not seen; a pneumothorax is taken for gas.
+    Limits: a lung filled with fluid or tumour is not seen, a pneumothorax is taken for gas, air cells of a skull are
+    taken for lungs: it is made for the chest.
 
     Example
     -------
@@ -68,7 +72,7 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
     slices, in_plane = image.reshape(-1, *image.shape[-2:]), (spacing[-2], spacing[-1])
     lungs = np.zeros(slices.shape, bool)
     airways = np.zeros(slices.shape, bool)
-    for k, one in enumerate(slices):
+    for k, one in enumerate(track(slices, "lungs", quiet=quiet, total=len(slices))):
         lungs[k], airways[k] = _low_attenuation(one, in_plane)
     _drop_small_pieces(lungs, in_plane[0] * in_plane[1])
     for k in range(len(lungs)):
@@ -93,7 +97,7 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
         wall = _dilate(core, 4.0, spacing_mm) & ~_dilate(core, 1.5, spacing_mm)
         if core.sum() * voxel_cm2 < AIRWAY_CM2 and np.mean(smooth[wall] > -700) > 0.5:  # dark lung has no wall
             airways |= _dilate(core, 2.5, spacing_mm)  # with the wall's partial volume
-    pieces, n = ndimage.label(low & ~airways)
+    pieces, _ = ndimage.label(low & ~airways)
     for k, where in enumerate(ndimage.find_objects(pieces), 1):
         piece = pieces[where] == k
         if piece.sum() * voxel_cm2 < SMALLEST_CM2 or _is_gas(piece, smooth[where], spacing_mm):

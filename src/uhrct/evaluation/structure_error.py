@@ -69,13 +69,20 @@ def smse(
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UhrctError("NaN or infinite values in the reference or the test; no structure error can be told")
     in_plane = tuple(float(v) for v in spacing_mm[-2:])
-    errors = []
+    pairs = zip(_as_slices(a), _as_slices(b), strict=True)
+    return float(np.mean([difference(structure_maps(np.stack(pair), in_plane, operator)) for pair in pairs]))
+
+
+def structure_maps(slices: np.ndarray, spacing_mm: tuple[float, ...], operator: StructureOperator) -> np.ndarray:
+    """Structure maps in [0, 1] of slices (n, y, x) in HU, cut to `SMSE_WINDOW_HU` first; `spacing_mm` (y, x)."""
     with torch.inference_mode():
-        for pair in zip(_as_slices(a), _as_slices(b), strict=True):
-            images = np.stack(pair).astype(np.float32).clip(*SMSE_WINDOW_HU)
-            maps = operator(torch.from_numpy(images), in_plane)
-            errors.append((maps[0] - maps[1]).double().square().mean().item())
-    return float(np.mean(errors))
+        images = torch.from_numpy(slices.astype(np.float32).clip(*SMSE_WINDOW_HU))
+        return operator(images, spacing_mm).numpy()
+
+
+def difference(maps: np.ndarray) -> float:
+    """Mean squared difference of two structure maps (2, y, x)."""
+    return float(np.square((maps[0] - maps[1]).astype(np.float64)).mean())
 
 
 def _as_slices(a: np.ndarray) -> np.ndarray:

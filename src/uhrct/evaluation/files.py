@@ -1,0 +1,166 @@
+"""`uhrct evaluate`: two files in, a table, JSON and an HTML page out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Measure
+from uhrct.formats.paths import check_parent
+from uhrct.volume import Vector, Volume
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from uhrct.evaluation.compare import Comparison
+
+NOTE = "Research use only; not a medical device."
+
+
+def evaluate_files(
+    reference: Path,
+    test: Path,
+    *,
+    lr: Path | None = None,
+    kind: str = "scanner",
+    psf_fwhm_mm: float | None = None,
+    json_path: Path | None = None,
+    html_path: Path | None = None,
+    spacing_mm: Vector | None = None,
+    quiet: bool = False,
+) -> None:
+    """Compare two files by every metric; print the table, write JSON and HTML where asked to.
+
+    Everything that can be refused is refused before the work begins.
+    """
+    inputs = [p for p in (reference, test, lr) if p is not None]
+    _check_outputs(inputs, {"--json": json_path, "--html": html_path})
+    _check_libraries(html_path is not None)
+    if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
+        raise UhrctError("--kind and --psf-fwhm-mm describe how the --lr scan arises; give that too")
+    if psf_fwhm_mm is not None and (kind != "scanner" or not 0 <= psf_fwhm_mm < 1e4):
+        raise UhrctError(f"--psf-fwhm-mm {psf_fwhm_mm}: give a number from 0, with --kind scanner")
+    from uhrct.evaluation.compare import acquisition_between, check_grids, compare
+
+    volumes = [_read(p, spacing_mm if p != lr else None) for p in (reference, test)]
+    check_grids(volumes[0].grid, volumes[1].grid)
+    low = acquisition = None
+    if lr is not None:
+        low = _read(lr, None)
+        acquisition = acquisition_between(volumes[0].grid, low.grid, kind, psf_fwhm_mm=psf_fwhm_mm)
+    result = compare(*volumes, lr=low, acquisition=acquisition, quiet=quiet)
+    files = {"reference": _identity(reference, volumes[0]), "test": _identity(test, volumes[1])}
+    if lr is not None and low is not None:
+        files["lr"] = _identity(lr, low)
+    if json_path is not None:
+        text = json.dumps(files | result.as_dict(), indent=1, allow_nan=False)
+        _write_whole(json_path, text + "\n")
+    if html_path is not None:
+        from uhrct.evaluation.page import page
+
+        _write_whole(html_path, page(result, volumes[0], volumes[1], files))
+    if not quiet:
+        _print(table(result))
+        print(f"Means over the slices where a metric is defined. {NOTE}")
+
+
+def rows(result: Comparison) -> list[dict[str, str]]:
+    """The table's lines as text, for the terminal and the page."""
+    out = []
+    count = len(result.slices)
+    for name in result.names():
+        m, mean, worst = MEASURES[name], result.mean(name), result.worst(name)
+        defined = len(result.defined(name))
+        out.append(
+            {
+                "metric": m.label,
+                "mean": _number(m, mean, result.reason(name)),
+                "unit": m.unit,
+                "better": m.better,
+                "worst": "" if worst is None else f"{_number(m, worst[1])} (slice {worst[0]})",
+                "slices": f"{defined} of {count}" + (f" ({result.reason(name)})" if 0 < defined < count else ""),
+            }
+        )
+    for name, value in result.volume.values.items():
+        m = VOLUME_MEASURES[name]
+        shown = _number(m, value, result.reason(name))
+        out.append(
+            {"metric": m.label, "mean": shown, "unit": m.unit, "better": m.better, "worst": "", "slices": "volume"}
+        )
+    return out
+
+
+def table(result: Comparison) -> Table:
+    """The summary for a terminal."""
+    from rich.table import Table
+
+    out = Table(box=None, pad_edge=False)
+    for name in ("metric", "mean", "unit", "better", "worst", "slices"):
+        out.add_column(name, justify="right" if name == "mean" else "left", overflow="fold")
+    for row in rows(result):
+        out.add_row(*row.values())
+    return out
+
+
+def _number(m: Measure, value: float | None, reason: str = "") -> str:
+    return f"undefined ({reason})" if value is None else f"{value * m.printed_times:.{m.decimals}f}"
+
+
+def _read(path: Path, spacing_mm: Vector | None) -> Volume:
+    return formats.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
+
+
+def _identity(path: Path, volume: Volume) -> dict[str, Any]:
+    return {"file": path.name, "shape": list(volume.shape), "spacing_mm": [float(s) for s in volume.spacing_mm]}
+
+
+def _check_outputs(inputs: list[Path], outputs: dict[str, Path | None]) -> None:
+    taken = {p.resolve() for p in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UhrctError(f"{path}: {option} is a file to write, and this is a folder")
+        if path.resolve() in taken or any(p.is_dir() and p.resolve() in path.resolve().parents for p in inputs):
+            raise UhrctError(f"{path}: {option} equals or lies inside an input, or is the other output; choose another")
+        taken.add(path.resolve())
+        check_parent(path)
+
+
+def _check_libraries(pictures: bool) -> None:
+    try:
+        import scipy  # noqa: F401
+        import skimage  # noqa: F401
+    except ImportError:
+        raise UhrctError("evaluation needs scipy and scikit-image: pip install 'uhrct[evaluation]'") from None
+    if pictures:
+        from uhrct.report import pyplot
+
+        pyplot()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Under another name first: a killed run leaves no half file."""
+    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # mkstemp's is for the owner alone
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, emoji=False).print(table)
