@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Entry:
         Where it came from: layout of the data set and path below its folder ("" for DICOM, whose folders are
         often called by the person's name).
     fingerprint : str
-        Of source and options; what was packed with other ones is packed again.
+        Of source and options; what was packed with other ones is packed again. "" where files are being replaced.
     lr : Voxels, optional
         Measured LR scan; its slice k covers `hr`'s slices [k s, (k + 1) s).
     notes : list of str
@@ -102,9 +102,8 @@ class Store:
 
     def patients(self, split: str | None = None) -> list[Entry]:
         """All patients in order of packing, or those of "train", "validation" or "test"."""
-        if split is None:
-            return list(self.entries.values())
-        return [e for e in self.entries.values() if e.name in self.split[split]]
+        held = set(self.entries if split is None else self.split[split])
+        return [e for e in self.entries.values() if e.fingerprint and e.name in held]
 
     def voxels(self, part: Voxels) -> Tensor:
         """The file mapped into memory, int16 (z, y, x); nothing is read before it is needed.
@@ -132,8 +131,9 @@ class Store:
         self.save()
 
     def drop(self, name: str) -> None:
-        """Make a patient not count, before its files change."""
-        if self.entries.pop(name, None) is not None:
+        """Make a patient not count, before its files change; it keeps its place, on which batches depend."""
+        if name in self.entries:
+            self.entries[name] = replace(self.entries[name], fingerprint="")
             self.save()
 
     def has_part(self, name: str) -> bool:
