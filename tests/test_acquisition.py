@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from uhrct.acquisition import Acquisition, noise_sigma_hu
+from uhrct.acquisition import Acquisition, correlated_noise, noise_sigma_hu
 from uhrct.errors import UhrctError
 from uhrct.resampling import upsample
 
@@ -14,6 +16,7 @@ OPERATORS = [
     Acquisition((1, 4, 4), kind="bicubic"),
     Acquisition((5, 1, 1)),
     Acquisition((5, 2, 2), slice_fwhm=0.3),
+    Acquisition((5, 2, 2), slice_thickness=0.6),
     Acquisition.from_mm((1, 2, 2), lr_spacing_mm=(2.5, 1.4, 1.4), psf_fwhm_mm=1.0),
 ]
 HR = (10, 24, 36)
@@ -45,6 +48,38 @@ def test_projection_never_moves_away_from_any_image_that_fits(operator):
     assert (projected - truth).norm() <= (guess - truth).norm() + 1e-9
     again = operator.project(projected, operator.forward(truth))
     assert torch.allclose(again, projected, atol=1e-9)
+
+
+@pytest.mark.parametrize("thickness", [0.4, 1.0, 1.6, 2.0])
+def test_slabs_are_as_thick_as_told(thickness):
+    """An impulse of the object shows in the slabs that cover it, with the share of the slab that it fills."""
+    A = Acquisition((5, 1, 1), slice_thickness=thickness)
+    y = torch.zeros(45, 1, 1, dtype=torch.float64)
+    y[22] = 1  # the middle of LR slice 4
+    x = A.forward(y).flatten()
+    assert x[4] == pytest.approx(1 / (5 * thickness))
+    offset = [abs(k - 4) * 5 for k in range(9)]  # distance of the slab's centre in fine slices
+    share = [max(0.0, min(0.5, thickness * 2.5 - d) - max(-0.5, -thickness * 2.5 - d)) for d in offset]
+    assert x.tolist() == pytest.approx([v / (5 * thickness) for v in share], abs=1e-9)
+
+
+def test_overlapping_slabs_project_without_blowing_noise_up():
+    A = Acquisition((5, 1, 1), slice_thickness=2.0)
+    truth = random(40, 2, 2)
+    x = A.forward(truth)
+    assert torch.allclose(A.forward(A.project(torch.zeros_like(truth), x)), x, atol=0.1 * x.abs().max())
+    assert A.pinv(random(8, 2, 2, seed=4)).abs().max() < 60
+    assert not A.slice_by_slice
+    assert Acquisition((5, 1, 1), slice_thickness=0.8).slice_by_slice
+
+
+def test_noise_has_the_deviation_and_correlation_that_is_asked():
+    for fwhm in (0.0, 2.0, 3.0):
+        n = correlated_noise((4, 200, 200), fwhm, torch.Generator().manual_seed(0))
+        assert float(n.std()) == pytest.approx(1, abs=0.03)
+        sigma = fwhm / 2.3548
+        beside = float((n[..., 1:] * n[..., :-1]).mean())
+        assert beside == pytest.approx(0 if not fwhm else math.exp(-1 / (4 * sigma**2)), abs=0.04)
 
 
 def test_constants_keep_their_hu(operator):

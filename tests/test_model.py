@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from uhrct.errors import UhrctError
-from uhrct.model import Model, ModelConfig, available_models, model_folder
+from uhrct.model import Model, ModelConfig, available_models, model_folder, stacks
+from uhrct.resampling import apply_along_z, resize_matrix, upsample
+from uhrct.scan import ScanProperties
 
 
 def test_a_saved_model_comes_back_the_same(tiny_model, tmp_path):
@@ -75,7 +77,7 @@ def test_papers_own_system_is_a_configuration():
     settings = {"prediction": "epsilon", "levels": "linear", "sampler": "ancestral", "sampling_steps": 100}
     torch.manual_seed(0)
     model = Model(ModelConfig(mean=None, denoiser=size, diffusion=settings)).eval()
-    f = model.features(torch.randn(1, 6, 6) * 50, (1.4, 1.4))
+    f = model.features(torch.randn(1, 1, 6, 6) * 50, (1.4, 1.4))
     with pytest.raises(UhrctError, match="--steps 2"):
         model.mean_hu(f)
     calls = []
@@ -85,10 +87,43 @@ def test_papers_own_system_is_a_configuration():
         return torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(step))
 
     with torch.inference_mode():
-        assert model.sample_hu(f, None, (1.4, 1.4), noise).shape == (1, 12, 12)
+        assert model.sample_hu(f, None, (1.4, 1.4), noise).shape == (1, 1, 12, 12)
     assert calls == list(range(100))
 
 
-def test_through_plane_scales_are_refused_for_now():
-    with pytest.raises(UhrctError, match="through-plane"):
-        ModelConfig(scale=(5, 1, 1))
+def test_interpolation_along_z_needs_its_neighbours():
+    with pytest.raises(UhrctError, match="context"):
+        ModelConfig(scale=(5, 1, 1), context=1)
+
+
+def test_a_silent_network_through_plane_is_cubic_interpolation():
+    """Slice by slice out of stacks, ends going on: the same as the whole volume at once."""
+    model = Model(ModelConfig(scale=(5, 2, 2), context=2, mean={"image_width": 8, "image_blocks": 1})).eval()
+    for p in model.mean.to_image.parameters():
+        p.data.zero_()
+    volume = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(0)) * 100
+    hr = model.mean_hu(model.features(stacks(volume, range(4), 2), (1.4, 1.4)))[0]
+    assert hr.shape == (4, 5, 12, 14)
+    whole = apply_along_z(upsample(volume, 2, 2), torch.tensor(resize_matrix(4, 20)).float())
+    assert torch.allclose(hr.flatten(0, 1), whole, atol=1e-3)
+
+
+def test_properties_change_the_answer_once_learnt_and_not_before():
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}, properties=True)).eval()
+    lr = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 100
+    scans = ScanProperties(), ScanProperties(noise_hu=40.0, psf_fwhm=1.0)
+    clean, noisy = (model.mean_hu(model.features(lr, (1.4, 1.4), s))[0] for s in scans)
+    assert torch.equal(clean, noisy)
+    for name, p in model.mean.named_parameters():
+        if "shift" in name or "second" in name:
+            p.data += 0.1
+    clean, noisy = (model.mean_hu(model.features(lr, (1.4, 1.4), s))[0] for s in scans)
+    assert (clean - noisy).abs().max() > 0.01
+
+
+def test_estimates_do_not_depend_on_the_batch():
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}, properties=True, estimator=4)).eval()
+    lr = torch.randn(3, 30, 30, generator=torch.Generator().manual_seed(0)) * 100
+    assert model.estimate(lr) == model.estimate(lr.flip(0))
+    assert model.estimate(lr[:1]) == model.estimate(lr[:1].repeat(3, 1, 1))
+    assert model.estimate(lr, increment_mm=1.25).increment_mm == 1.25

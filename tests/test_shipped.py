@@ -7,10 +7,10 @@ from pydicom.data import get_testdata_file
 
 from uhrct import formats
 from uhrct.acquisition import Acquisition
-from uhrct.evaluation.protocol import means, score_slices
+from uhrct.evaluation.protocol import means, restorer, score_slices
 from uhrct.job import degrade
 from uhrct.model import Model
-from uhrct.resampling import upsample
+from uhrct.resampling import upsample, upsample_stack
 from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 
@@ -20,18 +20,10 @@ def model():
     return Model.from_pretrained("x2")
 
 
-def restorer(model, **settings):
-    def restore(lr, spacing_mm):
-        [slab] = Upscaler(model, **settings).slabs(Volume(lr.numpy()[None], (1.0, *spacing_mm)))
-        return torch.from_numpy(slab.hu[0])
-
-    return restore
-
-
 @pytest.mark.parametrize("name", ["CT_small.dcm", "J2K_pixelrep_mismatch.dcm"])
 def test_mean_beats_bicubic_on_slices_that_anyone_has(model, name):
     truth = formats.read(str(get_testdata_file(name)))
-    methods = {"bicubic": lambda lr, _: upsample(lr, 2, 2), "ours": restorer(model)}
+    methods = {"bicubic": lambda lr, _: upsample_stack(lr, (1, 2, 2)), "ours": restorer(Upscaler(model))}
     score = means(score_slices(truth, methods, Acquisition((1, 2, 2))))
     assert score["ours"]["psnr_wide"] > score["bicubic"]["psnr_wide"] + 1.5
     assert score["ours"]["smse_frangi"] < score["bicubic"]["smse_frangi"] / 4
@@ -41,9 +33,9 @@ def test_mean_beats_bicubic_on_slices_that_anyone_has(model, name):
 def test_promised_gain_on_real_patients(model, shared_ct, case, least_db):
     volume = formats.read(shared_ct / case)
     methods = {
-        "bicubic": lambda lr, _: upsample(lr, 2, 2),
-        "ours": restorer(model),
-        "hard": restorer(model, consistency="hard"),
+        "bicubic": lambda lr, _: upsample_stack(lr, (1, 2, 2)),
+        "ours": restorer(Upscaler(model)),
+        "hard": restorer(Upscaler(model, consistency="hard")),
     }
     score = means(score_slices(volume, methods, Acquisition((1, 2, 2)), 8))
     assert score["ours"]["psnr_wide"] > score["bicubic"]["psnr_wide"] + least_db
@@ -58,8 +50,8 @@ def test_structure_maps_are_closer_to_the_truths_than_the_interpolations_is(mode
     low = degrade(truth, scale=(1, 2, 2))
     [slab] = Upscaler(model, structure=True).slabs(low)
     lr = torch.from_numpy(low.hu).float()
-    _, head = model.mean_hu(model.features(lr, low.spacing_mm[1:]))
-    maps = {"users": torch.from_numpy(slab.structure), "head": head}
+    _, head = model.mean_hu(model.features(lr[:, None], low.spacing_mm[1:]))
+    maps = {"users": torch.from_numpy(slab.structure), "head": head[:, 0]}
     maps["prior"] = model.operator(upsample(lr, 2, 2), truth.spacing_mm[1:])
     wanted = model.operator(torch.from_numpy(truth.hu).float(), truth.spacing_mm[1:])
     error = {name: float((m - wanted).abs().mean()) for name, m in maps.items()}

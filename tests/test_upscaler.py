@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import uhrct
 from uhrct.errors import UhrctError
+from uhrct.model import Model, ModelConfig
 from uhrct.upscaler import Upscaler, load_for_scale, pick_device, scale_word
 from uhrct.volume import Volume
 
@@ -162,3 +165,80 @@ def test_devices():
 
 def test_scales_have_names():
     assert [scale_word(s) for s in ((1, 2, 2), (5, 2, 2), (1, 2, 3))] == ["x2", "5x2x2", "1x2x3"]
+
+
+@pytest.fixture(params=[(1, 2, 2), (5, 1, 1), (5, 2, 2)], ids=str)
+def told_model(request):
+    torch.manual_seed(0)
+    size = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1}
+    config = ModelConfig(
+        scale=request.param, context=2, properties=True, estimator=4, mean=size, denoiser=size, sample_sd_hu=30.0
+    )
+    model = Model(config)
+    for p in model.parameters():
+        p.data += 0.03 * torch.randn(p.shape)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_every_scale_is_blind_to_batch_tile_and_part(told_model, slice_hu, steps):
+    volume = scan(slice_hu[:48, :40], dtype=np.float32)
+    whole = run(told_model, volume, batch=1, steps=steps)
+    # a sample's network sees a structure map of the mean: the mean's last digit may turn a rounding to bfloat16
+    rounding = 0.01 if steps == 1 else 0.1
+    sz, sy, sx = told_model.config.scale
+    assert whole.shape == (5 * sz, 48 * sy, 40 * sx)
+    for other in ({"batch": 8}, {"tile": 16, "batch": 2}):
+        assert np.abs(run(told_model, volume, **other, steps=steps) - whole).max() < rounding
+    parts = list(Upscaler(told_model, steps=steps, batch=2).slabs(volume, 2, 4))
+    assert parts[0].first == 2 * sz
+    part = np.concatenate([p.hu for p in parts])
+    assert np.abs(part - whole[2 * sz : 4 * sz]).max() < rounding
+
+
+def test_every_scale_agrees_exactly_when_asked(told_model, slice_hu):
+    upscaler = Upscaler(told_model, consistency="hard", told={"psf_fwhm": 0.6})
+    volume = scan(slice_hu[:48, :40], dtype=np.float32)
+    list(upscaler.slabs(volume))
+    assert upscaler.measured["consistency_hu"] < 0.01
+
+
+def test_what_the_user_tells_takes_the_place_of_the_estimate(told_model, slice_hu):
+    volume = scan(slice_hu, dtype=np.float32)
+    told = Upscaler(told_model, told={"noise_hu": 33.0}).scan(volume)
+    estimated = Upscaler(told_model).scan(volume)
+    assert told.noise_hu == 33.0
+    assert told.psf_fwhm == estimated.psf_fwhm
+    assert estimated.increment_mm == 0.8
+    assert Upscaler(told_model).scan(volume.on_grid(scan(slice_hu, 1).grid, volume.hu[:1])).increment_mm == 0
+    with pytest.raises(UhrctError, match="noise_hu = -1"):
+        Upscaler(told_model, told={"noise_hu": -1.0}).scan(volume)
+
+
+def test_overlapping_slabs_are_known_from_thickness_and_increment(slice_hu):
+    size = {"image_width": 8, "image_blocks": 1}
+    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
+    volume = scan(slice_hu[:32, :32], spacing=(2.5, 0.8, 0.8))
+    overlapping = replace(volume, slice_thickness_mm=5.0)
+    assert Upscaler(model).scan(overlapping).slice_thickness == 2
+    with pytest.raises(UhrctError, match="overlap"):
+        run(model, overlapping, consistency="hard")
+    run(model, volume, consistency="hard")
+    upscaler = Upscaler(model)
+    list(upscaler.slabs(overlapping))
+    assert "consistency_hu" not in upscaler.measured
+
+
+def test_neighbouring_fine_slices_of_a_sample_share_their_noise(slice_hu):
+    """Along z the noise goes on smoothly, inside a thick slice and across its ends alike."""
+    size = {"image_width": 8, "image_blocks": 1, "structure_width": 0}
+    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size, denoiser=size)).eval().requires_grad_(False)
+    for p in (*model.mean.to_image.parameters(), *model.denoiser.to_image.parameters()):
+        p.zero_()
+    flat = Volume(np.full((6, 24, 24), 40, np.float32), (5.0, 1.0, 1.0))
+    # v = 0 leaves a multiple of the noise that the sampler began with
+    out = run(model, flat, steps=2, consistency="off") - 40
+    assert out.std() > 1
+    alike = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in zip(out[:-1], out[1:], strict=True)]
+    assert min(alike) > 0.8
+    assert np.corrcoef(out[0].ravel(), out[15].ravel())[0, 1] < 0.3

@@ -43,8 +43,11 @@ class Acquisition:
         downsampling (in-plane; along z the mean).
     psf_fwhm : float
         Full width at half maximum of the in-plane PSF, in LR pixels (see `from_mm` for mm).
+    slice_thickness : float
+        Width of the slice profile's box in LR increments: 1 where slabs touch (5 mm every 5 mm), 2 where they overlap
+        (5 mm every 2.5 mm), below 1 where there are gaps. Counts along z only where scale[0] > 1.
     slice_fwhm : float
-        The same of the slice profile beyond the LR slice's own box, in LR slices.
+        Full width at half maximum of a Gaussian blur of that box, in LR increments.
 
     Every method takes tensors (..., y, x), or (..., z, y, x) when scale[0] > 1; sides of HR tensors must be multiples
     of the scale.
@@ -62,6 +65,7 @@ class Acquisition:
     kind: str = "scanner"
     psf_fwhm: float = 0.6
     slice_fwhm: float = 0.0
+    slice_thickness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -76,19 +80,29 @@ class Acquisition:
         *,
         lr_spacing_mm: tuple[float, float, float],
         psf_fwhm_mm: float,
+        slice_thickness_mm: float | None = None,
         slice_fwhm_mm: float = 0.0,
     ) -> Acquisition:
-        """The scanner with its PSF and slice profile in mm (pixels taken square: the y spacing counts)."""
+        """The scanner with its PSF and slice profile in mm (pixels taken square: the y spacing counts).
+
+        Thickness and increment are two things: `lr_spacing_mm[0]` is the increment, and the thickness if that is None.
+        """
         z, y, _ = lr_spacing_mm
-        return cls(scale, psf_fwhm=psf_fwhm_mm / y, slice_fwhm=slice_fwhm_mm / z)
+        thickness = 1.0 if slice_thickness_mm is None else slice_thickness_mm / z
+        return cls(scale, psf_fwhm=psf_fwhm_mm / y, slice_fwhm=slice_fwhm_mm / z, slice_thickness=thickness)
+
+    @property
+    def slice_by_slice(self) -> bool:
+        """Whether an LR slice depends on the HR slices inside its own increment alone."""
+        return self.scale[0] == 1 or (self.slice_fwhm == 0 and self.slice_thickness <= 1)
 
     def forward(self, hr: torch.Tensor) -> torch.Tensor:
         """x = A y."""
-        return self._apply(hr, tuple(self._axis(n // s, i) for n, s, i in self._sides(hr, self.scale)))
+        return self._apply(hr, tuple(self.axis_matrix(n // s, i) for n, s, i in self._sides(hr, self.scale)))
 
     def adjoint(self, lr: torch.Tensor) -> torch.Tensor:
         """A^T x."""
-        return self._apply(lr, tuple(self._axis(n, i).T for n, _, i in self._sides(lr)))
+        return self._apply(lr, tuple(self.axis_matrix(n, i).T for n, _, i in self._sides(lr)))
 
     def pinv(self, lr: torch.Tensor) -> torch.Tensor:
         """A^+ x, the smallest HR image that A maps to x."""
@@ -106,21 +120,24 @@ class Acquisition:
 
         Parameters
         ----------
-        hr : (B, y', x');  lr : (B, y, x), HU: in-plane scales only
+        hr : (..., y', x');  lr : (..., y, x), HU, as for `project`
         """
         import torch
 
         for _ in range(2):  # the weight depends on what is left: the second pass finds less
             difference = lr - self.forward(hr)
-            weight = torch.stack([measurement_weight(x, d) for x, d in zip(lr, difference, strict=True)])
-            hr = hr + self.pinv(weight * difference)
+            slices = zip(lr.flatten(0, -3), difference.flatten(0, -3), strict=True)
+            weight = torch.stack([measurement_weight(x, d) for x, d in slices])
+            hr = hr + self.pinv(weight.reshape(lr.shape) * difference)
         return hr
 
-    def _axis(self, n_lr: int, axis: int) -> np.ndarray:
+    def axis_matrix(self, n_lr: int, axis: int) -> np.ndarray:
+        """A's factor along one axis (0: z), shape (n_lr, n_lr * scale[axis])."""
         if self.kind == "bicubic" and axis > 0:
             return resize_matrix(n_lr * self.scale[axis], n_lr)
-        fwhm = self.slice_fwhm if axis == 0 else self.psf_fwhm
-        return _scanner_axis(n_lr, self.scale[axis], fwhm if self.scale[axis] > 1 else 0.0)
+        if axis == 0:
+            return _scanner_axis(n_lr, self.scale[0], self.slice_fwhm, self.slice_thickness)
+        return _scanner_axis(n_lr, self.scale[axis], self.psf_fwhm if self.scale[axis] > 1 else 0.0)
 
     def _axis_pinv(self, n_lr: int, axis: int) -> np.ndarray:
         return _right_inverse(self, n_lr, axis)
@@ -142,16 +159,32 @@ class Acquisition:
         return apply_along_z(image, along_z[0]) if along_z else image
 
 
-@lru_cache(maxsize=64)
-def _scanner_axis(n_lr: int, scale: int, fwhm_lr: float) -> np.ndarray:
+@lru_cache(maxsize=256)
+def _scanner_axis(n_lr: int, scale: int, fwhm_lr: float, width: float = 1.0) -> np.ndarray:
     blur = gaussian_matrix(n_lr * scale, fwhm_lr * scale / FWHM_PER_SIGMA)
-    return average_matrix(n_lr, scale) @ blur
+    return average_matrix(n_lr, scale, width) @ blur
 
 
 @lru_cache(maxsize=32)
 def _right_inverse(acquisition: Acquisition, n_lr: int, axis: int) -> np.ndarray:
-    matrix = acquisition._axis(n_lr, axis)
+    matrix = acquisition.axis_matrix(n_lr, axis)
+    if acquisition.slice_thickness > 1 and axis == 0:
+        # overlapping slabs hardly measure the highest frequency along z: dividing by that little would blow noise up
+        return np.linalg.pinv(matrix, rcond=0.05)
     return np.linalg.solve(matrix @ matrix.T, matrix).T
+
+
+def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator) -> torch.Tensor:
+    """N(0, 1) noise (..., y, x) that went through a Gaussian of `fwhm_px` pixels in plane (0: white)."""
+    import torch
+
+    noise = torch.randn(shape, generator=g)
+    if not fwhm_px:
+        return noise
+    rows, columns = (gaussian_matrix(n, round(fwhm_px / FWHM_PER_SIGMA, 4)) for n in shape[-2:])
+    noise = apply_in_plane(noise, as_tensor(rows, noise), as_tensor(columns, noise))
+    middle_row, middle_column = rows[len(rows) // 2], columns[len(columns) // 2]
+    return noise / float((middle_row**2).sum() * (middle_column**2).sum()) ** 0.5
 
 
 def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from uhrct.acquisition import Acquisition
 from uhrct.diffusion import Diffusion
 from uhrct.errors import UhrctError
-from uhrct.networks import DSSP, from_channels, run_tiled, to_channels
-from uhrct.resampling import upsample
+from uhrct.networks import DSSP, ScanEstimator, from_channels, run_tiled, to_channels
+from uhrct.resampling import upsample_stack
+from uhrct.scan import ESTIMATED, N_PROPERTIES, ScanProperties, from_vector
 from uhrct.structure import StructureOperator
 
 FORMAT_VERSION = 1
@@ -32,7 +33,8 @@ class ModelConfig:
 
     `mean` and `denoiser` hold the sizes of the two DSSP networks (or None): the mean network gives E[y | x] in one
     pass; the denoiser diffuses the residual around it (or around the interpolation, if there is no mean network: the
-    paper's system).
+    paper's system). `context` neighbours on each side of a slice are shown to the mean network; `properties`: the
+    networks are told what scan it is, which `estimator` (a width, 0: none) estimates.
     """
 
     scale: tuple[int, int, int] = (1, 2, 2)
@@ -43,34 +45,46 @@ class ModelConfig:
     diffusion: dict[str, Any] = field(default_factory=dict)
     residual_sd_hu: float = 30.0
     sample_sd_hu: float = 15.0
+    context: int = 0
+    properties: bool = False
+    estimator: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
         if self.mean is None and self.denoiser is None:
             raise UhrctError("a model needs a mean network, a denoiser or both")
-        if self.scale[0] != 1:
-            raise UhrctError(f"scale {self.scale}: through-plane scales are not served yet; use 1 along z")
+        if self.scale[0] > 1 and self.context < 2:
+            raise UhrctError(f"scale {self.scale}: interpolation along z needs context 2 or more, not {self.context}")
+
+    @property
+    def slices(self) -> int:
+        """LR slices that a network is given for one: the slice and its neighbours."""
+        return 2 * self.context + 1
 
 
 @dataclass(frozen=True)
 class Features:
     """What the networks see of a batch of LR slices, on whole slices so that tiles can't differ."""
 
-    x: Tensor  # (B, 1, y, x) normalised LR
-    up_hu: Tensor  # (B, y sy, x sx) interpolation, HU
-    prior: Tensor  # (B, sy sx, y, x) structure map of up_hu
+    x: Tensor  # (B, 2 context + 1, y, x) normalised LR: slice and neighbours
+    up_hu: Tensor  # (B, sz, y sy, x sx) interpolation, HU
+    prior: Tensor  # (B, sz sy sx, y, x) structure map of up_hu
+    properties: Tensor | None = None  # (B, k) or (1, k): what scan it is, if the model is told
 
 
 class Model(nn.Module):
     """Low-resolution slices in, posterior mean and samples out.
 
+    Tensors of low-resolution slices are (B, n, y, x): a slice in the middle of its neighbours; those of the result
+    are (B, sz, y sy, x sx): the fine slices inside it.
+
     Example
     -------
     >>> model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
-    >>> features = model.features(torch.full((1, 8, 8), -1000.0), (1.4, 1.4))
+    >>> features = model.features(torch.full((1, 1, 8, 8), -1000.0), (1.4, 1.4))
     >>> hr_hu, structure = model.mean_hu(features)
     >>> hr_hu.shape
-    torch.Size([1, 16, 16])
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -79,22 +93,50 @@ class Model(nn.Module):
         self.acquisition = Acquisition(config.scale, **config.acquisition)
         self.operator = StructureOperator(**_tuples(config.structure))
         self.diffusion = Diffusion(**_tuples(config.diffusion))
-        _, sy, sx = config.scale
-        n = sy * sx
-        self.mean = None if config.mean is None else DSSP(inputs=1, sub_voxels=n, noisy=False, **config.mean)
-        # the denoiser sees x and the mean that it varies around
+        sz, sy, sx = config.scale
+        n = sz * sy * sx
+        told = N_PROPERTIES if config.properties else 0
+        self.mean = (
+            None
+            if config.mean is None
+            else DSSP(inputs=config.slices, sub_voxels=n, noisy=False, properties=told, **config.mean)
+        )
+        # the denoiser sees x and the mean that it varies around, which knows the neighbours
         seen = 1 + (n if self.mean is not None else 0)
         self.denoiser = (
-            None if config.denoiser is None else DSSP(inputs=seen, sub_voxels=n, noisy=True, **config.denoiser)
+            None
+            if config.denoiser is None
+            else DSSP(inputs=seen, sub_voxels=n, noisy=True, properties=told, **config.denoiser)
         )
+        self.estimator = ScanEstimator(len(ESTIMATED), config.estimator) if config.estimator else None
         self.weights_sha256 = ""
 
-    def features(self, lr_hu: Tensor, spacing_mm: Any) -> Features:
-        """What the networks see of LR slices (B, y, x) in HU; `spacing_mm` of the LR pixels, (y, x) or one a slice."""
-        _, sy, sx = self.config.scale
-        up_hu = _one_by_one(lambda image, _: upsample(image.float(), sy, sx), lr_hu, spacing_mm)
+    def features(self, lr_hu: Tensor, spacing_mm: Any, properties: Tensor | ScanProperties | None = None) -> Features:
+        """What the networks see of LR slices.
+
+        Parameters
+        ----------
+        lr_hu : (B, 2 context + 1, y, x), HU
+        spacing_mm : of the LR pixels, (y, x) or one such pair a slice
+        properties : what scan it is, one for all or (B, k) vectors (None: the clean benchmark)
+        """
+        up_hu = _one_by_one(lambda stack, _: upsample_stack(stack.float(), self.config.scale), lr_hu, spacing_mm)
+        x = (lr_hu.float().clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
+        told = None
+        if self.config.properties:
+            if not isinstance(properties, Tensor):
+                properties = torch.tensor([(properties or ScanProperties()).vector()])
+            told = properties.to(lr_hu.device)
+        return Features(x, up_hu, self._prior(up_hu, spacing_mm), told)
+
+    def estimate(self, lr_hu: Tensor, *, slice_thickness: float = 1.0, increment_mm: float = 2.5) -> ScanProperties:
+        """What scan LR slices (B, y, x) in HU are of, by the median over them (no estimator: the clean benchmark)."""
+        if self.estimator is None:
+            return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
         x = (lr_hu.float()[:, None].clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
-        return Features(x, up_hu, self._prior(up_hu, spacing_mm))
+        # one by one: whatever else is in the batch, the same digits
+        values = torch.cat([self.estimator(image[None]) for image in x]).median(0).values
+        return from_vector(values.tolist(), slice_thickness=slice_thickness, increment_mm=increment_mm)
 
     def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:
         _, sy, sx = self.config.scale
@@ -102,13 +144,20 @@ class Model(nn.Module):
             spacing: Any = [(a / sy, b / sx) for a, b in lr_spacing_mm]
         else:
             spacing = (lr_spacing_mm[0] / sy, lr_spacing_mm[1] / sx)
-        return to_channels(_one_by_one(self.operator, hr_hu, spacing)[:, None], sy, sx)
+        return to_channels(_one_by_one(self.structure_of, hr_hu, spacing), sy, sx)
+
+    def structure_of(self, hr_hu: Tensor, hr_spacing_mm: Any) -> Tensor:
+        """The structure map of fine slices (B, sz, y', x'), slice by slice; spacing as in `features`, of HR pixels."""
+        b, sz = hr_hu.shape[:2]
+        if isinstance(hr_spacing_mm[0], Sequence):
+            hr_spacing_mm = [s for s in hr_spacing_mm for _ in range(sz)]
+        return self.operator(hr_hu.flatten(0, 1), hr_spacing_mm).unflatten(0, (b, sz))
 
     def mean_hu(self, f: Features, tile: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """(posterior mean in HU, structure map in [0, 1] or None), each (B, y sy, x sx)."""
+        """(posterior mean in HU, structure map in [0, 1] or None), each (B, sz, y sy, x sx)."""
         if self.mean is None:
             raise UhrctError("this model has no posterior-mean network; ask for a sample with --steps 2 or more")
-        image, structure = run_tiled(self.mean, tile, f.x, f.prior)
+        image, structure = run_tiled(self.mean, tile, f.x, f.prior, properties=f.properties)
         hr = f.up_hu + self._hr(image) * self.config.residual_sd_hu
         return hr, None if structure is None else self._hr(structure).clamp(0, 1)
 
@@ -121,12 +170,12 @@ class Model(nn.Module):
         steps: int | None = None,
         tile: int | None = None,
     ) -> Tensor:
-        """One posterior sample in HU, (B, y sy, x sx).
+        """One posterior sample in HU, (B, sz, y sy, x sx).
 
         Parameters
         ----------
         mean_hu : what `mean_hu` gave (None for a model without a mean network)
-        noise : step -> N(0, 1), (B, sy sx, y, x)
+        noise : step -> N(0, 1), (B, sz sy sx, y, x)
         """
         if self.denoiser is None:
             raise UhrctError("this model has no denoiser, so it can't sample; use --steps 1")
@@ -134,22 +183,23 @@ class Model(nn.Module):
         x, prior, anchor = self.denoiser_inputs(f, mean_hu, spacing_mm)
 
         def denoise(z: Tensor, sqrt_g: Tensor) -> Tensor:
-            return run_tiled(denoiser, tile, x, prior, z, sqrt_g=sqrt_g)[0]
+            return run_tiled(denoiser, tile, x, prior, z, sqrt_g=sqrt_g, properties=f.properties)[0]
 
         e = self.diffusion.sample(denoise, noise, steps)
         return anchor + self._hr(e) * self.config.sample_sd_hu
 
     def denoiser_inputs(self, f: Features, mean_hu: Tensor | None, spacing_mm: Any) -> tuple[Tensor, Tensor, Tensor]:
         """(x, prior, anchor): the denoiser's view, and the HU image around which it works."""
+        x = f.x[:, self.config.context, None]
         if mean_hu is None:
-            return f.x, f.prior, f.up_hu
+            return x, f.prior, f.up_hu
         _, sy, sx = self.config.scale
-        residual = to_channels((mean_hu - f.up_hu)[:, None] / self.config.residual_sd_hu, sy, sx)
-        return torch.cat([f.x, residual], 1), self._prior(mean_hu, spacing_mm), mean_hu
+        residual = to_channels((mean_hu - f.up_hu) / self.config.residual_sd_hu, sy, sx)
+        return torch.cat([x, residual], 1), self._prior(mean_hu, spacing_mm), mean_hu
 
     def _hr(self, channels: Tensor) -> Tensor:
         _, sy, sx = self.config.scale
-        return from_channels(channels, sy, sx)[:, 0]
+        return from_channels(channels, sy, sx)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "x2", device: str | torch.device = "cpu") -> Model:
@@ -248,6 +298,21 @@ def inference_dtype(device: torch.device) -> torch.dtype:
     # x86 without these instructions emulates bfloat16, slower than float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def stacks(slices: Tensor, middle: Sequence[int], context: int) -> Tensor:
+    """The slices numbered `middle` of (z, y, x), each between `context` neighbours a side: (B, 2 context + 1, y, x).
+
+    Beyond an end the last slice goes on.
+
+    Example
+    -------
+    >>> stacks(torch.arange(4.0)[:, None, None], [0, 2], 1).flatten(1).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]
+    """
+    offset = torch.arange(-context, context + 1)
+    index = (torch.tensor(list(middle))[:, None] + offset).clamp(0, len(slices) - 1)
+    return slices[index.to(slices.device)]
 
 
 def _one_by_one(f: Callable[[Tensor, Any], Tensor], images: Tensor, spacing_mm: Any) -> Tensor:

@@ -65,9 +65,27 @@ def gaussian_matrix(n: int, sigma_px: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def average_matrix(n_out: int, scale: int) -> np.ndarray:
-    """Integration over blocks of `scale` samples. Shape (n_out, n_out * scale), rows sum to 1."""
-    return np.kron(np.eye(n_out), np.full((1, scale), 1 / scale))
+def average_matrix(n_out: int, scale: int, width: float = 1.0) -> np.ndarray:
+    """Integration over windows of `width` blocks of `scale` samples, one window centred on each block.
+
+    Width 1: the blocks themselves; above, the windows overlap; below, there are gaps between them.
+
+    Returns
+    -------
+    array, shape (n_out, n_out * scale), rows sum to 1.
+
+    Example
+    -------
+    >>> average_matrix(2, 2)
+    array([[0.5, 0.5, 0. , 0. ],
+           [0. , 0. , 0.5, 0.5]])
+    """
+    centre = (np.arange(n_out)[:, None] + 0.5) * scale
+    low, high = centre - width * scale / 2, centre + width * scale / 2
+    reach = int(np.ceil(width * scale / 2)) + 1
+    j = np.floor(centre).astype(int) + np.arange(-reach, reach + 1)[None]
+    inside = np.minimum(high, j + 1) - np.maximum(low, j)
+    return _banded(j, inside.clip(min=0), n_out * scale)
 
 
 def _banded(j: np.ndarray, weight: np.ndarray, n_in: int) -> np.ndarray:
@@ -97,6 +115,33 @@ def apply_along_z(volume: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
     with torch.autocast(volume.device.type, enabled=False):
         return torch.einsum("kz,...zyx->...kyx", matrix, volume.to(matrix.dtype))
+
+
+def upsample_stack(stack: torch.Tensor, scale: tuple[int, int, int]) -> torch.Tensor:
+    """Edge-aligned cubic interpolation of the middle slice of a stack, along z and in plane.
+
+    Parameters
+    ----------
+    stack : (..., n, y, x), n odd: a slice between its neighbours (only the middle one counts if scale[0] is 1)
+
+    Returns
+    -------
+    tensor (..., scale[0], y * scale[1], x * scale[2])
+        With 5 slices or more equal to the interpolation of the whole volume.
+
+    Example
+    -------
+    >>> import torch
+    >>> upsample_stack(torch.randn(5, 4, 6), (5, 2, 2)).shape
+    torch.Size([5, 8, 12])
+    """
+    n = stack.shape[-3]
+    sz, sy, sx = scale
+    if sz == 1:
+        stack = stack[..., n // 2 : n // 2 + 1, :, :]
+    else:
+        stack = apply_along_z(stack, as_tensor(resize_matrix(n, n * sz)[n // 2 * sz : (n // 2 + 1) * sz], stack))
+    return stack if sy == sx == 1 else upsample(stack, sy, sx)
 
 
 def upsample(image: torch.Tensor, scale_y: int, scale_x: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
-from uhrct.model import FLOOR_HU, Model, available_models, inference_dtype, model_folder, read_config
+from uhrct.model import FLOOR_HU, Model, available_models, inference_dtype, model_folder, read_config, stacks
 from uhrct.noise import SliceNoise
+from uhrct.scan import ScanProperties
 from uhrct.volume import PADDING_HU, Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,17 @@ class Slab:
     sd_hu: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """LR slices `middle` of a volume, with their neighbours, and what is known of the scan."""
+
+    lr: Tensor  # (context + B + context, y, x), HU
+    middle: range
+    spacing_mm: tuple[float, float, float]
+    scan: ScanProperties
+    acquisition: Acquisition
+
+
 @dataclass
 class Upscaler:
     """A model with everything that a user may set, ready for volumes.
@@ -52,6 +65,7 @@ class Upscaler:
     tile : LR pixels along a tile's side (memory; the result is the same)
     batch : slices per pass (the result is the same)
     structure : also compute the structure map of the result
+    told : properties of the scan (`uhrct.scan`) in place of estimated ones, such as ``{"noise_hu": 0.0}``
     precision : torch dtype of the networks' inner layers; None: the fastest that the device offers
 
     Example
@@ -72,6 +86,7 @@ class Upscaler:
     batch: int | None = None
     structure: bool = False
     precision: torch.dtype | None = None
+    told: dict[str, float] = field(default_factory=dict)
     #: mean abs (A y - x) in HU of the last volume, and how many voxels 16 bits forced to be clipped
     measured: dict[str, float] = field(default_factory=dict)
 
@@ -103,78 +118,120 @@ class Upscaler:
         """Slices per pass: `batch`, or as many as keep a pass small."""
         return self.batch or max(1, 2**17 // (volume.shape[1] * volume.shape[2]))
 
-    def slabs(self, volume: Volume) -> Iterator[Slab]:
+    def scan(self, volume: Volume) -> ScanProperties:
+        """What scan this is: geometry from the volume, PSF, kernel and noise estimated, unless told.
+
+        The estimate looks at up to nine slices of the middle of the scan, so that its ends and the part of it that is
+        asked for do not matter.
+        """
+        model, n = self.model, volume.shape[0]
+        increment = volume.spacing_mm[0]
+        thick = volume.slice_thickness_mm if model.config.scale[0] > 1 else None
+        geometry = {
+            "slice_thickness": min(max((thick or increment) / increment, 0.2), 4.0),
+            "increment_mm": min(increment, 20.0) if n > 1 else 0.0,
+        }
+        if not model.config.properties:
+            return replace(ScanProperties(**geometry), **self.told)
+        picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), 9).round().astype(int))
+        slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
+        device = next(model.parameters()).device
+        with torch.inference_mode():
+            return replace(model.estimate(slices.to(device), **geometry), **self.told)
+
+    def slabs(self, volume: Volume, start: int = 0, stop: int | None = None) -> Iterator[Slab]:
         """The super-resolved slices in order of z; memory does not grow with their number.
+
+        Parameters
+        ----------
+        start, stop : the part of the volume's slices to super-resolve (default: all); it equals that part of the whole
 
         Raises
         ------
         UhrctError
-            If the volume holds NaN or infinite values.
+            If the volume holds NaN or infinite values, or "hard" consistency is asked for where slabs overlap.
         """
         device = next(self.model.parameters()).device
         n, height, width = volume.shape
-        _, sy, sx = self.model.config.scale
+        sz, sy, sx = self.model.config.scale
+        scan = self.scan(volume)
+        if self.model.config.properties:
+            log.info("scan: %s", scan)
+        acquisition = replace(self.model.acquisition, slice_thickness=scan.slice_thickness)
+        if self.model.config.properties or "psf_fwhm" in self.told:
+            acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm)
+        if not acquisition.slice_by_slice and self.consistency == "hard":
+            raise UhrctError("slabs overlap (thickness above increment): exact consistency is not offered; use auto")
         noises = [
-            SliceNoise(self.seed, k, (sy * sx, height, width), volume.spacing_mm[0])
+            SliceNoise(self.seed, k, (sy * sx, height, width), volume.spacing_mm[0] / sz)
             for k in range(self.samples if self.steps > 1 else 0)
         ]
         batch = self.batch_for(volume)
         left: list[float] = []
         self.measured = {"clipped": 0}
-        for first in range(0, n, batch):
-            source = volume.hu[first : first + batch]
-            if not np.isfinite(source).all():
+        end = n if stop is None else min(stop, n)
+        context = self.model.config.context
+        for first in range(start, end, batch):
+            middle = range(first, min(first + batch, end))
+            around = np.arange(first - context, middle[-1] + context + 1).clip(0, n - 1)
+            source = torch.from_numpy(volume.hu[around].astype(np.float32))
+            if not torch.isfinite(source).all():
                 raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
-            hu, structure, sd, apart = self._slab(
-                torch.from_numpy(source.astype(np.float32)), first, volume, noises, device
-            )
+            work = _Pass(source.to(device), middle, volume.spacing_mm, scan, acquisition)
+            hu, structure, sd, apart = self._slab(work, noises)
             left += apart
             if left:  # slices of nothing but padding have nothing to agree with
                 self.measured["consistency_hu"] = float(np.mean(left))
-            yield Slab(first, self._as(volume.hu.dtype, hu), structure, sd)
+            yield Slab(first * sz, self._as(volume.hu.dtype, hu), structure, sd)
         if self.measured["clipped"]:
             log.warning("%d voxels beyond 16 bits were clipped", self.measured["clipped"])
 
     def _slab(
-        self, lr: Tensor, first: int, volume: Volume, noises: list[SliceNoise], device: torch.device
+        self, work: _Pass, noises: list[SliceNoise]
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, list[float]]:
-        model, spacing = self.model, volume.spacing_mm[1:]
-        lr = lr.to(device)
+        model, spacing, device = self.model, work.spacing_mm[1:], work.lr.device
+        sz, sy, sx = model.config.scale
+        context = model.config.context
+        count = len(work.middle)
+        lr = work.lr[context : context + count, None]  # (B, 1, y, x)
         padding = lr <= PADDING_HU
-        measured = lr.masked_fill(padding, FLOOR_HU)
+        measured = work.lr.masked_fill(work.lr <= PADDING_HU, FLOOR_HU)
         with torch.inference_mode(), self._autocast(device):
-            f = model.features(measured, spacing)
+            f = model.features(stacks(measured, range(context, context + count), context), spacing, work.scan)
+            measured = measured[context : context + count, None]
             mean = model.mean_hu(f, self.tile)[0] if model.mean is not None else None
             drawn = []
             for noise in noises:
 
                 def stacked(step: int, noise: SliceNoise = noise) -> Tensor:
-                    return torch.stack([noise(first + k, step) for k in range(len(lr))]).to(device)
+                    fine = [torch.cat([noise(k * sz + j, step) for j in range(sz)]) for k in work.middle]
+                    return torch.stack(fine).to(device)
 
                 drawn.append(model.sample_hu(f, mean, spacing, stacked, self.steps, self.tile))
-            drawn = [self._consistent(y, measured) for y in drawn]
+            drawn = [self._consistent(y, measured, work.acquisition) for y in drawn]
             if drawn:
                 hr = torch.stack(drawn).mean(0)
             else:
                 assert mean is not None
-                hr = self._consistent(mean, measured)
+                hr = self._consistent(mean, measured, work.acquisition)
             structure = None
             if self.structure:
                 # the operator on the result: nearer to the truth's map than the network's own structure head
-                _, sy, sx = model.config.scale
-                structure = model.operator(hr, (spacing[0] / sy, spacing[1] / sx)).cpu().numpy()
+                structure = _slices(model.structure_of(hr, (spacing[0] / sy, spacing[1] / sx)))
             sd = torch.stack(drawn).std(0) if len(drawn) > 1 else None
-            difference = (model.acquisition.forward(hr) - measured).abs()
-            apart = [float(a[~p].mean()) for a, p in zip(difference, padding, strict=True) if not p.all()]
+            apart = []
+            if work.acquisition.slice_by_slice:  # else an LR slice measures its neighbours too
+                difference = (work.acquisition.forward(hr) - measured).abs()
+                apart = [float(a[~p].mean()) for a, p in zip(difference, padding, strict=True) if not p.all()]
             hr = torch.where(_nearest(padding, model), _nearest(lr, model), hr)
-        return hr.cpu().numpy(), structure, None if sd is None else sd.cpu().numpy(), apart
+        return _slices(hr), structure, None if sd is None else _slices(sd), apart
 
-    def _consistent(self, hr: Tensor, lr: Tensor) -> Tensor:
-        if self.consistency == "off":
+    def _consistent(self, hr: Tensor, lr: Tensor, acquisition: Acquisition) -> Tensor:
+        if self.consistency == "off" or not acquisition.slice_by_slice:
             return hr
         if self.consistency == "auto":
-            return self.model.acquisition.project_within_noise(hr, lr)
-        return self.model.acquisition.project(hr, lr)
+            return acquisition.project_within_noise(hr, lr)
+        return acquisition.project(hr, lr)
 
     def _as(self, dtype: np.dtype, hu: np.ndarray) -> np.ndarray:
         if dtype != np.int16:
@@ -263,5 +320,11 @@ def scale_word(scale: Iterable[int]) -> str:
 
 
 def _nearest(lr: Tensor, model: Model) -> Tensor:
-    _, sy, sx = model.config.scale
-    return lr.repeat_interleave(sy, -2).repeat_interleave(sx, -1)
+    """(B, 1, y, x) to (B, sz, y sy, x sx), each fine voxel as the LR voxel that it lies in."""
+    sz, sy, sx = model.config.scale
+    return lr.repeat_interleave(sz, -3).repeat_interleave(sy, -2).repeat_interleave(sx, -1)
+
+
+def _slices(hr: Tensor) -> np.ndarray:
+    """(B, sz, y', x') to (B sz, y', x')."""
+    return hr.flatten(0, 1).cpu().numpy()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from uhrct.acquisition import Acquisition
 from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
-from uhrct.evaluation.protocol import evenly_spaced, means, score, score_slices
-from uhrct.resampling import upsample
+from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, means, score, score_slices
+from uhrct.resampling import upsample, upsample_stack
 from uhrct.volume import Volume
 
 A = Acquisition((1, 2, 2))
@@ -25,8 +25,8 @@ def volume(slice_hu: np.ndarray) -> Volume:
     return Volume(hu, (2.0, 0.7, 0.8))
 
 
-def bicubic(lr: Tensor, _: tuple[float, float]) -> Tensor:
-    return upsample(lr, 2, 2)
+def bicubic(lr: Tensor, _: tuple[float, float, float]) -> Tensor:
+    return upsample(lr[CONTEXT], 2, 2)[None]
 
 
 def test_evenly_spaced_holds_both_ends() -> None:
@@ -42,7 +42,7 @@ def test_evenly_spaced_holds_both_ends() -> None:
 
 def test_the_truth_scores_without_error(volume: Volume) -> None:
     truth = iter(torch.from_numpy(volume.hu[:, :94, :78]).float().clamp(min=-1024))
-    rows = score_slices(volume, {"oracle": lambda lr, spacing: next(truth)}, A, 3)
+    rows = score_slices(volume, {"oracle": lambda lr, spacing: next(truth)[None]}, A, 3)
     assert [r["slice"] for r in rows] == [0, 2, 3]
     for r in [rows[0]]:
         assert all(r[f"psnr_{w}"] == math.inf for w in WINDOWS_HU)
@@ -70,20 +70,20 @@ def test_bicubic_scores_like_by_hand(volume: Volume) -> None:
 def test_a_method_gets_the_low_resolution_slice_and_its_spacing(volume: Volume) -> None:
     seen = []
 
-    def method(lr: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
+    def method(lr: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
         seen.append((tuple(lr.shape), spacing_mm, float(lr.min())))
-        return upsample(lr, 2, 2)
+        return bicubic(lr, spacing_mm)
 
     score_slices(volume, {"a": method}, A, 2)
     shape, spacing, lowest = seen[0]
-    assert shape == (47, 39)
-    assert spacing == pytest.approx((1.4, 1.6))
+    assert shape == (2 * CONTEXT + 1, 47, 39)
+    assert spacing == pytest.approx((2.0, 1.4, 1.6))
     assert lowest >= -1024.001  # padding counts as air
 
 
 def test_projection_lowers_the_difference_from_the_data(volume: Volume) -> None:
-    def projected(lr: Tensor, spacing: tuple[float, float]) -> Tensor:
-        return A.project(upsample(lr, 2, 2), lr)
+    def projected(lr: Tensor, spacing: tuple[float, float, float]) -> Tensor:
+        return A.project(bicubic(lr, spacing), lr[None, CONTEXT])
 
     mean = means(score_slices(volume, {"bicubic": bicubic, "projected": projected}, A, 2))
     assert mean["projected"]["consistency_hu"] < 0.01 < mean["bicubic"]["consistency_hu"]
@@ -105,3 +105,45 @@ def test_means_are_per_method() -> None:
     ]
     assert means(rows) == {"a": {"mae_hu": 2.0}, "b": {"mae_hu": 15.0}}
     assert means([]) == {}
+
+
+def test_through_plane_every_fine_slice_is_scored_once() -> None:
+    hu = np.random.default_rng(0).normal(-500, 100, (23, 30, 31)).astype(np.float32)
+    volume = Volume(hu, (1.0, 0.7, 0.7))
+    A5 = Acquisition((5, 2, 2))
+    seen = []
+
+    def method(lr: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        seen.append(spacing_mm)
+        return upsample_stack(lr, A5.scale)
+
+    rows = score_slices(volume, {"cubic": method}, A5)
+    assert [r["slice"] for r in rows] == list(range(20))  # the last three fine slices fill no thick one
+    assert seen[0] == pytest.approx((5.0, 1.4, 1.4))
+    hr, lr = degraded_stack(volume, A5, 1)
+    assert np.array_equal(hr.numpy(), hu[5:10, :, :30])
+    assert torch.allclose(lr[CONTEXT], A5.forward(hr)[0], atol=1e-3)
+    assert torch.equal(lr[0], lr[1])  # below slice 0 it goes on
+
+
+def test_overlapping_slabs_see_their_neighbours() -> None:
+    hu = np.random.default_rng(0).normal(-500, 100, (40, 8, 8)).astype(np.float32)
+    thick = Acquisition((5, 1, 1), slice_thickness=2.0)
+    _, lr = degraded_stack(Volume(hu, (1.0, 1.0, 1.0)), thick, 4)
+    whole = thick.forward(torch.from_numpy(hu))
+    assert torch.allclose(lr, whole[2:7], atol=1e-3)
+    assert (
+        "consistency_hu"
+        not in score_slices(Volume(hu, (1.0, 1.0, 1.0)), {"a": lambda lr, _: upsample_stack(lr, (5, 1, 1))}, thick, 2)[
+            0
+        ]
+    )
+
+
+def test_added_noise_is_the_slices_own() -> None:
+    volume = Volume(np.full((6, 40, 40), -800, np.int16), (1.0, 1.0, 1.0))
+    _, a = degraded_stack(volume, A, 2, noise_hu=20.0)
+    _, b = degraded_stack(volume, A, 3, noise_hu=20.0)
+    assert torch.equal(a[1:], b[:-1])  # slice 3 is slice 3 whichever is asked for
+    assert float(a.std()) == pytest.approx(20, rel=0.1)
+    assert (a[1] - a[2]).abs().max() > 10

@@ -56,7 +56,7 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
         ("learning_rate=nan", "give a number"),
         ("relative=perhaps", "true or false"),
         ("model=3", "group of settings"),
-        ("stage=last", "choose mean or denoiser"),
+        ("stage=last", "choose from mean, denoiser"),
         ("batch.size=4", "a value, not a group"),
         ("init=3", "setting init=3"),
         ("corpus=5", "list of paths"),

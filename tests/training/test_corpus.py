@@ -30,10 +30,10 @@ def test_shapes_and_degradation(tiny: Tiny, augmented: float) -> None:
     for step in range(3):
         batch = make(step)
         side = 16 + 2 * MARGIN
-        assert batch.lr_hu.shape == (5, side, side)
-        assert batch.hr_hu.shape == (5, 2 * side, 2 * side)
+        assert batch.lr_hu.shape == (5, 1, side, side)
+        assert batch.hr_hu.shape == (5, 1, 2 * side, 2 * side)
         assert len(batch.spacing_mm) == 5
-        assert torch.equal(Acquisition((1, 2, 2)).forward(batch.hr_hu), batch.lr_hu)
+        assert torch.allclose(Acquisition((1, 2, 2)).forward(batch.hr_hu), batch.lr_hu, atol=1e-3)
         assert torch.isfinite(batch.hr_hu).all()
         # interpolation may overshoot at metal, but nothing lies below air any more
         assert batch.hr_hu.min() >= -1100
@@ -41,7 +41,7 @@ def test_shapes_and_degradation(tiny: Tiny, augmented: float) -> None:
 
 def test_the_models_own_acquisition_counts(tiny: Tiny) -> None:
     batch = maker(tiny(), acquisition={"kind": "bicubic"})(0)
-    assert torch.equal(Acquisition((1, 2, 2), "bicubic").forward(batch.hr_hu), batch.lr_hu)
+    assert torch.allclose(Acquisition((1, 2, 2), "bicubic").forward(batch.hr_hu), batch.lr_hu, atol=1e-3)
 
 
 def test_a_batch_depends_on_seed_step_and_rank_alone(tiny: Tiny) -> None:
@@ -69,7 +69,7 @@ def test_spacing_turns_with_the_image(tiny: Tiny) -> None:
     turned = set()
     for step in range(12):
         batch = BatchMaker(one_patient(ramp), tiny(augmented=0.0), model)(step)
-        for hr, spacing in zip(batch.hr_hu, batch.spacing_mm, strict=True):
+        for hr, spacing in zip(batch.hr_hu[:, 0], batch.spacing_mm, strict=True):
             along_x = bool((hr[0, 0] - hr[0, 1]).abs() > 0.5)
             turned.add(along_x)
             assert spacing == pytest.approx((1.0, 1.6) if along_x else (1.6, 1.0))
@@ -83,8 +83,9 @@ def test_rescaled_items_say_their_coarser_spacing(tiny: Tiny) -> None:
     make = BatchMaker(one_patient(ramp), tiny(augmented=1.0), model)
     g = torch.Generator().manual_seed(0)
     for factor in (1.0, 1.5, 2.0):
-        hr, spacing = make._plain(4, factor, g)
-        for image, (dy, dx) in zip(hr, spacing, strict=True):
+        for _ in range(4):
+            crop = make._crop(make.patients[0], factor, g)
+            image, (dy, dx) = crop.hu[0], crop.spacing_mm
             # over 24 pixels: antialiasing ripples a little from one to the next
             rows = (image[40, 30] - image[16, 30]).abs() / 24
             columns = (image[30, 40] - image[30, 16]).abs() / 24
@@ -119,9 +120,75 @@ def test_too_small_slices_are_named(tiny: Tiny) -> None:
 
 def test_noise_differs_between_items_and_never_goes_below_the_floor(tiny: Tiny) -> None:
     make = maker(tiny())
-    flat = torch.full((8, 56, 56), -1000.0)
+    flat = torch.full((8, 1, 56, 56), -1000.0)
     out = make._vary(flat, torch.Generator().manual_seed(3))
-    sd = out.std((1, 2))
+    sd = out.std((1, 2, 3))
     assert out.min() >= -1024
     assert (sd < 1e-3).any()  # about half stay clean
     assert sd.max() > 3
+
+
+def thin_patient(n: int = 90) -> Patient:
+    """HU = 10 x slice number, 1 mm apart: a batch tells by its values where it was cut."""
+    hu = (10 * torch.arange(n))[:, None, None].expand(n, 64, 64).short().contiguous()
+    return Patient("thin", hu, (0.7, 0.7), (0, 64, 0, 64), 1.0, 1.0, 1.0)
+
+
+def test_thick_slices_are_means_of_the_thin_ones_inside(tiny: Tiny) -> None:
+    model = Model(ModelConfig(scale=(5, 2, 2), context=2, mean={"image_width": 8, "image_blocks": 1}))
+    make = BatchMaker([thin_patient()], tiny(augmented=0.0, crop=8, batch=8), model)
+    increments = set()
+    for step in range(4):
+        batch = make(step)
+        assert batch.hr_hu.shape == (8, 5, 40, 40)
+        assert batch.lr_hu.shape == (8, 5, 20, 20)
+        assert batch.properties is not None
+        for lr, hr, told in zip(batch.lr_hu, batch.hr_hu, batch.properties, strict=True):
+            assert torch.allclose(lr[2], hr.mean((0, 1, 2)), atol=0.01)
+            apart = float((hr[1] - hr[0]).abs().mean()) / 10  # mm between fine slices
+            increment = 2.5 * 4 ** float(told[-1])
+            assert increment == pytest.approx(5 * apart, rel=1e-3)
+            increments.add(round(increment))
+            neighbours = (lr[1:] - lr[:-1]).mean((1, 2)).abs() / 10
+            for d in neighbours.tolist():  # a neighbour is one increment off, or left out
+                assert d == pytest.approx(5 * apart, rel=1e-3) or d == pytest.approx(0, abs=1e-3)
+    assert len(increments) > 1
+    assert increments <= {5, 10, 15}
+
+
+def test_neighbours_in_plane_are_skipped_slices(tiny: Tiny) -> None:
+    model = Model(ModelConfig(context=1, mean={"image_width": 8, "image_blocks": 1}))
+    batch = BatchMaker([thin_patient()], tiny(augmented=0.0, batch=64), model)(0)
+    assert batch.properties is not None
+    seen = set()
+    for lr, told in zip(batch.lr_hu, batch.properties, strict=True):
+        below, middle, above = lr.mean((1, 2)).tolist()
+        increment = 2.5 * 4 ** float(told[-1])
+        offsets = {round(abs(below - middle) / 10), round(abs(above - middle) / 10)}
+        assert offsets <= {0, round(increment)}
+        seen.add((round(increment), len(offsets)))
+    assert {i for i, _ in seen} == {1, 2, 3}
+    assert 2 in {n for _, n in seen}  # some with one neighbour only
+
+
+def test_patients_with_too_few_slices_for_thick_ones_are_named(tiny: Tiny) -> None:
+    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean={"image_width": 8, "image_blocks": 1}))
+    with pytest.raises(UhrctError, match="patient thin: fewer than 35 slices"):
+        BatchMaker([thin_patient(34)], tiny(crop=8), model)
+
+
+def test_degraded_items_are_told_as_what_they_are(tiny: Tiny) -> None:
+    flat = replace(thin_patient(), hu=torch.full((20, 120, 120), 40, dtype=torch.int16))
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}, properties=True))
+    batch = BatchMaker([flat], tiny(augmented=0.0, degraded=1.0, batch=32, crop=40), model)(1)
+    assert batch.properties is not None
+    told = 10 * torch.expm1(batch.properties[:, 2])
+    sharpened = 1 + 0.5 * batch.properties[:, 1]
+    measured = batch.lr_hu.std((1, 2, 3))
+    assert (told == 0).any()
+    assert told.max() > 20
+    assert ((measured - told).abs() < 0.15 * told + 1e-3).all()  # noise comes after the kernel
+    assert (sharpened > 1).any()
+    clean = BatchMaker([flat], tiny(augmented=0.0, batch=8), model)(1)
+    assert clean.properties is not None
+    assert (clean.properties[:, :5] == 0).all()

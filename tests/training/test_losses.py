@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from uhrct.acquisition import correlated_noise
 from uhrct.model import Model, ModelConfig
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import Batch, BatchMaker, lr_channels
 from uhrct.training.losses import make_loss
-from uhrct.training.patients import load_patients
+from uhrct.training.patients import Patient, load_patients
 
 Tiny = Callable[..., TrainingConfig]
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}
@@ -32,14 +33,14 @@ class Oracle(nn.Module):
         super().__init__()
         self.answer = image, structure
 
-    def forward(self, *_: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, *_: Tensor, properties: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         return self.answer
 
 
 def truth(m: Model, batch: Batch, anchor: Tensor, sd_hu: float) -> tuple[Tensor, Tensor]:
     """(residual around `anchor`, structure map) of a perfect network."""
     spacing = [(a / 2, b / 2) for a, b in batch.spacing_mm]
-    structure = lr_channels(m.operator(batch.hr_hu, spacing), m)
+    structure = lr_channels(m.structure_of(batch.hr_hu, spacing), m)
     return lr_channels((batch.hr_hu - anchor) / sd_hu, m), structure
 
 
@@ -129,7 +130,9 @@ def test_a_perfect_denoiser_costs_nothing(tiny: Tiny, prediction: str, mean: dic
     class Perfect(nn.Module):
         """Knows e, so that it can tell the noise that is in z."""
 
-        def forward(self, x: Tensor, prior: Tensor, z: Tensor, sqrt_g: Tensor) -> tuple[Tensor, Tensor]:
+        def forward(
+            self, x: Tensor, prior: Tensor, z: Tensor, sqrt_g: Tensor, properties: Tensor | None
+        ) -> tuple[Tensor, Tensor]:
             assert x.shape[1] == (1 if mean is None else 5)
             assert prior.shape == z.shape == e.shape
             g = (sqrt_g**2)[:, None, None, None]
@@ -152,3 +155,43 @@ def test_noise_of_the_denoiser_is_the_generators_alone(tiny: Tiny) -> None:
     torch.rand(3)
     assert torch.equal(loss(m.denoiser, batch, generator())[0], first)
     assert not torch.equal(loss(m.denoiser, batch, torch.Generator().manual_seed(6))[0], first)
+
+
+@pytest.mark.parametrize("scale", [(1, 4, 4), (5, 1, 1), (5, 2, 2)])
+def test_every_scale_learns_in_a_few_steps(tiny: Tiny, scale: tuple[int, int, int]) -> None:
+    """On one batch the loss falls: targets and outputs are in the same place, whatever the scale."""
+    config = tiny(crop=8, batch=2, degraded=1.0, structure_image_weight=0.1)
+    torch.manual_seed(0)
+    m = Model(ModelConfig(scale=scale, context=2, properties=True, mean=SIZE))
+    p = Patient("p", noise_patient(), (0.7, 0.7), (0, 96, 0, 96), 1.0, 1.0, 1.0)
+    batch = BatchMaker([p], config, m)(0)
+    assert m.mean is not None
+    loss = make_loss(m, config)
+    optimizer = torch.optim.Adam(m.mean.parameters(), 6e-3)
+    values = []
+    for _ in range(80):
+        value = loss(m.mean, batch, generator())[0]
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] < 0.8 * values[0]
+
+
+def noise_patient() -> Tensor:
+    hu = correlated_noise((40, 96, 96), 2.5, torch.Generator().manual_seed(1))
+    return (300 * (hu + hu.roll(1, 0) + hu.roll(2, 0))).short()
+
+
+def test_the_estimators_loss_counts_noise_correlation_only_where_there_is_noise(tiny: Tiny) -> None:
+    config = tiny(stage="estimator", degraded=0.0)
+    m, batch = setting(config, estimator=4, properties=True)
+
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.shape[1] == 1
+            return torch.tensor([[0.0, 0.0, 0.0, 9.0]]).expand(len(x), 4)
+
+    loss, parts = make_loss(m, config)(Wrong(), batch, generator())
+    assert loss == 0
+    assert set(parts) == {"psf_fwhm", "sharpening", "noise_hu", "noise_fwhm"}

@@ -9,14 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.acquisition import Acquisition
+from uhrct.acquisition import Acquisition, correlated_noise
 from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
 from uhrct.model import FLOOR_HU
+from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 
-#: restore(lr_hu (y, x), LR spacing_mm (y, x)) -> HR HU (y', x')
-Restore = Callable[[Tensor, tuple[float, float]], Tensor]
+#: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU (sz, y', x') inside the middle one of the n slices
+Restore = Callable[[Tensor, tuple[float, float, float]], Tensor]
+#: LR neighbours on each side of a slice that methods may look at
+CONTEXT = 2
 
 
 def evenly_spaced(n: int, count: int) -> list[int]:
@@ -31,30 +34,80 @@ def evenly_spaced(n: int, count: int) -> list[int]:
 
 
 def score_slices(
-    volume: Volume, restore: dict[str, Restore], acquisition: Acquisition, count: int = 24
+    volume: Volume,
+    restore: dict[str, Restore],
+    acquisition: Acquisition,
+    count: int = 24,
+    *,
+    noise_hu: float = 0.0,
+    noise_fwhm: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Degrade `count` evenly spaced slices in plane, restore each with every method, and measure.
+    """Degrade a volume, restore `count` evenly spaced LR slices with every method, and measure.
 
     Padding outside the field of view counts as -1024 HU, for truth and methods alike.
+
+    Parameters
+    ----------
+    noise_hu, noise_fwhm : standard deviation of noise added to the LR slices, and its correlation in LR pixels;
+        keyed by slice, the same for every method
 
     Returns
     -------
     list of dict
-        One per slice and method: method, slice, ``psnr_wide`` and the other windows (dB), ``rmse_hu``, ``mae_hu``,
-        ``smse_frangi``, ``smse_vc`` (not yet x 1000), ``consistency_hu`` = mean abs (A y - x).
+        One per HR slice and method: method, slice, ``psnr_wide`` and the other windows (dB), ``rmse_hu``, ``mae_hu``,
+        ``smse_frangi``, ``smse_vc`` (not yet x 1000), ``consistency_hu`` = mean abs (A y - x) of its LR slice
+        (where slabs do not overlap).
     """
-    _, sy, sx = acquisition.scale
-    rows, columns = (volume.shape[1] // sy * sy, volume.shape[2] // sx * sx)
-    spacing = volume.spacing_mm[1:]
     results = []
-    for z in evenly_spaced(volume.shape[0], count):
-        hr = torch.from_numpy(volume.hu[z, :rows, :columns]).float().clamp(min=FLOOR_HU)
-        lr = acquisition.forward(hr)
+    spacing = volume.spacing_mm
+    lr_spacing = tuple(d * s for d, s in zip(spacing, acquisition.scale, strict=True))
+    sz = acquisition.scale[0]
+    for k in evenly_spaced(volume.shape[0] // sz, count):
+        hr, lr = degraded_stack(volume, acquisition, k, noise_hu=noise_hu, noise_fwhm=noise_fwhm)
         for name, method in restore.items():
-            sr = method(lr, (spacing[0] * sy, spacing[1] * sx)).float().cpu()
-            results.append({"method": name, "slice": z, **score(hr.numpy(), sr.numpy(), spacing)})
-            results[-1]["consistency_hu"] = float((acquisition.forward(sr) - lr).abs().mean())
+            sr = method(lr, lr_spacing).float().cpu()  # type: ignore[arg-type]
+            left = {}
+            if acquisition.slice_by_slice:  # else it takes the neighbours too
+                left["consistency_hu"] = float((acquisition.forward(sr)[0] - lr[CONTEXT]).abs().mean())
+            for j in range(sz):
+                row = {"method": name, "slice": k * sz + j, **score(hr[j].numpy(), sr[j].numpy(), spacing[1:])}
+                results.append(row | left)
     return results
+
+
+def restorer(upscaler: Upscaler) -> Restore:
+    """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
+
+    def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        middle = len(lr_hu) // 2
+        [slab] = upscaler.slabs(Volume(lr_hu.numpy(), spacing_mm), middle, middle + 1)
+        return torch.from_numpy(slab.hu)
+
+    return restore
+
+
+def degraded_stack(
+    volume: Volume, acquisition: Acquisition, k: int, *, noise_hu: float = 0.0, noise_fwhm: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """(truth (sz, y', x'), LR slices (2 CONTEXT + 1, y, x) around LR slice `k`) of a volume; ends go on."""
+    sz, sy, sx = acquisition.scale
+    spare = 0 if acquisition.slice_by_slice else 1
+    around = CONTEXT + spare
+    n = volume.shape[0] // sz
+    numbers = np.arange(k - around, k + around + 1).clip(0, n - 1)
+    index = (numbers[:, None] * sz + np.arange(sz)).flatten()
+    rows, columns = (volume.shape[1] // sy * sy, volume.shape[2] // sx * sx)
+    hr = torch.from_numpy(volume.hu[index, :rows, :columns]).float().clamp(min=FLOOR_HU)
+    lr = acquisition.forward(hr)[spare : spare + 2 * CONTEXT + 1]
+    if noise_hu:
+        shape = (1, *lr.shape[1:])
+        noise = [
+            correlated_noise(shape, noise_fwhm, torch.Generator().manual_seed(10_007 * int(z)))
+            for z in numbers[spare : spare + 2 * CONTEXT + 1]
+        ]
+        lr = lr + noise_hu * torch.cat(noise)
+    middle = around * sz
+    return hr[middle : middle + sz], lr
 
 
 def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:

@@ -36,13 +36,19 @@ def from_channels(channels: Tensor, scale_y: int, scale_x: int) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Residual block f + conv(relu(conv(f))); a noise level enters as a shift of its features."""
+    """Residual block f + conv(relu(conv(f))); noise level and scan properties enter as a shift of its features.
 
-    def __init__(self, width: int, level_width: int) -> None:
+    `still`: the shift begins at zero, so that a network that is told more starts as the one that was told nothing.
+    """
+
+    def __init__(self, width: int, level_width: int, still: bool = False) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.shift = nn.Linear(level_width, width) if level_width else None
+        if self.shift is not None and still:
+            nn.init.zeros_(self.shift.weight)
+            nn.init.zeros_(self.shift.bias)
         nn.init.zeros_(self.second.weight)  # start as the identity: deep stacks then train from the first step
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
@@ -56,10 +62,10 @@ class _Block(nn.Module):
 class _Stream(nn.Module):
     """Head, residual blocks, then the paper's two 3x3 convolutions to the width that is exchanged."""
 
-    def __init__(self, inputs: int, width: int, blocks: int, out: int, level_width: int) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int, out: int, level_width: int, still: bool = False) -> None:
         super().__init__()
         self.head = nn.Conv2d(inputs, width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Block(width, level_width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(width, level_width, still) for _ in range(blocks))
         self.after = nn.Sequential(
             nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 3, padding=1)
         )
@@ -96,6 +102,8 @@ class DSSP(nn.Module):
         Output voxels per LR voxel (s_z s_y s_x).
     noisy : bool
         True for a denoiser (it takes the noisy residual and its level), False for a posterior-mean network.
+    properties : int
+        Numbers that say what scan it is (see `uhrct.scan`); 0: none are told.
     image_width, image_blocks, structure_width, structure_blocks, fusion_blocks : int
         Size; structure_width 0 is the single-stream regressor or denoiser.
 
@@ -113,6 +121,7 @@ class DSSP(nn.Module):
         inputs: int,
         sub_voxels: int,
         noisy: bool,
+        properties: int = 0,
         image_width: int = 96,
         image_blocks: int = 5,
         structure_width: int = 16,
@@ -120,15 +129,25 @@ class DSSP(nn.Module):
         fusion_blocks: int = 1,
     ) -> None:
         super().__init__()
-        level_width = 64 if noisy else 0
+        level_width = _LEVEL_WIDTH if noisy or properties else 0
         extra = sub_voxels if noisy else 0
-        self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width)
+        still = not noisy
+        self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width, still)
         self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, level_width), nn.SiLU()) if noisy else None
-        self.fusion = nn.ModuleList(_Block(image_width, level_width) for _ in range(fusion_blocks))
+        self.told: nn.Sequential | None = None
+        if properties:
+            last = nn.Linear(level_width, level_width)
+            self.told = nn.Sequential(nn.Linear(properties, level_width), nn.SiLU(), last)
+            if noisy:  # beside the noise level it begins silent
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+        self.fusion = nn.ModuleList(_Block(image_width, level_width, still) for _ in range(fusion_blocks))
         self.to_image = nn.Conv2d(image_width, sub_voxels, 3, padding=1)
         self.structure: _Stream | None = None
         if structure_width:
-            self.structure = _Stream(sub_voxels + extra, structure_width, structure_blocks, image_width, level_width)
+            self.structure = _Stream(
+                sub_voxels + extra, structure_width, structure_blocks, image_width, level_width, still
+            )
             self.narrow = nn.Conv2d(image_width, structure_width, 3, padding=1)
             self.to_structure = nn.Conv2d(structure_width, sub_voxels, 3, padding=1)
             # start from the prior: a head that begins far off fell, under L1, to the median of the map, which is 0
@@ -147,6 +166,7 @@ class DSSP(nn.Module):
         prior: Tensor | None = None,
         noisy: Tensor | None = None,
         sqrt_g: Tensor | None = None,
+        properties: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """(image, structure map or None), each (B, sub_voxels, y, x), float32; the map is prior + correction.
 
@@ -154,14 +174,13 @@ class DSSP(nn.Module):
         ----------
         x : (B, inputs, y, x) normalised LR;  prior : (B, sub_voxels, y, x) structure map of up(x)
         noisy : (B, sub_voxels, y, x);  sqrt_g : (B,) or (1,), with `noisy` only
+        properties : (B, k) or (1, k): what scan it is, for a network that is told
         """
-        level = None
         image_in = x
         if self.level is not None:
             assert noisy is not None, "a denoiser needs the noisy residual"
-            assert sqrt_g is not None, "a denoiser needs the noise level"
             image_in = torch.cat([noisy, x], 1)
-            level = self.level(_level_features(sqrt_g))  # not expanded: its digits must not depend on the batch
+        level = self._level(sqrt_g, properties)
         f = self.image(image_in, level)
         if self.structure is not None:
             assert prior is not None, "a dual-stream network needs the structure prior"
@@ -175,13 +194,25 @@ class DSSP(nn.Module):
             f = block(f, level)
         return self._out(self.to_image, F.relu(f)), structure
 
+    def _level(self, sqrt_g: Tensor | None, properties: Tensor | None) -> Tensor | None:
+        """Noise level and scan properties in one vector a scan; not expanded: digits must not depend on the batch."""
+        level = None
+        if self.level is not None:
+            assert sqrt_g is not None, "a denoiser needs the noise level"
+            level = self.level[0](_level_features(sqrt_g))
+        if self.told is not None:
+            assert properties is not None, "this network must be told what scan it is"
+            told = self.told(properties)
+            level = told if level is None else level + told
+        return None if level is None else F.silu(level)
+
     @staticmethod
     def _out(conv: nn.Conv2d, f: Tensor) -> Tensor:
         with torch.autocast(f.device.type, enabled=False):
             return conv(f.float())
 
 
-_LEVEL_FEATURES = 16
+_LEVEL_FEATURES, _LEVEL_WIDTH = 16, 64
 
 
 def _level_features(sqrt_g: Tensor) -> Tensor:

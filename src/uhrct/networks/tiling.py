@@ -9,7 +9,7 @@ from uhrct.networks.dssp import DSSP
 
 
 def run_tiled(
-    network: DSSP, tile: int | None, *images: Tensor, sqrt_g: Tensor | None = None
+    network: DSSP, tile: int | None, *images: Tensor, **numbers: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """`network(*images)` computed in tiles of at most `tile` x `tile` LR pixels (None: whole).
 
@@ -19,10 +19,11 @@ def run_tiled(
     Parameters
     ----------
     images : tensors (B, c, y, x): the network's inputs
+    numbers : what it takes beside images: sqrt_g, properties
     """
     height, width = images[0].shape[-2:]
     if tile is None or (height <= tile and width <= tile):
-        return network(*images, sqrt_g=sqrt_g) if sqrt_g is not None else network(*images)
+        return network(*images, **numbers)
     halo = network.halo
     joined: list[list[Tensor]] = []  # row by row, each output's tiles put together
     for y in range(0, height, tile):
@@ -31,7 +32,7 @@ def run_tiled(
             y0, x0 = max(y - halo, 0), max(x - halo, 0)
             y1, x1 = min(y + tile, height), min(x + tile, width)
             window = [i[..., y0 : y1 + halo, x0 : x1 + halo] for i in images]
-            image, structure = network(*window, sqrt_g=sqrt_g) if sqrt_g is not None else network(*window)
+            image, structure = network(*window, **numbers)
             outputs = (image,) if structure is None else (image, structure)
             row.append(tuple(o[..., y - y0 : y1 - y0, x - x0 : x1 - x0] for o in outputs))
         joined.append([torch.cat(tiles, -1) for tiles in zip(*row, strict=True)])

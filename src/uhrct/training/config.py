@@ -9,6 +9,8 @@ from typing import Any
 
 from uhrct.errors import UhrctError
 
+STAGES = ("mean", "denoiser", "estimator")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -17,7 +19,7 @@ class TrainingConfig:
     #: the model (see `uhrct.model.ModelConfig`)
     model: dict[str, Any] = field(default_factory=dict)
     #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
-    #: the interpolation if the model has none)
+    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is
     stage: str = "mean"
     #: model folder or shipped name to continue from
     init: str | None = None
@@ -42,6 +44,10 @@ class TrainingConfig:
     crop: int = 48
     #: share of the batch from rescaled grids with varied kernel and noise: few patients look like more
     augmented: float = 0.5
+    #: share of the items that another scanner made: PSF, kernel, noise, slab width (training/degrade.py)
+    degraded: float = 0.0
+    #: batches whose gradients make one step: a larger batch in the same memory
+    accumulate: int = 1
 
     learning_rate: float = 8e-4
     weight_decay: float = 1e-4
@@ -60,9 +66,9 @@ class TrainingConfig:
     structure_image_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.stage not in ("mean", "denoiser"):
-            raise UhrctError(f"stage {self.stage!r} is not known; choose mean or denoiser")
-        for name in ("batch", "crop", "steps"):
+        if self.stage not in STAGES:
+            raise UhrctError(f"stage {self.stage!r} is not known; choose from {', '.join(STAGES)}")
+        for name in ("batch", "crop", "steps", "accumulate"):
             if getattr(self, name) < 1:
                 raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
 

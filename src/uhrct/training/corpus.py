@@ -11,7 +11,9 @@ from uhrct.errors import UhrctError
 from uhrct.model import FLOOR_HU, Model
 from uhrct.networks import to_channels
 from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_matrix
+from uhrct.scan import ScanProperties
 from uhrct.training.config import TrainingConfig
+from uhrct.training.degrade import acquire, draw_properties
 from uhrct.training.patients import Patient
 
 #: LR pixels of margin around a crop, so that PSF, interpolation and structure operator see no cut edge
@@ -20,17 +22,33 @@ MARGIN = 6
 RESCALE = (1.25, 1.5, 1.75, 2.0)
 #: kernel augmentation: share of detail (image minus its blur by 1 pixel) added or taken away
 KERNEL = (-0.6, 0.8)
-#: noise augmentation: standard deviation in HU at most
+#: noise augmentation of the HR image: standard deviation in HU at most
 NOISE_HU = 30.0
+#: thin slices are also averaged (through plane) or skipped (neighbours), up to this distance between slices
+INCREMENT_MM = 3.0
+#: LR slices at both ends of a block for overlapping slabs (through plane)
+SPARE = 1
+#: share of the items that are shown without some or all of their neighbours: ends of volumes, single slices
+WITHOUT_NEIGHBOURS = 0.15
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees; HR images (B, y, x) in HU, `spacing_mm` of the LR pixels per item."""
+    """What a training step sees; `spacing_mm` of the LR pixels per item."""
 
-    lr_hu: Tensor
-    hr_hu: Tensor
+    lr_hu: Tensor  # (B, n, y, x): slice and neighbours
+    hr_hu: Tensor  # (B, sz, y', x'): the fine slices inside the middle one
     spacing_mm: list[tuple[float, float]]
+    properties: Tensor | None = None  # (B, k): what scan each item is of
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices."""
+
+    hu: Tensor
+    spacing_mm: tuple[float, float]
+    increment_mm: float
 
 
 class BatchMaker:
@@ -43,52 +61,92 @@ class BatchMaker:
     def __init__(self, patients: list[Patient], config: TrainingConfig, model: Model) -> None:
         self.patients, self.config = patients, config
         self.acquisition = model.acquisition
-        _, self.sy, self.sx = model.config.scale
+        self.sz, self.sy, self.sx = model.config.scale
+        self.context = model.config.context
+        self.spare = SPARE if self.sz > 1 else 0
+        #: HR slices of a block
+        self.depth = (2 * (self.context + self.spare) + 1) * self.sz
         self.shares = torch.tensor([p.weight for p in patients])
         need = (config.crop + 2 * MARGIN) * max(self.sy, self.sx)
         small = [p.name for p in patients if min(p.hu.shape[1:]) < need]
         if small:
             raise UhrctError(f"patient {small[0]}: slices smaller than a crop of {need} pixels; set crop= lower")
+        thin = [p.name for p in patients if self.sz > 1 and p.weight and len(p.hu) < self.depth]
+        if thin:
+            raise UhrctError(f"patient {thin[0]}: fewer than {self.depth} slices; leave it out by corpus_weights")
 
     def __call__(self, step: int, rank: int = 0) -> Batch:
         """The batch of a step, `config.batch` items."""
         g = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 1009 + rank)
         n_aug = round(self.config.batch * self.config.augmented)
-        parts = [self._plain(self.config.batch - n_aug, 1.0, g)]
+        factor = RESCALE[int(torch.randint(len(RESCALE), (), generator=g))]
+        shares = torch.multinomial(self.shares, self.config.batch, replacement=True, generator=g).tolist()
+        plain = self.config.batch - n_aug
+        crops = [self._crop(self.patients[k], 1.0 if i < plain else factor, g) for i, k in enumerate(shares)]
+        hr = torch.stack([c.hu for c in crops])
         if n_aug:
-            factor = RESCALE[int(torch.randint(len(RESCALE), (), generator=g))]
-            hr, spacing = self._plain(n_aug, factor, g)
-            parts.append((self._vary(hr, g), spacing))
-        hr = torch.cat([p[0] for p in parts])
-        spacing = [s for p in parts for s in p[1]]
-        lr = self.acquisition.forward(hr)
-        return Batch(lr, hr, spacing)
+            hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
+        scans = [self._scan(c, g) for c in crops]
+        lr = acquire(hr, self.acquisition, scans, g, self.spare)
+        lr = self._without_neighbours(lr, g)
+        middle = (self.context + self.spare) * self.sz
+        told = torch.tensor([s.vector() for s in scans], device=hr.device)
+        return Batch(lr, hr[:, middle : middle + self.sz], [c.spacing_mm for c in crops], told)
 
-    def _plain(self, n: int, factor: float, g: torch.Generator) -> tuple[Tensor, list[tuple[float, float]]]:
-        """`n` HR crops (with margin) from grids coarsened by `factor`, and the spacing of their LR pixels."""
+    def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
+        clean = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=crop.increment_mm)
+        if float(torch.rand((), generator=g)) >= self.config.degraded:
+            return clean
+        return draw_properties(clean, self.sz > 1, g)
+
+    def _crop(self, p: Patient, factor: float, g: torch.Generator) -> _Crop:
+        """An HR block (with margin) from the patient's grid coarsened in plane by `factor`."""
         side = (self.config.crop + 2 * MARGIN) * max(self.sy, self.sx)
-        crops, spacing = [], []
-        for k in torch.multinomial(self.shares, max(n, 1), replacement=True, generator=g)[:n].tolist():
-            p = self.patients[k]
-            longest = min(p.hu.shape[1:])
-            source = min(round(side * factor), longest)
-            z, y, x = (self._draw(*bounds, g) for bounds in ((0, p.hu.shape[0]), *self._corners(p, source)))
-            crop = p.hu[z, y : y + source, x : x + source].float()
-            dy, dx = (s * source / side for s in p.spacing_mm)
-            flips = torch.rand(3, generator=g) < 0.5
-            if flips[0]:
-                crop = crop.flip(0)
-            if flips[1]:
-                crop = crop.flip(1)
-            if flips[2]:
-                crop, dy, dx = crop.T, dx, dy
-            if source != side:
-                shrink = as_tensor(resize_matrix(source, side), crop)
-                crop = apply_in_plane(crop, shrink, shrink)
-            crops.append(crop)
-            spacing.append((dy * self.sy, dx * self.sx))
-        empty = torch.empty(0, side, side, device=self.patients[0].hu.device)
-        return torch.stack(crops) if crops else empty, spacing
+        source = min(round(side * factor), *p.hu.shape[1:])
+        y, x = (self._draw(*bounds, g) for bounds in self._corners(p, source))
+        slices, increment_mm = self._slices(p, g)
+        crop = p.hu[:, y : y + source, x : x + source][slices.to(p.hu.device)].float()
+        crop = crop.unflatten(0, (self.depth, -1)).mean(1)
+        dy, dx = (s * source / side for s in p.spacing_mm)
+        flips = torch.rand(4, generator=g) < 0.5
+        flipped = [axis for axis in range(3) if flips[axis]]
+        crop = crop.flip(flipped) if flipped else crop
+        if flips[3]:
+            crop, dy, dx = crop.mT, dx, dy
+        if source != side:
+            shrink = as_tensor(resize_matrix(source, side), crop)
+            crop = apply_in_plane(crop, shrink, shrink)
+        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm)
+
+    def _slices(self, p: Patient, g: torch.Generator) -> tuple[Tensor, float]:
+        """(numbers of the patient's slices that a block is made of, increment between its LR slices in mm).
+
+        Through plane some neighbouring slices are averaged into one HR slice; in plane some are skipped. Beyond an
+        end the last slice goes on.
+        """
+        apart = p.spacing_z_mm or 2.5
+        most = max(1, int(INCREMENT_MM / apart))
+        if self.sz > 1:
+            most = max(1, min(most, len(p.hu) // self.depth))
+        every = self._draw(1, most + 1, g)
+        if self.sz == 1:
+            z = self._draw(0, len(p.hu), g)
+            offset = torch.arange(-self.context, self.context + 1).clamp(-(z // every), (len(p.hu) - 1 - z) // every)
+            return z + every * offset, apart * every
+        first = self._draw(0, len(p.hu) - self.depth * every + 1, g)
+        return first + torch.arange(self.depth * every), apart * every * self.sz
+
+    def _without_neighbours(self, lr: Tensor, g: torch.Generator) -> Tensor:
+        """Some items as at an end of their volume, where the last slice goes on, or alone."""
+        c = self.context
+        if not c:
+            return lr
+        lr = lr.clone()
+        for k in range(len(lr)):
+            if float(torch.rand((), generator=g)) < WITHOUT_NEIGHBOURS:
+                low, high = self._draw(0, c + 1, g), self._draw(c, 2 * c + 1, g)
+                lr[k] = lr[k, torch.arange(2 * c + 1).clamp(low, high).to(lr.device)]
+        return lr
 
     @staticmethod
     def _draw(low: int, high: int, g: torch.Generator) -> int:
@@ -109,7 +167,7 @@ class BatchMaker:
         n, side = hr.shape[0], hr.shape[-1]
 
         def uniform(low: float, high: float) -> Tensor:
-            return (torch.rand(n, 1, 1, generator=g) * (high - low) + low).to(hr.device)
+            return (torch.rand(n, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
 
         blur = as_tensor(gaussian_matrix(side, 1.0), hr)
         hr = hr + uniform(*KERNEL) * (hr - apply_in_plane(hr, blur, blur))
@@ -129,6 +187,6 @@ def cut_margin(image: Tensor, margin: int) -> Tensor:
 
 
 def lr_channels(hr: Tensor, model: Model) -> Tensor:
-    """HR (B, y, x), margin included, to sub-voxel channels (B, sy sx, y, x) of the crop."""
+    """HR (B, sz, y', x'), margin included, to sub-voxel channels (B, sz sy sx, y, x) of the crop."""
     _, sy, sx = model.config.scale
-    return cut_margin(to_channels(hr[:, None], sy, sx), MARGIN)
+    return cut_margin(to_channels(hr, sy, sx), MARGIN)

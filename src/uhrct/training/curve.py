@@ -17,19 +17,22 @@ def draw_curve(run: Path) -> Path:
     losses = [r for r in records if "validation" not in r]
     checks = [r for r in records if "validation" in r]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name in ("pixel", "structure_head", "structure_image"):
+    no_losses = {"time", "step", "minutes", "lr", "gradient_norm", "corpus_sha256"}
+    for name in sorted({name for r in losses for name in r} - no_losses):
         points = [(r["minutes"], r[name]) for r in losses if name in r]
         if points:
             left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel="minutes", ylabel="training loss (running mean)", yscale="log")
     if left.lines:
         left.legend()
-    for patient in checks[-1]["validation"] if checks else ():
-        # a resumed run may have been given other patients
-        points = [(r["minutes"], r["validation"][patient]["gain_db"]) for r in checks if patient in r["validation"]]
-        right.plot(*zip(*points, strict=True), "o-", label=patient)
+    scores = checks[-1]["validation"] if checks else {}
+    for patient, score in scores.items():
+        # the estimator has errors instead of a gain; a resumed run may have been given other patients
+        for name in ["gain_db"] if "gain_db" in score else score:
+            points = [(r["minutes"], r["validation"][patient][name]) for r in checks if patient in r["validation"]]
+            right.plot(*zip(*points, strict=True), "o-", label=patient if name == "gain_db" else f"{patient} {name}")
         right.legend()
-    right.set(xlabel="minutes", ylabel="validation PSNR over bicubic (dB)")
+    right.set(xlabel="minutes", ylabel="validation PSNR over interpolation (dB), or mean absolute error")
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.savefig(run / "curve.png", dpi=110)

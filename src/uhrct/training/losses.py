@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from uhrct.model import Features, Model
 from uhrct.networks import from_channels
+from uhrct.scan import ESTIMATED
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
 
@@ -18,19 +19,38 @@ Loss = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Ten
 
 def make_loss(model: Model, config: TrainingConfig) -> Loss:
     """loss(network, batch, generator) of the configured stage; `network` is the trained part (it may be wrapped)."""
+    if config.stage == "estimator":
+        return _estimator_loss(model)
     return _mean_loss(model, config) if config.stage == "mean" else _denoiser_loss(model, config)
+
+
+def _estimator_loss(model: Model) -> Loss:
+    def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        assert batch.properties is not None
+        x = model.features(batch.lr_hu, batch.spacing_mm, batch.properties).x[:, model.config.context, None]
+        wanted = batch.properties[:, : len(ESTIMATED)]
+        # the blur of noise that is not there can't be seen
+        weight = torch.ones_like(wanted)
+        weight[:, ESTIMATED.index("noise_fwhm")] = (wanted[:, ESTIMATED.index("noise_hu")] > 0.2).float()
+        # absolute differences: what can't be told apart (a soft kernel, a wide PSF) must not rule
+        error = (weight * (network(x) - wanted).abs()).mean(0)
+        parts = {name: error[k] for k, name in enumerate(ESTIMATED)}
+        return error.sum(), parts
+
+    return loss
 
 
 def _mean_loss(model: Model, config: TrainingConfig) -> Loss:
     def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        f = _cropped(model.features(batch.lr_hu, batch.spacing_mm))
-        image, structure = network(f.x, f.prior)
+        f = _cropped(model.features(batch.lr_hu, batch.spacing_mm, batch.properties))
+        image, structure = network(f.x, f.prior, properties=f.properties)
         residual = lr_channels((batch.hr_hu - f.up_hu) / model.config.residual_sd_hu, model)
         parts = {"pixel": _pixel(image - residual, config, _share(residual, config))}
         _add_structure(parts, structure, batch, model, config)
         if config.structure_image_weight:
             _, sy, sx = model.config.scale
-            hr = cut_margin(f.up_hu, MARGIN * sy) + from_channels(image, sy, sx)[:, 0] * model.config.residual_sd_hu
+            up_hu = f.up_hu[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
+            hr = up_hu + from_channels(image, sy, sx) * model.config.residual_sd_hu
             parts["structure_image"] = config.structure_image_weight * _structure_difference(hr, batch, model)
         return torch.stack(list(parts.values())).sum(), parts
 
@@ -39,7 +59,7 @@ def _mean_loss(model: Model, config: TrainingConfig) -> Loss:
 
 def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
     def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        whole = model.features(batch.lr_hu, batch.spacing_mm)
+        whole = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
         with torch.no_grad():
             mean = model.mean_hu(whole)[0] if model.mean is not None else None
             x, prior, anchor = model.denoiser_inputs(whole, mean, batch.spacing_mm)
@@ -47,7 +67,9 @@ def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
         g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
         n = torch.randn(e.shape, generator=generator).to(e.device)
         z = g.sqrt() * e + (1 - g).sqrt() * n
-        predicted, structure = network(cut_margin(x, MARGIN), cut_margin(prior, MARGIN), z, g.sqrt().flatten())
+        predicted, structure = network(
+            cut_margin(x, MARGIN), cut_margin(prior, MARGIN), z, g.sqrt().flatten(), properties=whole.properties
+        )
         parts = {"pixel": _pixel(predicted - model.diffusion.target(e, n, g), config)}
         _add_structure(parts, structure, batch, model, config)
         return torch.stack(list(parts.values())).sum(), parts
@@ -77,17 +99,18 @@ def _add_structure(
     if structure is None or not config.structure_head_weight:
         return
     with torch.no_grad():
-        wanted = lr_channels(model.operator(batch.hr_hu, _hr_spacing(batch, model)), model)
+        wanted = lr_channels(model.structure_of(batch.hr_hu, _hr_spacing(batch, model)), model)
     parts["structure_head"] = config.structure_head_weight * (structure - wanted).abs().mean()
 
 
 def _structure_difference(hr: Tensor, batch: Batch, model: Model) -> Tensor:
     """|O(G_img) - O(y)|_1 (eq. 7), both on the crop."""
-    _, sy, _ = model.config.scale
+    _, sy, sx = model.config.scale
     spacing = _hr_spacing(batch, model)
     with torch.no_grad():
-        wanted = model.operator(cut_margin(batch.hr_hu, MARGIN * sy), spacing)
-    return (model.operator(hr, spacing) - wanted).abs().mean()
+        truth = batch.hr_hu[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
+        wanted = model.structure_of(truth, spacing)
+    return (model.structure_of(hr, spacing) - wanted).abs().mean()
 
 
 def _hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
@@ -96,4 +119,4 @@ def _hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
 
 
 def _cropped(f: Features) -> Features:
-    return Features(cut_margin(f.x, MARGIN), f.up_hu, cut_margin(f.prior, MARGIN))
+    return Features(cut_margin(f.x, MARGIN), f.up_hu, cut_margin(f.prior, MARGIN), f.properties)

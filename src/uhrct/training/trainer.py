@@ -19,7 +19,7 @@ from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig, inference_dtype
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
-from uhrct.training.losses import make_loss
+from uhrct.training.losses import Loss, make_loss
 from uhrct.training.patients import corpus_hash, load_patients, remarks
 from uhrct.training.validation import validate
 
@@ -65,7 +65,7 @@ class Trainer:
             raise UhrctError(f"{self.out}: not empty; go on with --resume or choose another --out")
         self.model = build_model(config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network = self.model.mean if config.stage == "mean" else self.model.denoiser
+        network = getattr(self.model, config.stage)
         assert network is not None
         self.network = network
         self.model.requires_grad_(False)
@@ -120,12 +120,7 @@ class Trainer:
                 break
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate * self._pace(done)
-            generator = torch.Generator().manual_seed((config.seed * 7_919 + self.step) * 1013 + self.rank)
-            batch = batches(self.step, self.rank)
-            with self._autocast():
-                loss, parts = loss_of(network, batch, generator)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            parts = self._gradients(network, batches, loss_of)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
             if torch.isfinite(norm):  # one bad batch must not end an hour's training
                 self.optimizer.step()
@@ -156,6 +151,22 @@ class Trainer:
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
         return self.out / "model"
+
+    def _gradients(self, network: nn.Module, batches: BatchMaker, loss_of: Loss) -> dict[str, Tensor]:
+        """Gradients of a step, over `config.accumulate` batches; the parts of the last one's loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        n = self.config.accumulate
+        for k in range(n):
+            micro_step = self.step * n + k
+            generator = torch.Generator().manual_seed((self.config.seed * 7_919 + micro_step) * 1013 + self.rank)
+            last = k == n - 1
+            # between processes gradients are summed once a step
+            wait = nullcontext() if last or self.world == 1 else network.no_sync()  # type: ignore[operator]
+            with wait:
+                with self._autocast():
+                    loss, parts = loss_of(network, batches(micro_step, self.rank), generator)
+                (loss / n).backward()
+        return parts
 
     def _progress(self, minutes: float) -> float:
         """Share of the budget that is used, the same on every process."""
@@ -209,9 +220,12 @@ class Trainer:
         self.model.train()
         self._write_log({"step": self.step, "minutes": round(minutes, 3), "validation": scores})
         for patient, s in scores.items():
+            if self.config.stage == "estimator":
+                self._say(f"  validation {patient}: " + ", ".join(f"{k} {v:.3f}" for k, v in s.items()))
+                continue
             self._say(
-                f"  validation {patient}: {s['psnr_wide']:.2f} dB ({s['gain_db']:+.2f} over bicubic), "
-                f"SMSE x 1000 {1000 * s['smse_frangi']:.4f} (bicubic / {s['smse_ratio']:.1f})"
+                f"  validation {patient}: {s['psnr_wide']:.2f} dB ({s['gain_db']:+.2f} over interpolation), "
+                f"SMSE x 1000 {1000 * s['smse_frangi']:.4f} (interpolation / {s['smse_ratio']:.1f})"
             )
 
     def _save(self, minutes: float) -> None:
@@ -268,6 +282,8 @@ def build_model(config: TrainingConfig) -> Model:
         raise UhrctError(f"model: unknown or missing settings ({e})") from e
     wanted = model.state_dict()
     given = {} if source is None else source.state_dict()
+    if source is not None and source.mean is not None and model.mean is not None:
+        _widen(given, "mean.image.head.weight", wanted, model.config.context - source.config.context)
     fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
     if unfit := sorted({k.split(".")[0] for k in given.keys() - fitting.keys()}):
@@ -277,6 +293,13 @@ def build_model(config: TrainingConfig) -> Model:
     if config.stage == "denoiser" and not {k for k in wanted if k.startswith("mean.")} <= fitting.keys():
         raise UhrctError("stage denoiser: the mean network would stay random; give init=MODEL that holds it")
     return model
+
+
+def _widen(given: dict[str, Tensor], key: str, wanted: dict[str, Tensor], more: int) -> None:
+    """Let a network that saw fewer neighbours begin as it was: the new ones enter with zero weight."""
+    if more > 0 and given[key].shape[2:] == wanted[key].shape[2:]:
+        zeros = torch.zeros_like(given[key][:, :1]).repeat_interleave(more, 1)
+        given[key] = torch.cat([zeros, given[key], zeros], 1)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
