@@ -159,6 +159,6 @@ def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, .
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=110)
+    figure.savefig(data, format="png", dpi=150)
     plt.close(figure)
     return base64.b64encode(data.getvalue()).decode()
