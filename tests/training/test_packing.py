@@ -61,6 +61,9 @@ def test_luna16(tmp_path: Path) -> None:
     assert findings.pop(UID.format(0)) == [{"voxel": pytest.approx([2.0, 10.0, 10.0]), "diameter_mm": 6.5}]
     assert not any(findings.values())
     assert packed(tmp_path / "LUNA16" / "subset0", out=tmp_path / "one")[1].entries[UID.format(0)].findings
+    report, whole = packed(tmp_path / "LUNA16", out=tmp_path / "one")  # the rest of it later
+    assert (report.kept, len(report.packed)) == ([UID.format(0)], 3)
+    assert whole.split == store.split
 
 
 def test_rplhr(tmp_path: Path) -> None:
@@ -192,6 +195,17 @@ def test_what_is_packed_is_not_read_again_unless_it_changed(tmp_path: Path) -> N
     assert store.entries["whole"].hr.spacing_mm == (2.0, 0.5, 0.5)
 
 
+def test_a_header_of_equal_length_hides_no_other_scan(tmp_path: Path) -> None:
+    save(volume(0), tmp_path / "in" / "a.mhd")
+    packed(tmp_path / "in", out=tmp_path / "store")
+    before = (tmp_path / "in" / "a.mhd").stat().st_size
+    for suffix in ("mhd", "raw"):
+        (tmp_path / "in" / f"a.{suffix}").unlink()
+    save(volume(1, (5, 40, 44)), tmp_path / "in" / "a.mhd")
+    assert (tmp_path / "in" / "a.mhd").stat().st_size == before
+    assert packed(tmp_path / "in", out=tmp_path / "store")[0].packed == ["a"]
+
+
 def test_damage_to_the_store_is_repaired(tmp_path: Path) -> None:
     for k in range(3):
         save(volume(k), tmp_path / "in" / f"p{k}.nii.gz")
@@ -309,8 +323,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store)
     assert code == 1
     assert err.count("not packed") == 3
-    assert "--spacing" in err
-    code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--spacing", "1,0.34,0.34")
+    assert "--input-spacing" in err
+    code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--input-spacing", "1,0.34,0.34")
     assert code == 0
     assert "3 patients" in out
     assert "clipped to [-1000, 600] HU: clipped" in out

@@ -158,7 +158,7 @@ class _Packer:
             name = self._name(one, [s.uid for s in series].count(one.uid))
             if name is None:
                 continue
-            fingerprint = self._fingerprint(one, root)
+            fingerprint = self._fingerprint(one)
             if self._is_there(name, fingerprint):
                 self.report.kept.append(name)
                 continue
@@ -185,9 +185,11 @@ class _Packer:
         self.names.add(name)
         return name
 
-    def _fingerprint(self, scan: Scan, root: Path) -> str:
+    def _fingerprint(self, scan: Scan) -> str:
+        # by name and size, not by path: the whole data set may be packed after a part of it
         files = [*scan.paths, *([scan.lr] if scan.lr else [])]
-        what = [scan.uid] if scan.dicom else [f"{_below(f, root)} {f.stat().st_size}" for f in files]
+        files += [raw for f in files if f.suffix.lower() == ".mhd" and (raw := f.with_suffix(".raw")).is_file()]
+        what = [scan.uid] if scan.dicom else [f"{f.name} {f.stat().st_size}" for f in files]
         return hashlib.sha256(json.dumps([what, self.options]).encode()).hexdigest()[:16]
 
     def _is_there(self, name: str, fingerprint: str) -> bool:
