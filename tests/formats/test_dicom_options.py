@@ -231,9 +231,11 @@ def test_what_differs_between_slices_stays_with_its_slice(tmp_path: Path, looked
     def edit(k, ds):
         ds.AcquisitionTime, ds.XRayTubeCurrent, ds.WindowCenter = f"12000{k // 2}", 100 + k // 2, [40 + k, 400]
         ds.TableHeight, ds.ImageComments, ds.FrameOfReferenceUID = f"{k / 8}", f"slice {k}", f"1.2.{k + 1}"
-        item = Dataset()
-        item.StudyDescription = f"{k}"
+        item, deep = Dataset(), Dataset()
+        deep.CodeMeaning = f"code {k // 3}"
+        item.StudyDescription, item.RequestedProcedureCodeSequence = f"{k}", [deep]
         ds.RequestAttributesSequence = [item]
+        ds.ProcedureCodeSequence = [deep]
         if k != 2:
             ds.StationName = "ONE"
 
@@ -246,5 +248,6 @@ def test_what_differs_between_slices_stays_with_its_slice(tmp_path: Path, looked
     for k, (was, now) in enumerate(zip(old, derive(source, tmp_path / "out"), strict=True)):
         for name in own:
             assert now[name].value == was[name].value, (k, name)
-        assert now.RequestAttributesSequence[0].StudyDescription == f"{k}"
+        assert now.RequestAttributesSequence == was.RequestAttributesSequence
+        assert now.ProcedureCodeSequence[0].CodeMeaning == f"code {k // 3}"
         assert ("StationName" in now) is (k != 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.formats import dicom_write
 from uhrct.formats.pool import BoundedPool
-from uhrct.volume import Grid
+from uhrct.volume import Grid, Volume
 
 
 def test_who_is_faster_has_to_wait() -> None:
@@ -39,6 +40,19 @@ def test_who_is_faster_has_to_wait() -> None:
     thread.join(10)
     most = len(accepted)
     assert (running, most) == (3, 8)
+
+
+def test_results_come_in_the_order_of_submission() -> None:
+    got: list[int] = []
+
+    def job(k: int) -> int:
+        time.sleep(0.01 if k % 3 == 0 else 0)
+        return k
+
+    with BoundedPool(workers=3, room=4, deliver=got.append) as pool:
+        for k in range(20):
+            pool.submit(job, k)
+    assert got == list(range(20))
 
 
 def test_first_error_comes_out_and_stops_the_rest() -> None:
@@ -81,3 +95,32 @@ def test_error_in_a_thread_is_one_line_and_leaves_nothing(tmp_path: Path, monkey
     with pytest.raises(UhrctError, match=r"out: cannot be written \(No space left"):
         formats.write(source, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+def test_disk_that_takes_only_a_part_is_an_error_too(tmp_path: Path) -> None:
+    """Where the disk is full the system writes what fits, and says how much: no error until the next call."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with (
+            pytest.raises(UhrctError, match=r"out: cannot be written"),
+            formats.open_writer(tmp_path / "out", Grid((1, 512, 512), (1, 1, 1)), dtype="int16") as writer,
+        ):
+            writer.write(np.zeros((1, 512, 512), np.int16))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_buffers_are_not_filled_anew_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays go round between `write` and the threads; a slow disk must not see the next slice's voxels."""
+    fast = dicom_write.pixel_element
+
+    def slow(stored: np.ndarray, syntax: str) -> list[object]:
+        time.sleep(0.002)
+        return fast(stored, syntax)
+
+    monkeypatch.setattr(dicom_write, "pixel_element", slow)
+    hu = np.random.default_rng(0).integers(-1000, 1000, (60, 16, 16)).astype(np.int16)
+    formats.write(Volume(hu, (1.0, 1.0, 1.0)), tmp_path / "out")
+    np.testing.assert_array_equal(formats.read(tmp_path / "out").hu, hu)

@@ -49,32 +49,34 @@ class ElementCache:
         out: Elements = {}
         lost = 0
         encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
+        inside = (tuple(encodings), header.get("PixelRepresentation"), keep_private)  # what decides besides the value
         for tag in tags:
-            element = header.get_item(tag)
-            key = _key(element)
-            last = self._last.get(tag)
+            number = int(tag)  # pydicom's tags compare themselves in Python, and slowly
+            key = _key(header.get_item(tag), inside)
+            last = self._last.get(number)
             if key is not None and last is not None and last[0] == key:
-                out[tag] = last[1]
+                out[number] = last[1]
                 continue
             try:
-                out[tag] = _encode_one(header, tag, encodings, keep_private)
+                out[number] = _encode_one(header, tag, encodings, keep_private)
             except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
                 lost += 1
                 continue
             if key is not None:
-                self._last[tag] = (key, out[tag])
+                self._last[number] = (key, out[number])
         if lost:
             warnings.warn(f"{lost} unreadable header elements of the source are left out", UserWarning, stacklevel=2)
         return out
 
 
-def _key(element: DataElement | RawDataElement | None) -> object:
+def _key(element: DataElement | RawDataElement | None, inside: object) -> object:
     """What two elements of the same tag have in common if they are encoded to the same bytes; None if unknown."""
     if isinstance(element, RawDataElement):
         return element.VR, element.value, element.is_implicit_VR, element.is_little_endian
-    if element is None or element.VR == "SQ" or element.value is None:
+    if element is None or element.value is None:
         return None
-    return element.VR, type(element.value), element.value
+    # Sequences are compared item by item, which takes a tenth of encoding them again.
+    return element.VR, type(element.value), inside, element.value
 
 
 def _encode_one(header: Dataset, tag: BaseTag, encodings: list[str], keep_private: bool) -> bytes:
@@ -111,18 +113,26 @@ def encoded(dataset: Dataset) -> Elements:
     """All elements of `dataset`, in its character set; VRs that depend on others are settled first."""
     correct_ambiguous_vr(dataset, True)
     encodings = convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 6")
-    return {element.tag: element_bytes(element, encodings) for element in dataset}
+    return {int(element.tag): element_bytes(element, encodings) for element in dataset}
+
+
+def short_element(tag: int, vr: str, value: bytes) -> bytes:
+    """An element of UIDs, ASCII text or whole numbers, for what is new in every slice: pydicom takes far longer."""
+    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+
+
+def sequence_element(tag: int, items: Iterable[bytes]) -> bytes:
+    """A sequence of items that are encoded already."""
+    value = b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items)
+    return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, len(value)) + value
 
 
 def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
     """What stands in a file before the dataset: the marker, and file meta information (PS3.10 7.1)."""
     version = b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\x01"
     uids = ((0x02, sop_class), (0x03, sop_instance), (0x10, transfer_syntax), (0x12, PYDICOM_IMPLEMENTATION_UID))
-    parts = [version]
-    for element, uid in uids:
-        value = uid.encode() + b"\0" * (len(uid) % 2)
-        parts.append(struct.pack("<HH2sH", 2, element, b"UI", len(value)) + value)
-    group = b"".join(parts)
+    group = version + b"".join(short_element(0x00020000 + element, "UI", uid.encode()) for element, uid in uids)
     return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 
@@ -146,15 +156,42 @@ def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
 
 
 def compressed(frame: np.ndarray, transfer_syntax: str) -> bytes:
-    """One int16 frame, shape (y, x), without loss as JPEG-LS or HTJ2K."""
+    """One int16 frame, shape (y, x), without loss as JPEG-LS or HTJ2K.
+
+    Raises
+    ------
+    UhrctError
+        If the encoder has no room for voxels that grow when they are compressed (tiny frames, pure noise).
+    """
     values = np.ascontiguousarray(frame, "<i2")
     if transfer_syntax == TRANSFER_SYNTAXES["jpegls"]:
-        import jpeg_ls
-
-        return bytes(jpeg_ls.encode_buffer(values.tobytes(), *values.shape, 1, 16))
+        return _jpegls(values)
     import imagecodecs
 
     return bytes(imagecodecs.htj2k_encode(values, reversible=True))
+
+
+def _jpegls(values: np.ndarray) -> bytes:
+    """Both encoders are CharLS and give the same bytes; but imagecodecs, where it is installed, lets threads run."""
+    try:
+        import imagecodecs
+
+        # The standard's limit is 64 bits a voxel, and memory that is not touched costs nothing.
+        stream = bytes(imagecodecs.jpegls_encode(values.view(np.uint16), out=4 * values.nbytes + 1024))
+        while stream[2:4] == b"\xff\xe8":  # SPIFF headers, which no DICOM stream has
+            stream = stream[:2] + stream[4 + int.from_bytes(stream[4:6], "big") :]
+        return stream
+    except (ImportError, AttributeError):  # not installed, or built without CharLS
+        pass
+    import jpeg_ls
+
+    try:
+        return bytes(jpeg_ls.encode_buffer(values.tobytes(), *values.shape, 1, 16))
+    except RuntimeError:
+        raise UhrctError(
+            "voxels grow under JPEG-LS, and the encoder has no room: pip install 'uhrct[dicom]', "
+            "or choose --transfer-syntax explicit"
+        ) from None
 
 
 def check_encoder(transfer_syntax: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset, Sequence
@@ -18,6 +19,7 @@ from uhrct.formats.dicom_objects import NO_DATE, NO_TIME
 from uhrct.formats.dicom_source import kept_tags, series_header, source_padding_hu
 from uhrct.formats.dicom_write import DicomWriter, coded, describe, ds, reference, stored_values
 from uhrct.formats.hu import INT16
+from uhrct.formats.pool import BoundedPool
 from uhrct.volume import Grid, Volume
 
 #: Functional groups of the source that are not true of derived frames; new ones take their place.
@@ -68,6 +70,7 @@ class EnhancedWriter(DicomWriter):
         self._pixels = self._stack.enter_context((self.tmp / "frames").open("w+b"))
         if self._options.transfer_syntax != "explicit":
             self._pixels.write(ITEM + bytes(4))  # an empty table of offsets
+        self._pool = self._stack.enter_context(BoundedPool(deliver=self._pixels.write))
 
     def _append(self, slab: np.ndarray) -> None:
         assert self._source is not None
@@ -75,12 +78,15 @@ class EnhancedWriter(DicomWriter):
             stored, intercept, clipped = stored_values(hu, self._source.intercept)
             self._clipped += clipped
             self._intercepts.append(intercept)
-            if self._options.transfer_syntax == "explicit":
-                self._pixels.write(stored.data)
-            else:
-                stream = compressed(stored, self._options.uid)
-                stream += b"\0" * (len(stream) % 2)
-                self._pixels.write(ITEM + len(stream).to_bytes(4, "little") + stream)
+            self._pool.submit(self._stream, stored)
+
+    def _stream(self, stored: np.ndarray) -> Any:
+        """The bytes of one frame as they stand in the file."""
+        if self._options.transfer_syntax == "explicit":
+            return stored.data
+        stream = compressed(stored, self._options.uid)
+        stream += b"\0" * (len(stream) % 2)
+        return ITEM + len(stream).to_bytes(4, "little") + stream
 
     def _publish(self) -> None:
         file = self.tmp / self.path.name

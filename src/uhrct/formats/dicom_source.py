@@ -89,18 +89,19 @@ class Source:
 def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:
     """What goes from a source slice to the slices made of it: all but pixels, their description and signatures."""
     tags = source.keys()
-    return [tag for tag in tags if _is_kept(tag, keep_private)]
+    return [tag for tag in tags if _is_kept(int(tag), keep_private)]
 
 
 @cache
-def _is_kept(tag: BaseTag, keep_private: bool) -> bool:
-    if tag.group in (0x0002, 0x7FE0) or tag.element == 0 or tag in DROP:
+def _is_kept(tag: int, keep_private: bool) -> bool:
+    group, element = tag >> 16, tag & 0xFFFF
+    if group in (0x0002, 0x7FE0) or element == 0 or tag in DROP:
         return False
-    if tag.is_private:
-        return keep_private and tag.group > 0x0008
-    if 0x5000 <= tag.group <= 0x501E or 0x6000 <= tag.group <= 0x601E:  # curves, overlays
+    if group % 2 == 1:
+        return keep_private and group > 0x0008
+    if 0x5000 <= group <= 0x501E or 0x6000 <= group <= 0x601E:  # curves, overlays
         return False
-    return tag.group != 0x0028 or tag.element in KEEP_0028
+    return group != 0x0028 or element in KEEP_0028
 
 
 def series_header(source: Dataset, derivation: Derivation) -> Dataset:

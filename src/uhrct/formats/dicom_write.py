@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import uuid
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, Sequence
+from pydicom import DataElement, Dataset, Sequence
 from pydicom.config import disable_value_validation
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import format_number_as_ds
@@ -21,9 +22,12 @@ from uhrct.formats.dicom_encode import (
     ElementCache,
     Elements,
     check_encoder,
+    element_bytes,
     encoded,
     pixel_element,
     preamble,
+    sequence_element,
+    short_element,
 )
 from uhrct.formats.dicom_scan import CT_IMAGE
 from uhrct.formats.dicom_source import Source, kept_tags, minimal_header, series_header, source_padding_hu
@@ -33,6 +37,8 @@ from uhrct.formats.writer import SlabWriter
 from uhrct.volume import Grid, Volume
 
 NAME = "uhrct"
+SOURCE_IMAGES, PADDING_VALUE = 0x00082112, 0x00280120
+PURPOSE: Code = ("121322", "DCM", "Source image for image processing operation")
 
 
 class DicomWriter(SlabWriter):
@@ -77,13 +83,16 @@ class DicomWriter(SlabWriter):
         self._stack.enter_context(disable_value_validation())
         self._cache = ElementCache()
         self._common = encoded(self._series())
+        self._purpose = element_bytes(DataElement(0x0040A170, "SQ", Sequence([coded(PURPOSE)])))
+        # Arrays that were written and can be filled again: fresh memory costs the system more than a copy.
+        self._spare: list[np.ndarray] = []
         self._pool = self._stack.enter_context(BoundedPool())
 
     def _append(self, slab: np.ndarray) -> None:
         intercept = 0 if self._source is None else self._source.intercept
         for k, hu in enumerate(slab, self.written):
             # Here and not on a thread: this makes the copy that the caller's slab can be filled anew behind.
-            stored, used, clipped = stored_values(hu, intercept)
+            stored, used, clipped = stored_values(hu, intercept, self._spare.pop() if self._spare else None)
             self._clipped += clipped
             self._pool.submit(self._store, k, stored, used)
 
@@ -97,21 +106,25 @@ class DicomWriter(SlabWriter):
         """Write slice `k`, stored values of shape (y, x), to its file."""
         name = self.path.name if self._one_file else f"{k + 1:05d}.dcm"
         header, uid = self._header(k, intercept)
-        with (self._folder / name).open("wb", buffering=0) as file:
+        with (self._folder / name).open("wb") as file:
             file.write(preamble(CT_IMAGE, uid, self._options.uid) + header)
             for piece in pixel_element(stored, self._options.uid):
                 file.write(piece)
+        self._spare.append(stored)
 
     def _header(self, k: int, intercept: int) -> tuple[bytes, str]:
         """The encoded header of slice `k`, and its SOPInstanceUID."""
         grid = self.grid
         place = np.asarray(grid.origin_mm) + grid.direction[:, 0] * grid.spacing_mm[0] * k
-        own = Dataset()
-        own.SOPInstanceUID = self._uid("instance", str(k))
-        own.InstanceNumber = k + 1
-        own.ImagePositionPatient = [ds(v) for v in place]
-        own.SliceLocation = ds(float(place @ grid.direction[:, 0]))
-        own.RescaleIntercept = str(intercept)
+        uid = self._uid("instance", str(k))
+        texts = (
+            (0x00080018, "UI", uid),  # SOPInstanceUID
+            (0x00200013, "IS", str(k + 1)),  # InstanceNumber
+            (0x00200032, "DS", "\\".join(ds(v) for v in place)),  # ImagePositionPatient
+            (0x00201041, "DS", ds(float(place @ grid.direction[:, 0]))),  # SliceLocation
+            (0x00281052, "DS", str(intercept)),  # RescaleIntercept
+        )
+        own = {tag: short_element(tag, vr, text.encode()) for tag, vr, text in texts}
         elements: Elements = {}
         if self._source is not None:
             nearest = self._source.headers[self._source.nearest(place)]
@@ -119,13 +132,18 @@ class DicomWriter(SlabWriter):
                 nearest, kept_tags(nearest, self._options.keep_private), self._options.keep_private
             )
             sources = self._source.contributing(place, grid)
-            own.SourceImageSequence = Sequence([reference(self._source.headers[i]) for i in sources])
+            references = [self._encoded_reference(self._source.headers[i]) for i in sources]
+            own[SOURCE_IMAGES] = sequence_element(SOURCE_IMAGES, references)
             padding = source_padding_hu(self._source.headers[0])
             if padding is not None and INT16.min <= padding - intercept <= INT16.max:
-                own.add_new("PixelPaddingValue", "SS", padding - intercept)
-        elements |= self._common
-        elements |= encoded(own)
-        return b"".join(elements[tag] for tag in sorted(elements)), own.SOPInstanceUID
+                own[PADDING_VALUE] = short_element(PADDING_VALUE, "SS", struct.pack("<h", padding - intercept))
+        elements |= self._common | own
+        return b"".join(elements[tag] for tag in sorted(elements)), uid
+
+    def _encoded_reference(self, header: Dataset) -> bytes:
+        """`reference` of a source slice, encoded."""
+        uids = ((0x00081150, header.SOPClassUID), (0x00081155, header.SOPInstanceUID))
+        return b"".join(short_element(tag, "UI", str(uid).encode("latin-1")) for tag, uid in uids) + self._purpose
 
     def _series(self) -> Dataset:
         """What is new and the same in all slices."""
@@ -173,10 +191,15 @@ def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
     return Source(headers, volume)
 
 
-def stored_values(hu: np.ndarray, intercept: int) -> tuple[np.ndarray, int, int]:
-    """Whole stored values (int16), the intercept that gives HU back, and how many voxels had to be clipped."""
+def stored_values(hu: np.ndarray, intercept: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int, int]:
+    """Whole stored values (int16), the intercept that gives HU back, and how many voxels had to be clipped.
+
+    `hu` is int16 or float32; stored values go into `out` where there is one.
+    """
     whole = np.rint(hu) if hu.dtype.kind == "f" else hu
-    low, high = int(whole.min()), int(whole.max())
+    # A pass over the voxels costs as much as writing them: what is int16 leaves 16 bits on one side at most.
+    low = 0 if whole.dtype.kind == "i" and intercept <= 0 else int(whole.min())
+    high = 0 if whole.dtype.kind == "i" and intercept >= 0 else int(whole.max())
     if not INT16.min <= intercept <= INT16.max or low - intercept < INT16.min or high - intercept > INT16.max:
         intercept = 0  # HU itself is int16 wherever it came from int16; the intercept is each slice's own
     clipped = 0
@@ -184,7 +207,7 @@ def stored_values(hu: np.ndarray, intercept: int) -> tuple[np.ndarray, int, int]
         clipped = int(((whole < INT16.min) | (whole > INT16.max)).sum())
         whole = np.clip(whole, INT16.min, INT16.max)
     # Neither side leaves 16 bits, as checked above; one pass over the voxels, into an array of their own.
-    stored = np.subtract(whole.astype("<i2", copy=False), np.int16(intercept), dtype="<i2")
+    stored = np.subtract(whole.astype("<i2", copy=False), np.int16(intercept), out=out, dtype="<i2")
     return stored, intercept, clipped
 
 
@@ -244,6 +267,5 @@ def reference(header: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    purpose = ("121322", "DCM", "Source image for image processing operation")
-    item.PurposeOfReferenceCodeSequence = Sequence([coded(purpose)])
+    item.PurposeOfReferenceCodeSequence = Sequence([coded(PURPOSE)])
     return item

@@ -14,6 +14,7 @@ class BoundedPool:
     """Runs jobs on a few threads; at most `room` are waiting or under way, so memory stays flat.
 
     An error of a job is raised by a later `submit` or at the end, and keeps waiting jobs from being run.
+    What jobs return goes to `deliver`, on the thread that submits and in the order of submission.
 
     Example
     -------
@@ -25,7 +26,13 @@ class BoundedPool:
     True
     """
 
-    def __init__(self, workers: int | None = None, room: int | None = None) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        room: int | None = None,
+        deliver: Callable[[Any], object] = lambda result: None,
+    ) -> None:
+        self._deliver = deliver
         self._workers = workers or min(8, os.cpu_count() or 1)
         self._room = room or 2 * self._workers
         self._jobs: deque[Future[Any]] = deque()
@@ -37,7 +44,7 @@ class BoundedPool:
     def submit(self, job: Callable[..., Any], *args: Any) -> None:
         """Run `job` soon; waits while there is no room. Raises what an earlier job raised."""
         while len(self._jobs) >= self._room:
-            self._jobs.popleft().result()
+            self._deliver(self._jobs.popleft().result())
         self._jobs.append(self._pool.submit(job, *args))
 
     def __exit__(
@@ -48,6 +55,6 @@ class BoundedPool:
     ) -> None:
         try:
             while kind is None and self._jobs:
-                self._jobs.popleft().result()
+                self._deliver(self._jobs.popleft().result())
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)

@@ -107,6 +107,9 @@ class SlabWriter(ABC):
             yield
         except OSError as error:
             raise UhrctError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        except UhrctError as error:  # encoders know no file
+            named = str(error).startswith(str(self.path))
+            raise error if named else UhrctError(f"{self.path}: {error}") from None
 
 
 @contextlib.contextmanager
