@@ -39,6 +39,11 @@ def test_one_voxel_beyond_the_limit_speaks_against_clipping() -> None:
     assert clipped_hu(hu) == (None, None)
 
 
+def test_a_range_that_merely_ends_is_no_clipping() -> None:
+    """Each level as often as the next: nothing is piled up at the ends."""
+    assert clipped_hu(np.arange(-900, 500, dtype=np.int16).repeat(64).reshape(14, 80, 80)) == (None, None)
+
+
 def test_a_scanners_own_range_is_no_clipping() -> None:
     padded = scan().clip(-1024, None)
     padded[:, :10] = -1024
