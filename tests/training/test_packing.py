@@ -206,6 +206,16 @@ def test_a_header_of_equal_length_hides_no_other_scan(tmp_path: Path) -> None:
     assert packed(tmp_path / "in", out=tmp_path / "store")[0].packed == ["a"]
 
 
+def test_a_series_that_grew_is_packed_again(tmp_path: Path) -> None:
+    make_series(tmp_path / "in", edit=lambda k, ds: k < 4)  # the last slice is still on its way
+    _, store = packed(tmp_path / "in", out=tmp_path / "store")
+    [name] = store.entries
+    hu = make_series(tmp_path / "in")
+    report, store = packed(tmp_path / "in", out=tmp_path / "store")
+    assert report.packed == [name]
+    assert np.array_equal(voxels(store, name), hu)
+
+
 def test_damage_to_the_store_is_repaired(tmp_path: Path) -> None:
     for k in range(3):
         save(volume(k), tmp_path / "in" / f"p{k}.nii.gz")
@@ -324,7 +334,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert code == 1
     assert err.count("not packed") == 3
     assert "--input-spacing" in err
-    code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--input-spacing", "1,0.34,0.34")
+    told = ("--input-spacing", "1,0.34,0.34")
+    code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, *told)
     assert code == 0
     assert "3 patients" in out
     assert "clipped to [-1000, 600] HU: clipped" in out

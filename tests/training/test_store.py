@@ -122,6 +122,24 @@ def test_parts_of_the_split(tmp_path: Path) -> None:
     assert {p.name: p.weight for p in load_patients((str(store / "train"),), {first: 0.25}, CPU)}[first] == 0.25
 
 
+def test_everybody_is_said_to_be_everybody(tmp_path: Path) -> None:
+    luna16(tmp_path / "in")
+    store = stored(tmp_path / "in", tmp_path / "store")
+    with pytest.warns(UserWarning, match="also validation and test"):
+        load(store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(store / "train")
+
+
+def test_on_another_device_voxels_are_copied_there(tmp_path: Path) -> None:
+    rplhr(tmp_path / "in")
+    store = stored(tmp_path / "in", tmp_path / "store")
+    for p in load_patients((str(store / "train"),), {}, torch.device("meta")):
+        assert p.lr_hu is not None
+        assert {p.hu.device.type, p.lr_hu.device.type} == {"meta"}
+
+
 @pytest.mark.parametrize("damage", ["missing", "short", "index", "format", "key"])
 def test_a_damaged_store_is_said(tmp_path: Path, damage: str) -> None:
     save(volume(0), tmp_path / "in" / "a.nii.gz")

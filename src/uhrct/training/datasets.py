@@ -44,8 +44,8 @@ class Scan:
         One of `LAYOUTS`.
     series : str, optional
         Number in the listing of `uhrct info`, where a DICOM folder holds several.
-    uid : str
-        SeriesInstanceUID, "" outside DICOM.
+    uid, shape : str, (z, y, x)
+        SeriesInstanceUID and size of a DICOM series, "" and None outside DICOM.
     lr : Path, optional
         The measured low-resolution scan of the same patient.
     thickness_mm : (LR, HR), optional
@@ -59,6 +59,7 @@ class Scan:
     layout: str
     series: str | None = None
     uid: str = ""
+    shape: tuple[int, int, int] | None = None
     lr: Path | None = None
     thickness_mm: tuple[float, float] | None = None
     split: str | None = None
@@ -135,14 +136,11 @@ def series_of(scan: Scan) -> tuple[list[Scan], list[str], list[str]]:
         else:
             usable.append(info)
     alone = len(usable) == 1
-    return (
-        [
-            replace(scan, series=str(i.number), uid=i.uid, name=scan.name if alone else f"{scan.name}:{i.number}")
-            for i in usable
-        ],
-        left_out,
-        problems,
-    )
+    series = []
+    for i in usable:
+        name = scan.name if alone else f"{scan.name}:{i.number}"
+        series.append(replace(scan, name=name, series=str(i.number), uid=i.uid, shape=i.shape))
+    return series, left_out, problems
 
 
 def read_scan(

@@ -189,7 +189,7 @@ class _Packer:
         # by name and size, not by path: the whole data set may be packed after a part of it
         files = [*scan.paths, *([scan.lr] if scan.lr else [])]
         files += [raw for f in files if f.suffix.lower() == ".mhd" and (raw := f.with_suffix(".raw")).is_file()]
-        what = [scan.uid] if scan.dicom else [f"{f.name} {f.stat().st_size}" for f in files]
+        what = [scan.uid, str(scan.shape)] if scan.dicom else [f"{f.name} {f.stat().st_size}" for f in files]
         return hashlib.sha256(json.dumps([what, self.options]).encode()).hexdigest()[:16]
 
     def _is_there(self, name: str, fingerprint: str) -> bool:

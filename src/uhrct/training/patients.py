@@ -123,6 +123,10 @@ def _below(root: Path, device: torch.device) -> Iterator[tuple[Patient, str]]:
 def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[tuple[Patient, str]]:
     store = Store(folder)
     entries = store.patients(split)
+    if split is None and any(store.patients(part) for part in SPLITS[1:]):
+        warnings.warn(
+            f"{folder}: everybody, also validation and test; {folder}/train is train", UserWarning, stacklevel=3
+        )
     if not entries:
         raise UhrctError(f"{folder}: no patient{f' in part {split} of its split.json' if split else ''}")
     for e in entries:
