@@ -50,10 +50,11 @@ def consistency(test: ArrayLike, lr: ArrayLike, acquisition: Acquisition) -> flo
         raise UhrctError("NaN or infinite values in the test or the low-resolution scan; no consistency can be told")
     sr = sr[tuple(slice(m * s) for m, s in zip(x.shape, scale, strict=True))]
     image = torch.from_numpy(sr.astype(np.float64))
-    measured = acquisition.forward(image.clamp(min=FLOOR_HU)).numpy()
+    padding = image <= PADDING_HU
+    measured = acquisition.forward(image.masked_fill(padding, FLOOR_HU)).numpy()
     # where padding reaches into an LR voxel the scanner's value is not the model's
-    padded = acquisition.forward((image <= PADDING_HU).double()).numpy() > 1e-6
+    padded = acquisition.forward(padding.double()).numpy() > 1e-6
     seen = (x > PADDING_HU) & ~padded
     if not seen.any():
         raise Undefined("the low-resolution scan is padding all over")
-    return float(np.abs(measured - x.astype(np.float64).clip(min=FLOOR_HU))[seen].mean())
+    return float(np.abs(measured - x.astype(np.float64))[seen].mean())

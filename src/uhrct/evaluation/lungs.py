@@ -16,6 +16,7 @@ GAS_BELOW_HU = -940.0  # trachea, bowel and the room; inflated lung stays above
 AIRWAY_CM2 = 8.0  # a tracheal section has up to 5 cm²
 AIRWAY_RADIUS_MM = 3.0  # thinner bronchi stay in the lung
 CLOSE_MM = 6.0  # vessels that enter through the pleura, and nodules on it, are closed in
+HOLE_CM2 = 8.0  # a nodule 3 cm across; the dome of the liver is no part of the lung
 SMALLEST_CM2 = 0.5
 SMALLEST_SHARE = 0.02  # of the largest piece's volume: pockets of stool and gas beside it are no lung
 
@@ -26,8 +27,8 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
     Slice by slice: the body is the largest piece of tissue, air that reaches the slice's edge or padding is the
     room's, unless it is as dense as lung and touches little of the edge, or there is no room in sight (a detail cut
     out of a chest); what is left below -400 HU is lung where it
-    is no homogeneous gas. Pieces of a volume that are small beside the largest are dropped. Holes and notches up
-    to 12 mm (vessels, nodules) belong to the lung. Computed on the reference alone, so that all tests of it share it.
+    is no homogeneous gas. Pieces of a volume that are small beside the largest are dropped. Holes up to 8 cm² and
+    notches up to 12 mm (vessels, nodules) belong to the lung. Computed on the reference alone, so that all tests of it share it.
 
     Parameters
     ----------
@@ -71,17 +72,17 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
         raise UhrctError(f"spacing_mm is {spacing} for an image of {image.ndim} dimensions")
     slices, in_plane = image.reshape(-1, *image.shape[-2:]), (spacing[-2], spacing[-1])
     lungs = np.zeros(slices.shape, bool)
-    airways = np.zeros(slices.shape, bool)
+    never = np.zeros(slices.shape, bool)
     for k, one in enumerate(track(slices, "lungs", quiet=quiet, total=len(slices))):
-        lungs[k], airways[k] = _low_attenuation(one, in_plane)
+        lungs[k], never[k] = _low_attenuation(one, in_plane)
     _drop_small_pieces(lungs, in_plane[0] * in_plane[1])
     for k in range(len(lungs)):
-        lungs[k] = _closed_in(lungs[k], airways[k], in_plane)
+        lungs[k] = _closed_in(lungs[k], never[k], in_plane)
     return lungs.reshape(image.shape)
 
 
 def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """What is lung by its HU in one slice, and which airways were cut out of it."""
+    """What is lung by its HU in one slice, and what can't be: airways, the room, padding."""
     from scipy import ndimage  # only the evaluation extra has it
 
     finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
@@ -102,7 +103,7 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
         piece = pieces[where] == k
         if piece.sum() * voxel_cm2 < SMALLEST_CM2 or _is_gas(piece, smooth[where], spacing_mm):
             low[where] &= ~piece
-    return low & ~airways, airways
+    return low & ~airways, airways | ~inside
 
 
 def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
@@ -156,7 +157,7 @@ def _drop_small_pieces(lungs: np.ndarray, voxel_mm2: float) -> None:
     lungs &= (sizes >= SMALLEST_SHARE * sizes.max())[pieces]
 
 
-def _closed_in(lungs: np.ndarray, airways: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+def _closed_in(lungs: np.ndarray, never: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
     """Vessels and nodules inside a lung and on its rim belong to it; each lung by itself, so that they don't merge."""
     from scipy import ndimage
 
@@ -169,7 +170,11 @@ def _closed_in(lungs: np.ndarray, airways: np.ndarray, spacing_mm: tuple[float, 
         )
         piece = _erode(_dilate(pieces[around] == k, CLOSE_MM, spacing_mm), CLOSE_MM, spacing_mm)
         closed[around] |= piece
-    return ndimage.binary_fill_holes(closed & ~airways)
+    closed &= ~never
+    holes, _ = ndimage.label(ndimage.binary_fill_holes(closed) & ~closed)
+    small = np.bincount(holes.ravel()) * spacing_mm[0] * spacing_mm[1] / 100 < HOLE_CM2
+    small[0] = False
+    return closed | small[holes]
 
 
 def _dilate(mask: np.ndarray, radius_mm: float, spacing_mm: tuple[float, float]) -> np.ndarray:

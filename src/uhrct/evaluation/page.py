@@ -84,7 +84,7 @@ def page(result: Comparison, reference: Volume, test: Volume, files: dict[str, A
 <p class="small">Means over the slices where a metric is defined. 1: best at one.</p>
 <h2>Slice by slice</h2><div class="plots">{_plots(result)}</div>
 <h2>Pictures</h2>{pictures}
-<h2>Constants</h2><pre>{constants}</pre>
+<details><summary>Constants that the numbers depend on</summary><pre>{constants}</pre></details>
 <p class="small">uhrct {__version__}. {NOTE}</p>
 </body></html>
 """
@@ -132,7 +132,7 @@ def _plots(result: Comparison) -> str:
 
 
 def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> str:
-    """reference | test | error | structure of both, as base64 PNG."""
+    """reference | test | error over structure | structure | what it lost and gained, as base64 PNG."""
     plt = pyplot()
     pair = np.nan_to_num(np.stack([reference, test]).astype(np.float32), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU)
     pair = pair.clip(min=FLOOR_HU)
@@ -148,17 +148,18 @@ def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, .
             pair[1] - pair[0],
             {"cmap": "seismic", "vmin": -ERROR_HU, "vmax": ERROR_HU},
         ),
-        ("structure of the reference", maps[0], warm),
+        ("structure of the reference (V_C)", maps[0], warm),
         ("structure of the test", maps[1], warm),
+        ("structure lost (blue) and added (red)", maps[1] - maps[0], {"cmap": "seismic", "vmin": -0.5, "vmax": 0.5}),
     )
     stretch = spacing_mm[0] / spacing_mm[1]
-    height = 3.2 * reference.shape[0] * stretch / reference.shape[1]
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), min(height, 9) + 0.3), layout="constrained")
-    for axis, (title, image, how) in zip(axes, panels, strict=True):
+    height = min(4.2 * reference.shape[0] * stretch / reference.shape[1], 12)
+    figure, axes = plt.subplots(2, 3, figsize=(12.6, 2 * height + 0.6), layout="constrained")
+    for axis, (title, image, how) in zip(axes.flat, panels, strict=True):
         axis.imshow(image, aspect=stretch, interpolation="nearest", **how)
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=150)
+    figure.savefig(data, format="png", dpi=120)
     plt.close(figure)
     return base64.b64encode(data.getvalue()).decode()

@@ -68,8 +68,7 @@ def octave_power(hu: np.ndarray, spacing_mm: tuple[float, float]) -> list[float]
     image = hu.clip(*TEXTURE_WINDOW_HU)
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in image.shape))
     image = (image - (image * taper).sum() / taper.sum()) * taper
-    power = np.abs(np.fft.rfft2(image)) ** 2 / image.size
-    frequency = np.hypot(
-        np.fft.fftfreq(image.shape[0], spacing_mm[0])[:, None], np.fft.rfftfreq(image.shape[1], spacing_mm[1])
-    )
+    power = np.abs(np.fft.fft2(image)) ** 2 / image.size
+    fy, fx = (np.fft.fftfreq(n, s) for n, s in zip(image.shape, spacing_mm, strict=True))
+    frequency = np.hypot(fy[:, None], fx)
     return [float(power[(frequency > low) & (frequency <= high)].mean()) for low, high in octave_edges(spacing_mm)]
