@@ -13,7 +13,8 @@ from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import MARGIN, BatchMaker
-from uhrct.training.patients import Patient, _body_box, load_patients
+from uhrct.training.patients import Patient, load_patients
+from uhrct.training.voxels import body_box
 
 CPU = torch.device("cpu")
 Tiny = Callable[..., TrainingConfig]
@@ -96,7 +97,7 @@ def test_rescaled_items_say_their_coarser_spacing(tiny: Tiny) -> None:
 def test_crops_lie_on_the_body(tiny: Tiny) -> None:
     hu = torch.full((1, 300, 300), -1000, dtype=torch.int16)
     hu[:, 200:280, 20:60] = 0
-    p = replace(one_patient(hu)[0], body=_body_box(hu))
+    p = replace(one_patient(hu)[0], body=body_box(hu))
     model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
     make = BatchMaker([p], tiny(augmented=0.0), model)
     for step in range(10):

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.training.config import TrainingConfig
-from uhrct.training.patients import _body_box, corpus_hash, find_series, load_patients, remarks
+from uhrct.training.patients import corpus_hash, find_series, load_patients, remarks
 from uhrct.volume import Volume
 
 CPU = torch.device("cpu")
@@ -106,14 +106,6 @@ def test_clipped_patients_are_named(tmp_path: Path) -> None:
     formats.write(Volume(hu, (1, 1, 1)), tmp_path / "whole.npz")
     patients = load_patients((str(tmp_path),), {}, CPU)
     assert remarks(patients) == ["clipped to [-1000, 600] HU: 1 of 2 patients (cut)"]
-
-
-def test_body_box(tiny: Tiny) -> None:
-    hu = np.full((2, 40, 50), -1000, np.int16)
-    hu[:, 10:30, 5:45] = 0
-    hu[0, 2, 3] = 500  # a speck is no body
-    assert _body_box(torch.from_numpy(hu)) == (10, 30, 5, 45)
-    assert _body_box(torch.full((1, 4, 6), -1000, dtype=torch.int16)) == (0, 4, 0, 6)
 
 
 def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:

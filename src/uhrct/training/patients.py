@@ -15,8 +15,7 @@ from uhrct.errors import UhrctError
 from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.pairs import Pair
 from uhrct.training.store import INDEX, Store
-from uhrct.training.voxels import body_box as _body_box
-from uhrct.training.voxels import clipped_hu, clipping_note, training_hu
+from uhrct.training.voxels import body_box, clipped_hu, clipping_note, training_hu
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ def _read(scan: Scan, device: torch.device) -> Patient:
     lr = training_hu(torch.from_numpy(read.lr.hu)).to(device) if isinstance(read, Pair) else None
     notes = [clipping_note(clipped_hu(hu.numpy())), *(read.notes if isinstance(read, Pair) else ())]
     z, y, x = volume.spacing_mm
-    body, thickness = _body_box(hu), volume.slice_thickness_mm
+    body, thickness = body_box(hu), volume.slice_thickness_mm
     said = tuple(n for n in notes if n)
     return Patient(scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said)
 
