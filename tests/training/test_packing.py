@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import PATIENT, make_series
-from layouts import UHRCT_MM, UID, luna16, rplhr, save, uhrct_npz, volume
+from layouts import UHRCT_MM, UID, luna16, rplhr, save, thick_and_thin, uhrct_npz, volume
 
 from uhrct import cli
 from uhrct.errors import UhrctError
@@ -343,3 +343,21 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--unit-hu", "5", "-q")
     assert (code, out) == (2, "")
     assert "LOW,HIGH" in err
+
+
+def test_the_verb_takes_voxels_that_are_no_hu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides of a pair mapped to [0, 1], as the authors' code of RPLHR-CT has them."""
+    for thickness, scan in zip(("5mm", "1mm"), thick_and_thin(0), strict=True):
+        mapped = ((scan.hu.clip(-1024, 3071) + 1024.0) / 4095).astype(np.float32)
+        save(Volume(mapped, scan.spacing_mm, scan.origin_mm), tmp_path / "in" / "val" / thickness / "CT7.nii.gz")
+    command = ("pack", tmp_path / "in", "--out", tmp_path / "store", "-q")
+    code, out, err = uhrct(capsys, monkeypatch, *command)
+    assert (code, out) == (1, "")
+    assert "lie in [0, 1]" in err
+    code, out, err = uhrct(capsys, monkeypatch, *command, "--unit-hu", "-1024,3071")
+    assert (code, out, err) == (0, "", "")
+    store = Store(tmp_path / "store")
+    assert store.split["validation"] == ["CT7"]
+    assert np.array_equal(voxels(store, "CT7"), thick_and_thin(0)[1].hu[3:28].clip(-1024, 3071))
