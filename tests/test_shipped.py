@@ -8,9 +8,9 @@ from pydicom.data import get_testdata_file
 from uhrct import formats
 from uhrct.acquisition import Acquisition
 from uhrct.evaluation.protocol import means, restorer, score_slices
-from uhrct.job import degrade
 from uhrct.model import Model
 from uhrct.resampling import upsample, upsample_stack
+from uhrct.simulate import degrade
 from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 

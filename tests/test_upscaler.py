@@ -1,13 +1,16 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import uhrct
+from uhrct import serving
 from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig
-from uhrct.upscaler import Upscaler, load_for_scale, pick_device, scale_word
+from uhrct.serving import load_for_scale, pick_device, scale_word
+from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 
 
@@ -190,7 +193,7 @@ def test_every_scale_is_blind_to_batch_tile_and_part(told_model, slice_hu, steps
     assert whole.shape == (5 * sz, 48 * sy, 40 * sx)
     for other in ({"batch": 8}, {"tile": 16, "batch": 2}):
         assert np.abs(run(told_model, volume, **other, steps=steps) - whole).max() < rounding
-    parts = list(Upscaler(told_model, steps=steps, batch=2).slabs(volume, 2, 4))
+    parts = list(Upscaler(told_model, steps=steps, batch=2).part(volume, 2, 4))
     assert parts[0].first == 2 * sz
     part = np.concatenate([p.hu for p in parts])
     assert np.abs(part - whole[2 * sz : 4 * sz]).max() < rounding
@@ -242,3 +245,48 @@ def test_neighbouring_fine_slices_of_a_sample_share_their_noise(slice_hu):
     alike = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in zip(out[:-1], out[1:], strict=True)]
     assert min(alike) > 0.8
     assert np.corrcoef(out[0].ravel(), out[15].ravel())[0, 1] < 0.3
+
+
+def test_a_spacing_is_served_by_the_nearest_scale_and_resampled(slice_hu, tmp_path):
+    size = {"image_width": 8, "image_blocks": 1}
+    for name, scale in (("a", (1, 2, 2)), ("b", (1, 4, 4)), ("c", (5, 2, 2))):
+        Model(ModelConfig(scale=scale, context=2, mean=size)).save_pretrained(tmp_path / name)
+    volume = scan(slice_hu[:32, :32], spacing=(5.0, 1.3, 1.3))
+    out = uhrct.upscale(volume, spacing_mm=0.5, weights=tmp_path / "a")
+    assert out.spacing_mm == (5.0, 0.5, 0.5)
+    assert out.hu.dtype == np.int16
+    assert np.allclose(out.grid.corner_mm, volume.grid.corner_mm)
+    thin = uhrct.upscale(volume, spacing_mm=(1.25, 0.65, 0.65), weights=tmp_path / "c")
+    assert thin.shape == (20, 64, 64)
+    with pytest.raises(UhrctError, match="nowhere finer"):
+        uhrct.upscale(volume, spacing_mm=(5.0, 2.0, 1.3), weights=tmp_path / "a")
+    with pytest.raises(UhrctError, match="not both"):
+        uhrct.upscale(volume, scale=2, spacing_mm=0.5)
+
+
+@pytest.mark.parametrize(
+    ("want", "scale"),
+    [
+        ((5.0, 0.65, 0.65), (1, 2, 2)),
+        ((5.0, 0.34, 0.34), (1, 4, 4)),
+        ((5.0, 0.9, 0.9), (1, 2, 2)),
+        ((1.0, 1.3, 1.3), (5, 1, 1)),
+        ((1.0, 0.65, 0.65), (5, 2, 2)),
+        ((1.25, 0.8, 0.8), (5, 2, 2)),
+    ],
+)
+def test_nearest_scale(monkeypatch, want, scale):
+    served = {Path(str(k)): s for k, s in enumerate([(1, 2, 2), (1, 4, 4), (5, 1, 1), (5, 2, 2)])}
+    monkeypatch.setattr(serving, "served_scales", lambda weights=None: served)
+    assert serving.nearest_scale((5.0, 1.3, 1.3), want) == scale
+
+
+def test_maps_go_to_the_wanted_grid_too(tiny_model, slice_hu):
+    upscaler = Upscaler(tiny_model, steps=2, samples=2, structure=True, spacing_mm=(0.8, 0.5, 0.5))
+    volume = scan(slice_hu, 2)
+    [*slabs] = upscaler.slabs(volume)
+    shape = upscaler.grid(volume).shape
+    for name in ("hu", "structure", "sd_hu"):
+        assert np.concatenate([getattr(s, name) for s in slabs]).shape == shape
+    assert min(s.sd_hu.min() for s in slabs) >= 0
+    assert max(s.structure.max() for s in slabs) <= 1

@@ -64,7 +64,9 @@ OUTPUT_HELP = "DICOM folder or file, .nii, .nii.gz, .nrrd, .mha/.mhd or .npz; a 
 Input = Annotated[Path, typer.Argument(help=INPUT_HELP, show_default=False)]
 Output = Annotated[Path, typer.Argument(help=OUTPUT_HELP, show_default=False)]
 Series = Annotated[str | None, typer.Option(help="Which series of a folder: number as in `uhrct info`, or UID.")]
-Spacing = Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")]
+Spacing = Annotated[
+    str | None, typer.Option("--input-spacing", help="Voxel spacing Z,Y,X in mm of an .npz that stores none.")
+]
 Untilt = Annotated[bool, typer.Option("--untilt", help="Shift the slices of a tilted gantry onto an upright grid.")]
 TransferSyntax = Annotated[
     Syntax, typer.Option(help="Of DICOM outputs: uncompressed, JPEG-LS or HTJ2K, all without loss.")
@@ -99,7 +101,13 @@ def common(
 def upscale(
     input: Input,
     output: Output,
-    scale: Annotated[str, typer.Option(help="In-plane factor (2), or factors ZxYxX.")] = "2",
+    scale: Annotated[
+        str | None, typer.Option(help="In-plane factor (2, 4), or factors ZxYxX (5x1x1). Default 2.")
+    ] = None,
+    target_spacing: Annotated[
+        str | None,
+        typer.Option("--spacing", help="Voxel spacing wanted instead of a scale: mm in plane (0.34), or Z,Y,X."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="1: posterior mean. More: a sample, in so many denoising steps.")] = 1,
     samples: Annotated[int, typer.Option(help="Average so many samples (needs --steps 2 or more).")] = 1,
     seed: Annotated[int, typer.Option(help="Which sample; the same seed gives the same result.")] = 0,
@@ -113,6 +121,13 @@ def upscale(
         Consistency,
         typer.Option(help="Agree with the measured data: as far as its noise lets, exactly, not."),
     ] = Consistency.auto,
+    noise_hu: Annotated[
+        float | None, typer.Option(help="Noise of the scan (standard deviation); default: estimated from it.")
+    ] = None,
+    psf_fwhm_mm: Annotated[float | None, typer.Option(help="In-plane blur of the scan; default: estimated.")] = None,
+    slice_thickness_mm: Annotated[
+        float | None, typer.Option(help="Thickness of the scan's slices; default: as the file says.")
+    ] = None,
     tile: Annotated[int, typer.Option(help="Tile side in input pixels: less memory, same result.")] = 512,
     series: Series = None,
     spacing: Spacing = None,
@@ -128,7 +143,11 @@ def upscale(
     UpscaleJob(
         input=input,
         output=output,
-        scale=_scale(scale),
+        scale=None if scale is None else _scale(scale),
+        target_spacing_mm=None if target_spacing is None else _numbers(target_spacing, "--spacing"),
+        psf_fwhm_mm=psf_fwhm_mm,
+        noise_hu=noise_hu,
+        slice_thickness_mm=slice_thickness_mm,
         structure=structure,
         uncertainty=uncertainty,
         device=device.value,
@@ -157,6 +176,9 @@ def degrade(
         Degradation, typer.Option(help="scanner: PSF and voxel integration; bicubic.")
     ] = Degradation.scanner,
     psf_fwhm_mm: Annotated[float | None, typer.Option(help="In-plane PSF; default 0.6 of the new pixel.")] = None,
+    slice_thickness_mm: Annotated[
+        float | None, typer.Option(help="Slab width where ZxYxX thickens slices; default: their increment.")
+    ] = None,
     noise_hu: Annotated[float, typer.Option(help="Standard deviation of added noise.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     series: Series = None,
@@ -176,6 +198,7 @@ def degrade(
         scale=_scale(scale),
         kind=kind.value,
         psf_fwhm_mm=psf_fwhm_mm,
+        slice_thickness_mm=slice_thickness_mm,
         noise_hu=noise_hu,
         seed=seed,
         series=series,
@@ -339,7 +362,7 @@ def _dicom(syntax: Syntax, keep_private: bool, anonymize: bool) -> Any:
 
 
 def _torch_device(name: str) -> Any:
-    from uhrct.upscaler import pick_device
+    from uhrct.serving import pick_device
 
     return pick_device(name)
 
@@ -358,9 +381,9 @@ def _scale(text: str) -> tuple[int, int, int]:
 def _spacing(text: str | None) -> tuple[float, float, float] | None:
     if text is None:
         return None
-    values = _numbers(text, "--spacing")
+    values = _numbers(text, "--input-spacing")
     if len(values) != 3 or not all(0 < v < 1e4 for v in values):
-        raise UhrctError(f"--spacing {text!r}: give three positive numbers Z,Y,X in mm, such as 1.0,0.7,0.7")
+        raise UhrctError(f"--input-spacing {text!r}: give three positive numbers Z,Y,X in mm, such as 1.0,0.7,0.7")
     return values[0], values[1], values[2]
 
 

@@ -14,12 +14,13 @@ import torch
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.evaluation.protocol import score
-from uhrct.job import degrade
 from uhrct.model import FLOOR_HU
 from uhrct.report import DISPLAY_HU, Panel, busiest, comparison
 from uhrct.resampling import upsample
+from uhrct.serving import load_for_scale
+from uhrct.simulate import degrade
 from uhrct.structure import StructureOperator
-from uhrct.upscaler import Upscaler, load_for_scale
+from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 
 SCALE = (1, 2, 2)

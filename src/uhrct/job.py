@@ -15,7 +15,8 @@ import numpy as np
 from uhrct import __version__, formats
 from uhrct.errors import UhrctError
 from uhrct.progress import track
-from uhrct.volume import PADDING_HU, Grid, Volume
+from uhrct.simulate import degrade
+from uhrct.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +30,8 @@ class UpscaleJob:
 
     input: Path
     output: Path
-    scale: tuple[int, int, int] = (1, 2, 2)
+    scale: tuple[int, int, int] | None = None
+    target_spacing_mm: tuple[float, ...] | None = None
     structure: Path | None = None
     uncertainty: Path | None = None
     device: str = "auto"
@@ -39,6 +41,9 @@ class UpscaleJob:
     untilt: bool = False
     dicom: formats.DicomOptions = field(default_factory=formats.DicomOptions)
     quiet: bool = False
+    psf_fwhm_mm: float | None = None
+    noise_hu: float | None = None
+    slice_thickness_mm: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -49,15 +54,20 @@ class UpscaleJob:
             raise UhrctError("--uncertainty is the spread of samples; add --steps 4 --samples 8, say")
         volume = formats.read(self.input, series=self.series, spacing_mm=self.spacing_mm, untilt=self.untilt)
 
-        from uhrct.upscaler import Upscaler, load_for_scale, scale_word
+        from uhrct.serving import load_for_scale, scale_word
+        from uhrct.upscaler import Upscaler
 
+        scale, settings = self._wish(volume)
         upscaler = Upscaler(
-            load_for_scale(self.scale, self.weights, self.device),
+            load_for_scale(scale, self.weights, self.device),
             structure=self.structure is not None,
-            **self.settings,
+            told=self._told(volume),
+            **settings,
         )
         grid = upscaler.grid(volume)
-        derivation = self._derivation(upscaler, scale_word(self.scale))
+        scan = upscaler.scan(volume)
+        self._say_plan(upscaler, volume, grid)
+        derivation = self._derivation(upscaler, scale_word(scale), str(scan))
         begin = time.monotonic()
         with ExitStack() as stack:
             image = stack.enter_context(
@@ -91,22 +101,65 @@ class UpscaleJob:
             agrees = "" if left is None else f"differs from the measured data by {left:.2f} HU. "
             print(
                 f"{self.output}: {'x'.join(map(str, grid.shape))} voxels of "
-                f"{' x '.join(f'{s:.3f}' for s in grid.spacing_mm)} mm (z, y, x) in {time.monotonic() - begin:.1f} s; "
+                f"{_mm(grid.spacing_mm)} in {time.monotonic() - begin:.1f} s; "
                 f"{agrees}Research use only; not a medical device.",
                 file=sys.stderr,
             )
+
+    def _wish(self, volume: Volume) -> tuple[tuple[int, int, int], dict[str, Any]]:
+        """The scale to compute, and the upscaler's settings, out of a scale or a spacing asked for."""
+        from uhrct.serving import nearest_scale, target_spacing
+
+        if self.target_spacing_mm is None:
+            return self.scale or (1, 2, 2), self.settings
+        if self.scale is not None:
+            raise UhrctError("--scale and --spacing: give one of them")
+        wanted = target_spacing(volume, self.target_spacing_mm)
+        return nearest_scale(volume.spacing_mm, wanted, self.weights), {**self.settings, "spacing_mm": wanted}
+
+    def _told(self, volume: Volume) -> dict[str, float]:
+        """What the user says of the scan, in the scan's own pixels and increments."""
+        z, y, _ = volume.spacing_mm
+        told = {}
+        if self.psf_fwhm_mm is not None:
+            told["psf_fwhm"] = self.psf_fwhm_mm / y
+        if self.noise_hu is not None:
+            told["noise_hu"] = self.noise_hu
+        if self.slice_thickness_mm is not None:
+            told["slice_thickness"] = self.slice_thickness_mm / z
+        return told
+
+    def _say_plan(self, upscaler: Upscaler, volume: Volume, grid: Grid) -> None:
+        if self.quiet:
+            return
+        from uhrct.serving import scale_word
+
+        config = upscaler.model.config
+        if upscaler.spacing_mm is not None:
+            own = volume.refined_grid(config.scale).spacing_mm
+            print(
+                f"nearest served scale {scale_word(config.scale)} ({_mm(own)}), then cubic resampling from the same "
+                f"corner to {_mm(grid.spacing_mm)}",
+                file=sys.stderr,
+            )
+        if config.properties:
+            print(f"scan taken as: {upscaler.scan(volume)}", file=sys.stderr)
 
     @staticmethod
     def _passes(upscaler: Any, volume: Volume) -> int:
         batch = upscaler.batch_for(volume)
         return -(-volume.shape[0] // batch)
 
-    def _derivation(self, upscaler: Upscaler, scale: str) -> formats.Derivation:
+    def _derivation(self, upscaler: Upscaler, scale: str, scan: str) -> formats.Derivation:
         s, sha256 = self.settings, upscaler.model.weights_sha256
         mode = (
             "posterior mean" if s["steps"] == 1 else f"mean of {s['samples']} posterior sample(s), {s['steps']} steps"
         )
         what = f"{scale}, weights {sha256[:16]}, {mode}, seed {s['seed']}, consistency {s['consistency']}"
+        if upscaler.spacing_mm is not None:
+            what += f", resampled to {_mm(upscaler.spacing_mm)}"
+        if upscaler.model.config.properties:
+            what += f", scan taken as {scan}"
         what += f", {upscaler.computed_in}"  # other hardware, other last digits, other UIDs
         return formats.Derivation(
             description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
@@ -122,6 +175,7 @@ def degrade_file(
     scale: tuple[int, int, int],
     kind: str = "scanner",
     psf_fwhm_mm: float | None = None,
+    slice_thickness_mm: float | None = None,
     noise_hu: float = 0.0,
     seed: int = 0,
     series: str | None = None,
@@ -136,13 +190,26 @@ def degrade_file(
             raise UhrctError(f"{option} {value}: give a number from 0")
     if psf_fwhm_mm is not None and kind != "scanner":
         raise UhrctError(f"--psf-fwhm-mm belongs to --kind scanner; {kind} downsampling has no PSF to choose")
+    if slice_thickness_mm is not None and not 0 < slice_thickness_mm < 1e3:
+        raise UhrctError(f"--slice-thickness-mm {slice_thickness_mm}: give a number above 0")
+    if slice_thickness_mm is not None and scale[0] == 1:
+        raise UhrctError("--slice-thickness-mm belongs to a scale that makes slices thicker, such as --scale 5x1x1")
     if not 0 <= seed < 2**63:
         raise UhrctError(f"--seed {seed}: give a whole number from 0 to 2^63 - 1")
     _check_outputs(input, [output])
     volume = formats.read(input, series=series, spacing_mm=spacing_mm, untilt=untilt)
-    lr = degrade(volume, scale=scale, kind=kind, psf_fwhm_mm=psf_fwhm_mm, noise_hu=noise_hu, seed=seed)
+    lr = degrade(
+        volume,
+        scale=scale,
+        kind=kind,
+        psf_fwhm_mm=psf_fwhm_mm,
+        slice_thickness_mm=slice_thickness_mm,
+        noise_hu=noise_hu,
+        seed=seed,
+    )
     psf = "default" if psf_fwhm_mm is None else f"{psf_fwhm_mm} mm"
-    what = f"{kind} model, scale {scale}, psf {psf}, noise {noise_hu} HU, seed {seed}"
+    slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
+    what = f"{kind} model, scale {scale}, psf {psf}{slab}, noise {noise_hu} HU, seed {seed}"
     derivation = formats.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}",
         key=what,
@@ -151,58 +218,6 @@ def degrade_file(
     formats.write(lr, output, derivation, dicom)
     if not quiet:
         print(f"{output}: {'x'.join(map(str, lr.shape))} voxels ({what})", file=sys.stderr)
-
-
-def degrade(
-    volume: Volume,
-    *,
-    scale: tuple[int, int, int],
-    kind: str = "scanner",
-    psf_fwhm_mm: float | None = None,
-    noise_hu: float = 0.0,
-    seed: int = 0,
-) -> Volume:
-    """The low-resolution scan of a volume (cropped at its far ends to a multiple of the scale).
-
-    Padding outside the field of view does not bleed into the image: LR voxels that are mostly padding stay padding.
-
-    Example
-    -------
-    >>> hr = Volume(np.full((1, 5, 8), -1000, np.int16), spacing_mm=(1.0, 0.5, 0.5))
-    >>> degrade(hr, scale=(1, 2, 2)).shape
-    (1, 2, 4)
-    """
-    import torch
-
-    from uhrct.acquisition import Acquisition
-    from uhrct.model import FLOOR_HU
-
-    z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
-    if 0 in (z, y, x):
-        raise UhrctError(f"a volume of {volume.shape} voxels is too small for scale {scale}")
-    cropped = Grid((z, y, x), volume.spacing_mm, volume.origin_mm, volume.direction, volume.slice_thickness_mm)
-    grid = cropped.coarsened(scale)
-    if psf_fwhm_mm is None:
-        acquisition = Acquisition(scale, kind)
-    else:
-        acquisition = Acquisition.from_mm(scale, lr_spacing_mm=grid.spacing_mm, psf_fwhm_mm=psf_fwhm_mm)
-    lr = np.empty(grid.shape, volume.hu.dtype)
-    generator = torch.Generator().manual_seed(seed)
-    for k in range(grid.shape[0]):
-        hr = torch.from_numpy(volume.hu[k * scale[0] : (k + 1) * scale[0], :y, :x].astype(np.float32))
-        if not torch.isfinite(hr).all():
-            raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
-        padding = hr <= PADDING_HU
-        out = acquisition.forward(hr.masked_fill(padding, FLOOR_HU))
-        if noise_hu:
-            out = out + noise_hu * torch.randn(out.shape, generator=generator)
-        share = Acquisition(scale, psf_fwhm=0.0).forward(padding.float())
-        if padding.any():
-            out = torch.where(share > 0.5, hr[padding].min(), out)
-        if lr.dtype == np.int16:  # noise and bicubic's overshoot must not wrap round beside clipped metal
-            out = out.round().clamp(-(2**15), 2**15 - 1)
-        lr[k] = out.reshape(grid.shape[1:]).numpy()
-    return volume.on_grid(grid, lr)
 
 
 def structure_file(
@@ -272,7 +287,7 @@ def models_table() -> None:
     from rich.table import Table
 
     from uhrct.model import available_models, read_config
-    from uhrct.upscaler import scale_word
+    from uhrct.serving import scale_word
 
     table = Table(box=None, pad_edge=False)
     for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over bicubic"):
@@ -291,6 +306,10 @@ def models_table() -> None:
             gains or "?",
         )
     _print(table)
+
+
+def _mm(spacing_mm: tuple[float, ...]) -> str:
+    return " x ".join(f"{s:.3f}" for s in spacing_mm) + " mm (z, y, x)"
 
 
 def _print(table: Table) -> None:

@@ -31,8 +31,12 @@ def cubic_kernel(t: np.ndarray, a: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def resize_matrix(n_in: int, n_out: int) -> np.ndarray:
-    """Edge-aligned cubic resampling of a line of `n_in` samples to `n_out`, antialiased when it gets shorter.
+def resize_matrix(n_in: int, n_out: int, step: float | None = None) -> np.ndarray:
+    """Edge-aligned cubic resampling of a line of `n_in` samples to `n_out`, antialiased when it gets coarser.
+
+    Parameters
+    ----------
+    step : input samples per output sample; None: n_in / n_out, so that both lines end together
 
     Returns
     -------
@@ -43,7 +47,7 @@ def resize_matrix(n_in: int, n_out: int) -> np.ndarray:
     >>> resize_matrix(4, 8) @ np.full(4, 7.0)
     array([7., 7., 7., 7., 7., 7., 7., 7.])
     """
-    step = n_in / n_out
+    step = n_in / n_out if step is None else step
     width = max(step, 1.0)  # widen the kernel when downsampling: that is the antialiasing
     centre = (np.arange(n_out) + 0.5) * step - 0.5
     reach = int(np.ceil(2 * width)) + 1

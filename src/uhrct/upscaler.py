@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
-from uhrct.model import FLOOR_HU, Model, available_models, inference_dtype, model_folder, read_config, stacks
+from uhrct.model import FLOOR_HU, Model, inference_dtype, stacks
 from uhrct.noise import SliceNoise
+from uhrct.regrid import Regrid
 from uhrct.scan import ScanProperties
+from uhrct.serving import load_for_scale, nearest_scale, target_spacing
 from uhrct.volume import PADDING_HU, Grid, Volume
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class Upscaler:
     tile : LR pixels along a tile's side (memory; the result is the same)
     batch : slices per pass (the result is the same)
     structure : also compute the structure map of the result
+    spacing_mm : resample the result to exactly this voxel spacing (z, y, x); None: the model's own grid
     told : properties of the scan (`uhrct.scan`) in place of estimated ones, such as ``{"noise_hu": 0.0}``
     precision : torch dtype of the networks' inner layers; None: the fastest that the device offers
 
@@ -87,6 +90,7 @@ class Upscaler:
     structure: bool = False
     precision: torch.dtype | None = None
     told: dict[str, float] = field(default_factory=dict)
+    spacing_mm: tuple[float, float, float] | None = None
     #: mean abs (A y - x) in HU of the last volume, and how many voxels 16 bits forced to be clipped
     measured: dict[str, float] = field(default_factory=dict)
 
@@ -105,7 +109,8 @@ class Upscaler:
 
     def grid(self, volume: Volume) -> Grid:
         """Where the result's voxels lie."""
-        return volume.refined_grid(self.model.config.scale)
+        own = volume.refined_grid(self.model.config.scale)
+        return own if self.spacing_mm is None else own.resampled(self.spacing_mm)
 
     @property
     def computed_in(self) -> str:
@@ -139,24 +144,44 @@ class Upscaler:
         with torch.inference_mode():
             return replace(model.estimate(slices.to(device), **geometry), **self.told)
 
-    def slabs(self, volume: Volume, start: int = 0, stop: int | None = None) -> Iterator[Slab]:
-        """The super-resolved slices in order of z; memory does not grow with their number.
-
-        Parameters
-        ----------
-        start, stop : the part of the volume's slices to super-resolve (default: all); it equals that part of the whole
+    def slabs(self, volume: Volume) -> Iterator[Slab]:
+        """The super-resolved slices on `grid(volume)` in order of z; memory does not grow with their number.
 
         Raises
         ------
         UhrctError
             If the volume holds NaN or infinite values, or "hard" consistency is asked for where slabs overlap.
         """
+        clipped = 0
+        own = volume.refined_grid(self.model.config.scale)
+        parts = self.part(volume)
+        for slab in parts if self.spacing_mm is None else _regridded(parts, own, self.grid(volume)):
+            hu = slab.hu
+            if volume.hu.dtype == np.int16:
+                whole = np.rint(hu)
+                clipped += int(((whole < INT16.min) | (whole > INT16.max)).sum())
+                hu = whole.clip(INT16.min, INT16.max).astype(np.int16)
+            yield replace(slab, hu=hu)
+        self.measured["clipped"] = clipped
+        if clipped:
+            log.warning("%d voxels beyond 16 bits were clipped", clipped)
+
+    def part(self, volume: Volume, start: int = 0, stop: int | None = None) -> Iterator[Slab]:
+        """Super-resolved slices of a part of a volume on the model's own grid, as float32.
+
+        Parameters
+        ----------
+        start, stop : which slices of the volume to super-resolve (default: all); they come out as in the whole
+
+        Raises
+        ------
+        UhrctError
+            As `slabs`.
+        """
         device = next(self.model.parameters()).device
         n, height, width = volume.shape
         sz, sy, sx = self.model.config.scale
         scan = self.scan(volume)
-        if self.model.config.properties:
-            log.info("scan: %s", scan)
         acquisition = replace(self.model.acquisition, slice_thickness=scan.slice_thickness)
         if self.model.config.properties or "psf_fwhm" in self.told:
             acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm)
@@ -168,7 +193,7 @@ class Upscaler:
         ]
         batch = self.batch_for(volume)
         left: list[float] = []
-        self.measured = {"clipped": 0}
+        self.measured = {}
         end = n if stop is None else min(stop, n)
         context = self.model.config.context
         for first in range(start, end, batch):
@@ -182,9 +207,7 @@ class Upscaler:
             left += apart
             if left:  # slices of nothing but padding have nothing to agree with
                 self.measured["consistency_hu"] = float(np.mean(left))
-            yield Slab(first * sz, self._as(volume.hu.dtype, hu), structure, sd)
-        if self.measured["clipped"]:
-            log.warning("%d voxels beyond 16 bits were clipped", self.measured["clipped"])
+            yield Slab(first * sz, hu, structure, sd)
 
     def _slab(
         self, work: _Pass, noises: list[SliceNoise]
@@ -233,14 +256,6 @@ class Upscaler:
             return acquisition.project_within_noise(hr, lr)
         return acquisition.project(hr, lr)
 
-    def _as(self, dtype: np.dtype, hu: np.ndarray) -> np.ndarray:
-        if dtype != np.int16:
-            return hu
-        whole = np.rint(hu)
-        outside = int(((whole < INT16.min) | (whole > INT16.max)).sum())
-        self.measured["clipped"] += outside
-        return whole.clip(INT16.min, INT16.max).astype(np.int16)
-
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         dtype = self.precision or inference_dtype(device)
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
@@ -249,7 +264,8 @@ class Upscaler:
 def upscale(
     volume: Volume,
     *,
-    scale: int | tuple[int, int, int] = 2,
+    scale: int | tuple[int, int, int] | None = None,
+    spacing_mm: float | tuple[float, float, float] | None = None,
     weights: str | Path | None = None,
     device: str = "auto",
     **settings: Any,
@@ -259,24 +275,31 @@ def upscale(
     Parameters
     ----------
     volume : Volume, (z, y, x) HU
-    scale : in-plane factor, or factors (z, y, x)
+    scale : in-plane factor, or factors (z, y, x); default 2
+    spacing_mm : instead of a scale, the voxel spacing wanted: in plane, or (z, y, x)
     weights : name of shipped weights or a model folder (None: those that serve the scale)
 
     Returns
     -------
     Volume
-        On the grid whose voxel edges coincide with the input's; int16 if the input was, else float32.
+        On the grid whose voxel edges coincide with the input's (with `spacing_mm`: whose first corner does); int16
+        if the input was, else float32.
 
     Raises
     ------
     UhrctError
-        If no weights serve the scale, or the volume holds NaN.
+        If no weights serve the scale, the spacing is no finer than the input's, or the volume holds NaN.
 
     Example
     -------
     ``hr = uhrct.upscale(uhrct.read("scan.nii.gz"), scale=2)``
     """
-    upscaler = Upscaler(load_for_scale(scale, weights, device), **settings)
+    if spacing_mm is not None:
+        if scale is not None:
+            raise UhrctError("give a scale or a spacing, not both")
+        settings["spacing_mm"] = wanted = target_spacing(volume, spacing_mm)
+        scale = nearest_scale(volume.spacing_mm, wanted, weights)
+    upscaler = Upscaler(load_for_scale(2 if scale is None else scale, weights, device), **settings)
     grid = upscaler.grid(volume)
     hu = np.empty(grid.shape, volume.hu.dtype)
     for slab in upscaler.slabs(volume):
@@ -284,39 +307,23 @@ def upscale(
     return volume.on_grid(grid, hu)
 
 
-def load_for_scale(scale: int | tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
-    """The model (of a name or folder, or the first shipped one) that serves a scale.
-
-    Raises
-    ------
-    UhrctError
-        If there is none: the message says which scales exist.
-    """
-    wanted = (1, scale, scale) if isinstance(scale, int) else tuple(scale)
-    folders = [model_folder(weights)] if weights is not None else available_models()
-    served = {folder: read_config(folder)[0].scale for folder in folders}
-    for folder, s in served.items():
-        if s == wanted:
-            return Model.from_pretrained(folder, pick_device(device))
-    there = ", ".join(f"{f.name} ({scale_word(s)})" for f, s in served.items()) or "none"
-    raise UhrctError(f"no weights serve scale {scale_word(wanted)}; there are: {there}")
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" to a device that is there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UhrctError(f"device {name!r} is not known; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UhrctError("no CUDA device here; use --device cpu")
-    return torch.device(name)
-
-
-def scale_word(scale: Iterable[int]) -> str:
-    """(1, 2, 2) -> "x2", (5, 2, 2) -> "5x2x2"."""
-    z, y, x = scale
-    return f"x{y}" if z == 1 and y == x else f"{z}x{y}x{x}"
+def _regridded(slabs: Iterator[Slab], source: Grid, target: Grid) -> Iterator[Slab]:
+    """Slabs on another grid; the maps beside the image go the same way."""
+    regrids: dict[str, Regrid] = {}
+    done = 0
+    for slab in slabs:
+        out = {}
+        for name in ("hu", "structure", "sd_hu"):
+            if getattr(slab, name) is not None:
+                regrid = regrids.setdefault(name, Regrid(source, target, padded=name == "hu"))
+                out[name] = regrid.feed(getattr(slab, name))
+        if "structure" in out:  # cubic weights overshoot
+            out["structure"] = out["structure"].clip(0, 1)
+        if "sd_hu" in out:
+            out["sd_hu"] = out["sd_hu"].clip(min=0)
+        if len(out["hu"]):
+            yield Slab(done, out["hu"], out.get("structure"), out.get("sd_hu"))
+            done += len(out["hu"])
 
 
 def _nearest(lr: Tensor, model: Model) -> Tensor:

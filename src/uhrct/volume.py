@@ -106,11 +106,12 @@ class Grid:
     def refined(self, scale: tuple[int, int, int]) -> Grid:
         """Cut every voxel into scale[0] x scale[1] x scale[2] equal ones: voxel *edges* coincide.
 
-        Physical extent stays; the origin (a voxel centre) moves by half the change of spacing.
+        Physical extent stays; the origin (a voxel centre) moves by half the change of spacing. Slices cut along z are
+        as thick as their new spacing, whatever the overlap of the slabs that they came from.
         """
         shape = tuple(n * s for n, s in zip(self.shape, scale, strict=True))
         spacing = tuple(d / s for d, s in zip(self.spacing_mm, scale, strict=True))
-        return self._with(shape, spacing, scale[0])
+        return self._with(shape, spacing, self._thickness(scale[0] > 1, spacing[0]))
 
     def coarsened(self, scale: tuple[int, int, int]) -> Grid:
         """The grid whose voxels each cover scale[0] x scale[1] x scale[2] of this one's: inverse of `refined`.
@@ -125,18 +126,35 @@ class Grid:
                 raise UhrctError(f"shape {self.shape} is not a multiple of scale {scale}; crop it first")
         shape = tuple(n // s for n, s in zip(self.shape, scale, strict=True))
         spacing = tuple(d * s for d, s in zip(self.spacing_mm, scale, strict=True))
-        return self._with(shape, spacing, 1 / scale[0])
+        # a slab of several slices reaches from the first one's outer face to the last one's
+        joined = (self.slice_thickness_mm or 0) + (scale[0] - 1) * self.spacing_mm[0]
+        return self._with(shape, spacing, self._thickness(scale[0] > 1, joined))
 
-    def _with(self, shape: tuple[int, ...], spacing_mm: tuple[float, ...], thinner: float) -> Grid:
+    def resampled(self, spacing_mm: Vector) -> Grid:
+        """The grid of exactly this spacing from the same corner on; it ends within half a voxel of this one's end.
+
+        Example
+        -------
+        >>> Grid((4, 10, 10), (2.0, 0.7, 0.7)).resampled((2.0, 0.5, 0.5)).shape
+        (4, 14, 14)
+        """
+        _check_geometry(spacing_mm, self.direction)
+        shape = tuple(max(1, round(e / s)) for e, s in zip(self.extent_mm, spacing_mm, strict=True))
+        moved = abs(spacing_mm[0] / self.spacing_mm[0] - 1) > 1e-6
+        return self._with(shape, spacing_mm, self._thickness(moved, spacing_mm[0]))
+
+    def _thickness(self, changed: bool, becomes_mm: float) -> float | None:
+        return becomes_mm if changed and self.slice_thickness_mm is not None else self.slice_thickness_mm
+
+    def _with(self, shape: tuple[int, ...], spacing_mm: tuple[float, ...], thickness_mm: float | None) -> Grid:
         half_step = (np.asarray(spacing_mm) - np.asarray(self.spacing_mm)) / 2
         origin = np.asarray(self.origin_mm) + self.direction @ half_step
-        thickness = None if self.slice_thickness_mm is None else self.slice_thickness_mm / thinner
         return Grid(
             (shape[0], shape[1], shape[2]),
             (spacing_mm[0], spacing_mm[1], spacing_mm[2]),
             (float(origin[0]), float(origin[1]), float(origin[2])),
             self.direction,
-            thickness,
+            thickness_mm,
         )
 
     @property

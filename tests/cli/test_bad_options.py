@@ -26,7 +26,7 @@ from uhrct.volume import Volume
         (("--samples", "3"), "--steps 4"),
         (("--tile", "0"), "tile must be at least 1"),
         (("--uncertainty", "sd.nii.gz"), "--samples 8"),
-        (("--spacing", "1,1,1"), "--spacing is for .npz"),
+        (("--input-spacing", "1,1,1"), "--input-spacing is for .npz"),
         (("--series", "1"), "--series is for DICOM"),
         (("--transfer-syntax", "jpegls", "--keep-private", "--anonymize"), "--keep-private or --anonymize"),
     ],
@@ -179,11 +179,11 @@ def test_a_failure_in_the_middle_leaves_nothing(
     whole = Upscaler._slab
     seen = []
 
-    def slab(self, lr, first, *rest):
+    def slab(self, work, *rest):
         seen.append({p.name for p in tmp_path.iterdir()})
-        if first > 0:
+        if work.middle[0] > 0:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")
-        return whole(self, lr, first, *rest)
+        return whole(self, work, *rest)
 
     monkeypatch.setattr(Upscaler, "_slab", slab)
     maps = ("--structure", tmp_path / "v.nii")
@@ -203,3 +203,22 @@ def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypat
     monkeypatch.setattr("uhrct.job.info_table", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         uhrct("info", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--spacing", "0.5", "--scale", "2"), "give one of them"),
+        (("--spacing", "3"), "nowhere finer"),
+        (("--spacing", "1,2"), "give one positive number in mm"),
+        (("--spacing", "abc"), "numbers with commas"),
+        (("--noise-hu", "-1"), "noise_hu = -1.0: give a number from 0"),
+        (("--psf-fwhm-mm", "100"), "psf_fwhm = 100"),
+        (("--slice-thickness-mm", "0"), "slice_thickness = 0"),
+    ],
+)
+def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    formats.write(Volume(np.zeros((2, 16, 16), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    before = everything(tmp_path)
+    refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii", "--weights", weights, *options), message)
+    assert everything(tmp_path) == before

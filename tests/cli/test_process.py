@@ -19,11 +19,11 @@ from uhrct.upscaler import Upscaler
 
 whole = Upscaler._slab
 
-def slab(self, lr, first, *rest):
-    if first >= 2:
+def slab(self, work, *rest):
+    if work.middle[0] >= 2:
         print("half", flush=True)
         time.sleep(60)
-    return whole(self, lr, first, *rest)
+    return whole(self, work, *rest)
 
 Upscaler._slab = slab
 cli.main()

@@ -10,6 +10,7 @@ from pydicom.data import get_testdata_file
 from run_cli import Uhrct, done, everything, refused, same_place
 
 from uhrct import formats
+from uhrct.model import Model, ModelConfig
 from uhrct.volume import Volume
 
 CT_SMALL = Path(get_testdata_file("CT_small.dcm", download=False))
@@ -181,12 +182,12 @@ def test_spacing_of_an_npz_by_option(uhrct: Uhrct, weights: Path, tmp_path: Path
     np.savez(tmp_path / "in.npz", np.zeros((9, 11), np.int16))
     out = tmp_path / "out.npz"
     base = ("upscale", tmp_path / "in.npz", out, "--weights", weights)
-    refused(uhrct(*base), "--spacing Z,Y,X")
-    refused(uhrct(*base, "--spacing", "1,2"), "three positive numbers")
-    refused(uhrct(*base, "--spacing", "1,0,2"), "three positive numbers")
-    refused(uhrct(*base, "--spacing", "1,a,2"), "numbers with commas")
+    refused(uhrct(*base), "--input-spacing Z,Y,X")
+    refused(uhrct(*base, "--input-spacing", "1,2"), "three positive numbers")
+    refused(uhrct(*base, "--input-spacing", "1,0,2"), "three positive numbers")
+    refused(uhrct(*base, "--input-spacing", "1,a,2"), "numbers with commas")
     assert not out.exists()
-    done(uhrct(*base, "--spacing", "3,1,0.8"))
+    done(uhrct(*base, "--input-spacing", "3,1,0.8"))
     assert formats.read(out).spacing_mm == (3.0, 0.5, 0.4)
 
 
@@ -202,3 +203,44 @@ def test_a_result_replaces_an_older_file(uhrct: Uhrct, weights: Path, scan: Volu
     (tmp_path / "out.nii.gz").write_text("older")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii.gz", "--weights", weights))
     assert formats.read(tmp_path / "out.nii.gz").shape == (3, 90, 74)
+
+
+def test_a_spacing_instead_of_a_scale(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
+    """Nearest served scale, then resampling from the same corner, and both are said."""
+    make_series(tmp_path / "in", shape=(3, 20, 18))
+    source = formats.read(tmp_path / "in")
+    wanted = source.spacing_mm[1] / 1.7
+    said = done(uhrct("upscale", tmp_path / "in", tmp_path / "out", "--weights", weights, "--spacing", wanted)).err
+    assert "nearest served scale x2" in said
+    result = formats.read(tmp_path / "out")
+    assert result.spacing_mm == pytest.approx((source.spacing_mm[0], wanted, wanted), abs=1e-4)
+    assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
+    uid = {dcmread(f).SeriesInstanceUID for f in (tmp_path / "out").iterdir()}
+    done(uhrct("upscale", tmp_path / "in", tmp_path / "plain", "--weights", weights))
+    assert uid.isdisjoint(dcmread(f).SeriesInstanceUID for f in (tmp_path / "plain").iterdir())
+
+
+def test_thick_slices_become_thin_ones(uhrct: Uhrct, tmp_path: Path) -> None:
+    """Through plane to DICOM: positions, thickness and numbers of slices are those of the fine grid."""
+    size = {"image_width": 8, "image_blocks": 1}
+    Model(ModelConfig(scale=(5, 2, 2), context=2, properties=True, estimator=4, mean=size)).save_pretrained(
+        tmp_path / "w"
+    )
+    make_series(tmp_path / "in", shape=(4, 16, 18))
+    source = formats.read(tmp_path / "in")
+    arguments = ("upscale", tmp_path / "in", tmp_path / "out", "--weights", tmp_path / "w", "--scale", "5x2x2")
+    assert "scan taken as: PSF" in done(uhrct(*arguments)).err
+    files = [dcmread(f) for f in (tmp_path / "out").iterdir()]
+    assert len(files) == 20
+    for f in files:
+        assert float(f.SliceThickness) == pytest.approx(source.spacing_mm[0] / 5)
+    result = formats.read(tmp_path / "out")
+    assert result.shape == (20, 32, 36)
+    assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
+    told = (*arguments[:2], tmp_path / "told", *arguments[3:], "--noise-hu", "25", "--psf-fwhm-mm", "0.7")
+    said = done(uhrct(*told)).err
+    assert "noise 25 HU" in said
+    assert "PSF 1.0" in said or "PSF 0." in said
+    assert {dcmread(f).SeriesInstanceUID for f in (tmp_path / "told").iterdir()}.isdisjoint(
+        f.SeriesInstanceUID for f in files
+    )

@@ -80,7 +80,7 @@ def restorer(upscaler: Upscaler) -> Restore:
 
     def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
         middle = len(lr_hu) // 2
-        [slab] = upscaler.slabs(Volume(lr_hu.numpy(), spacing_mm), middle, middle + 1)
+        [slab] = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), middle, middle + 1)
         return torch.from_numpy(slab.hu)
 
     return restore

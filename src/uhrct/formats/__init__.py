@@ -80,7 +80,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     """
     path, suffix = _input(path)
     if spacing_mm is not None and suffix != ".npz":
-        raise UhrctError(f"{path}: carries its own voxel spacing; --spacing is for .npz only")
+        raise UhrctError(f"{path}: carries its own voxel spacing; --input-spacing is for .npz only")
     if series is not None and not _is_dicom(suffix):
         raise UhrctError(f"{path}: holds one volume; --series is for DICOM folders only")
     try:
