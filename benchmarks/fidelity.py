@@ -1,10 +1,11 @@
-"""Scores of the shipped x2 weights on real patients: one result file, and the tables made from it.
+"""Scores of shipped weights on real patients: one result file a model, and the tables made from it.
 
-    python benchmarks/fidelity.py --out results/x2.jsonl           # measure (needs ../shared/ct)
-    python benchmarks/fidelity.py --out results/x2.jsonl --table   # print the markdown tables of a result file
+    python benchmarks/fidelity.py --weights x4                  # measure into results/x4.jsonl (needs ../shared/ct)
+    python benchmarks/fidelity.py --weights x4 --table          # print the markdown tables of that file
 
-24 evenly spaced slices of validation/rider0117 and test/lidc0314 (a vendor that training never saw), degraded by the
-scanner model and by antialiased bicubic. `--model NAME=FOLDER` adds another model's posterior mean.
+24 evenly spaced LR slices (at most) of validation/rider0117 and test/lidc0314 (a vendor that training never saw),
+degraded by the scanner model and by antialiased bicubic. `--model NAME=FOLDER` adds another model's posterior mean;
+`--case train/phantomfda` another patient.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from torch import Tensor
 
 from uhrct import __version__, formats
 from uhrct.acquisition import Acquisition
-from uhrct.evaluation.protocol import score_slices
+from uhrct.evaluation.protocol import CONTEXT, Restore, restorer, score_slices
 from uhrct.model import Model
 from uhrct.progress import track
-from uhrct.resampling import upsample
+from uhrct.resampling import upsample_stack
 from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
 
-CASES = ("validation/rider0117", "test/lidc0314")
+CASES = ["validation/rider0117", "test/lidc0314"]
 COLUMNS: dict[str, Callable[[dict[str, float]], float]] = {
     "PSNR": lambda r: r["psnr_wide"],
     "lung": lambda r: r["psnr_lung"],
@@ -40,25 +40,16 @@ COLUMNS: dict[str, Callable[[dict[str, float]], float]] = {
     "SMSE Frangi": lambda r: 1000 * r["smse_frangi"],
     "SMSE V_C": lambda r: 1000 * r["smse_vc"],
     "SMSE Frangi c=100": lambda r: 1000 * r["smse_frangi_c100"],
-    "abs(Ay-x) HU": lambda r: r["consistency_hu"],
+    "abs(Ay-x) HU": lambda r: r.get("consistency_hu", float("nan")),
 }
-
-
-def restorer(upscaler: Upscaler) -> Callable[[Tensor, tuple[float, float]], Tensor]:
-    """The whole-volume upscaler as a slice restorer, so that what is measured is what users run."""
-
-    def restore(lr: Tensor, spacing_mm: tuple[float, float]) -> Tensor:
-        [slab] = upscaler.slabs(Volume(lr.numpy()[None], (1.0, *spacing_mm)))
-        return torch.from_numpy(slab.hu[0])
-
-    return restore
 
 
 def measure(args: argparse.Namespace) -> None:
     model = Model.from_pretrained(args.weights)
     others = {n: Model.from_pretrained(f) for n, f in (m.split("=", 1) for m in args.model)}
-    _, sy, sx = model.config.scale
+    scale = model.config.scale
     meta = {
+        "weights": str(args.weights),
         "weights_sha256": model.weights_sha256,
         "others_sha256": {n: m.weights_sha256 for n, m in others.items()},
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
@@ -70,17 +61,27 @@ def measure(args: argparse.Namespace) -> None:
         "time": time.strftime("%Y-%m-%d"),
     }
     unfinished = args.out.with_suffix(".tmp")
-    jobs = [(case, kind) for case in CASES for kind in ("scanner", "bicubic")]
+    jobs = [(case, kind) for case in CASES + args.case for kind in ("scanner", "bicubic")]
+    if scale[1] == 1:  # in-plane nothing is done that could be bicubic
+        jobs = [(case, kind) for case, kind in jobs if kind == "scanner"]
     with unfinished.open("w") as f:
         f.write(json.dumps({"meta": meta}) + "\n")
         for case, kind in track(jobs, "fidelity"):
-            acquisition = Acquisition(model.config.scale, kind)
-            methods: dict[str, Callable[[Tensor, tuple[float, float]], Tensor]] = {
-                "bicubic": lambda lr, _: upsample(lr, sy, sx),
-                "bicubic + projection": lambda lr, _, a=acquisition: a.project(upsample(lr, sy, sx), lr),
+            acquisition = Acquisition(scale, kind)
+
+            def projected(lr: Tensor, _: object, a: Acquisition = acquisition) -> Tensor:
+                return a.project(upsample_stack(lr, scale), lr[None, CONTEXT])
+
+            methods: dict[str, Restore] = {
+                "interpolation": lambda lr, _: upsample_stack(lr, scale),
+                "interpolation + projection": projected,
             }
-            for mode in ("off", "auto", "hard"):
-                methods[f"ours, mean, consistency {mode}"] = restorer(Upscaler(model, consistency=mode))
+            for mode in ("auto", "off", "hard"):
+                name = "ours, mean" if mode == "auto" else f"ours, mean, consistency {mode}"
+                methods[name] = restorer(Upscaler(model, consistency=mode))
+            if model.config.properties:
+                clean = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_fwhm": 0.0}
+                methods["ours, mean, told it is clean"] = restorer(Upscaler(model, told=clean))
             if model.denoiser is not None:
                 methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
             for name, other in others.items():
@@ -105,11 +106,11 @@ def tables(path: Path) -> str:
     lines = [f"Weights sha256 {meta['meta']['weights_sha256'][:16]}, {meta['meta']['slices']} slices a case.", ""]
     for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
         here = [r for r in rows if (r["case"], r["degradation"]) == (case, kind)]
-        base = np.array([r["psnr_wide"] for r in here if r["method"] == "bicubic"])
+        base = np.array([r["psnr_wide"] for r in here if r["method"] == "interpolation"])
         lines += [
-            f"**{case}**, x2, {kind} degradation",
+            f"**{case}**, {meta['meta']['weights']}, {kind} degradation",
             "",
-            f"| method | over bicubic, dB [95 %] | {' | '.join(COLUMNS)} |",
+            f"| method | over interpolation, dB [95 %] | {' | '.join(COLUMNS)} |",
             "|---" * (len(COLUMNS) + 2) + "|",
         ]
         for method in dict.fromkeys(r["method"] for r in here):
@@ -124,13 +125,15 @@ def tables(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/x2.jsonl"))
+    parser.add_argument("--out", type=Path, help="default results/WEIGHTS.jsonl")
     parser.add_argument("--table", action="store_true", help="print the tables of --out, measure nothing")
     parser.add_argument("--weights", default="x2")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--case", action="append", default=[], metavar="SPLIT/PATIENT")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     parser.add_argument("--slices", type=int, default=24)
     args = parser.parse_args()
+    args.out = args.out or Path(f"results/{Path(args.weights).name}.jsonl")
     if not args.table:
         if not args.data.is_dir():
             sys.exit(f"{args.data}: real CT not here; give its folder with --data")

@@ -290,7 +290,7 @@ def models_table() -> None:
     from uhrct.serving import scale_word
 
     table = Table(box=None, pad_edge=False)
-    for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over bicubic"):
+    for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over interpolation"):
         table.add_column(name, overflow="fold")
     for folder in available_models():
         config, _ = read_config(folder)

@@ -17,35 +17,33 @@ LICENCE = "Apache-2.0"
 TRAINING_DATA = (
     "4 patients (LIDC-IDRI-0001, -0002, -0003, CMB-CRC-01068) and the chest phantom of Phantom FDA; CC BY 3.0 / 4.0"
 )
-MAIN_METHOD, BASE_METHOD = "ours, mean, consistency off", "bicubic"
+MAIN_METHOD, BASE_METHOD = "ours, mean", "interpolation"
 
 CARD = """\
-# {name}: {scale} super-resolution of CT slices in plane
+# {name}: super-resolution of CT by {scale} (z, y, x)
 
 **Research use only; not a medical device.**
 
 | | |
 |---|---|
 | weights | `model.safetensors`, sha256 `{sha256}` |
-| networks | posterior mean {mean_m:.2f} M parameters{denoiser} |
+| networks | posterior mean {mean_m:.2f} M parameters{others} |
 | licence | {licence}; trained on CC BY data only, attribution in `docs/data.md` |
 | training data | {data} |
 | corpus | sha256 `{corpus}...` of voxels, names and spacings |
 | trained with | `uhrct train`, configurations in `train.json`, log in `log.jsonl`; {minutes} |
 
 ## Scores
-{slices} evenly spaced slices of each patient (padding as -1024 HU). PSNR in [-1000, 600] HU, SMSE x 1000 (Frangi,
-c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.
+{slices} evenly spaced slices of each patient at most (padding as -1024 HU). PSNR in [-1000, 600] HU, SMSE x 1000
+(Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.
 
 {scores}
 
 ## Limits
 - Four training patients, GE scanners only (and a phantom on a Philips one): other vendors, sharp kernels and head
   scans are outside of what it saw. It has one held-out patient of each of two vendors to show for itself.
-- It learned to undo the *scanner model* (Gaussian PSF of 0.6 pixels, voxel integration). A real scan of low
-  resolution has its own kernel and noise; nothing here measures how well those are undone.
-- The denoiser was trained briefly: samples vary too little, so the spread of samples (`--uncertainty`) underestimates.
-- The posterior mean is smooth where the data do not say; a sample looks real there and may show structure that is not.
+{limits}- The posterior mean is smooth where the data do not say; a sample looks real there and may show structure that
+  is not.
 - It may still break, merge or invent small vessels. Do not read a diagnosis from its output.
 """
 
@@ -61,6 +59,13 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
     for file in ("config.json", "model.safetensors"):
         shutil.copyfile(runs[-1] / "model" / file, folder / file)
     configs, log, minutes = {}, [], []
+    if (folder / "train.json").is_file():  # weights that go on from those published before keep their history
+        new = {run.name for run in runs}
+        configs = {k: v for k, v in json.loads((folder / "train.json").read_text()).items() if k not in new}
+        before = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        log = [r for r in before if r["run"] not in new]
+        last = {r["run"]: r for r in log}
+        minutes = [f"{name} {r['minutes']:.0f} minutes ({r['step']} steps)" for name, r in last.items()]
     for run in runs:
         configs[run.name] = json.loads((run / "train.json").read_text())
         records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -86,7 +91,12 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
         scale="x".join(map(str, model.config.scale)),
         sha256=model.weights_sha256,
         mean_m=_millions(model.mean),
-        denoiser=f", denoiser {_millions(model.denoiser):.2f} M" if model.denoiser is not None else "",
+        others="".join(
+            f", {name} {_millions(network):.2f} M"
+            for name, network in (("denoiser", model.denoiser), ("estimator of the scan", model.estimator))
+            if network is not None
+        ),
+        limits="".join(LIMITS[told] for told in _limits(model)),
         licence=LICENCE,
         data=TRAINING_DATA,
         corpus=corpus,
@@ -98,6 +108,26 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
     return folder
 
 
+LIMITS = {
+    "clean": """\
+- It learned to undo the *scanner model* (Gaussian PSF of 0.6 pixels, voxel integration). A real scan of low
+  resolution has its own kernel and noise; this network does not know of them.
+""",
+    "told": """\
+- It is told what scan it is (PSF, kernel, noise, slices), by its own estimate unless the user says it. What was
+  trained: PSF 0.4-1.2 pixels, noise 0-60 HU, kernels and slab widths of `training/degrade.py`; the estimate was
+  trained on simulated scans.
+""",
+    "samples": """\
+- The denoiser was trained briefly: samples vary too little, so the spread of samples (`--uncertainty`) underestimates.
+""",
+}
+
+
+def _limits(model: Model) -> list[str]:
+    return ["told" if model.config.properties else "clean", *(["samples"] if model.denoiser is not None else [])]
+
+
 def _millions(network: Any) -> float:
     return 0.0 if network is None else sum(p.numel() for p in network.parameters()) / 1e6
 
@@ -107,7 +137,7 @@ def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
     meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
     if meta["meta"]["weights_sha256"] != sha256:
         raise SystemExit(f"{path}: measured other weights ({meta['meta']['weights_sha256'][:12]}); measure these first")
-    lines = ["| case | degradation | method | PSNR dB | over bicubic | SMSE |", "|---|---|---|---|---|---|"]
+    lines = ["| case | degradation | method | PSNR dB | over interpolation | SMSE |", "|---|---|---|---|---|---|"]
     gains = {}
     for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
         mean: dict[str, tuple[float, float]] = {}
