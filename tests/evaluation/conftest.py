@@ -56,4 +56,6 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     reference = hu.astype(np.float64).clip(min=-1024)
     operator = Acquisition((1, 2, 2))
     lr = operator.forward(torch.from_numpy(reference))
-    return Pair(reference, upsample(lr, 2, 2).numpy(), lr.numpy(), spacing, 0.03 if request.param == "CT_small" else 0.25)
+    return Pair(
+        reference, upsample(lr, 2, 2).numpy(), lr.numpy(), spacing, 0.03 if request.param == "CT_small" else 0.25
+    )

@@ -44,6 +44,8 @@ def evaluate_files(
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
         raise UhrctError("--kind and --psf-fwhm-mm describe how the --lr scan arises; give that too")
+    if spacing_mm is not None and not any(p.suffix.lower() == ".npz" for p in (reference, test)):
+        raise UhrctError("--input-spacing is for .npz only; reference and test carry their own")
     if psf_fwhm_mm is not None and (kind != "scanner" or not 0 <= psf_fwhm_mm < 1e4):
         raise UhrctError(f"--psf-fwhm-mm {psf_fwhm_mm}: give a number from 0, with --kind scanner")
     from uhrct.evaluation.compare import acquisition_between, check_grids, compare

@@ -24,11 +24,11 @@ SMALLEST_SHARE = 0.02  # of the largest piece's volume: pockets of stool and gas
 def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = True) -> np.ndarray:
     """The lungs with their vessels, without trachea, main bronchi, bowel gas and the room's air.
 
-    Slice by slice: the body is the largest piece of tissue, air that reaches the slice's edge or padding is the
-    room's, unless it is as dense as lung and touches little of the edge, or there is no room in sight (a detail cut
-    out of a chest); what is left below -400 HU is lung where it
-    is no homogeneous gas. Pieces of a volume that are small beside the largest are dropped. Holes up to 8 cm² and
-    notches up to 12 mm (vessels, nodules) belong to the lung. Computed on the reference alone, so that all tests of it share it.
+    Slice by slice: the body is the largest piece of tissue; air that reaches the slice's edge or padding is the
+    room's, unless it is as dense as lung and touches little of the edge, or no room is in sight (a detail cut out of
+    a chest); what is left below -400 HU is lung where it is no homogeneous gas. Pieces of a volume that are small
+    beside the largest are dropped. Holes up to 8 cm² and notches up to 12 mm (vessels, nodules) belong to the lung.
+    Computed on the reference alone, so that all tests of it share it.
 
     Parameters
     ----------

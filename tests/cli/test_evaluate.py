@@ -1,0 +1,207 @@
+"""`uhrct evaluate`: what it prints and writes, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+from run_cli import Uhrct, done, everything, refused
+
+from uhrct import formats
+from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES
+from uhrct.volume import Volume
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Three slices of 64 x 64 with a lung cut by the edge and vessels; the test is 10 HU brighter and noisy."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.mgrid[:3, :64, :64]
+    hu = np.where(x < 40, -850.0, 40.0) + rng.normal(0, 8, z.shape)
+    for cy, cx in ((16, 12), (40, 24)):
+        hu += 880 * np.exp(-0.5 * ((y - cy - z) ** 2 + (x - cx) ** 2) / 1.8**2)
+    reference = Volume(np.rint(hu).astype(np.int16), (1.0, 0.7, 0.7), (3.0, -20.0, 100.0))
+    formats.write(reference, tmp_path / "hr.nii.gz")
+    test = np.rint(hu + 10 + rng.normal(0, 5, hu.shape)).astype(np.int16)
+    formats.write(reference.on_grid(reference.grid, test), tmp_path / "sr.nrrd")
+    return tmp_path / "hr.nii.gz", tmp_path / "sr.nrrd"
+
+
+class Balanced(HTMLParser):
+    """Every tag that opens closes, and nothing is fetched from elsewhere."""
+
+    void = ("meta", "img", "br", "link")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.void:
+            self.open.append(tag)
+        self.sources += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+        assert tag not in ("script", "iframe", "link")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_table_json_and_page_tell_the_same(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = done(uhrct("evaluate", *pair, "--json", tmp_path / "o.json", "--html", tmp_path / "o.html"))
+    data = json.loads((tmp_path / "o.json").read_text())
+    page = (tmp_path / "o.html").read_text()
+    assert "evaluate: done" in result.err
+    assert "Research use only" in result.out
+    for name, measure in (MEASURES | VOLUME_MEASURES).items():
+        if name == "consistency_hu":
+            assert name not in data["means"]
+            continue
+        value = data["means"][name]["mean"] if name in MEASURES else data["volume"][name]
+        assert measure.label in result.out
+        shown = "undefined (" if value is None else f"{value * measure.printed_times:.{measure.decimals}f}"
+        [line] = [row for row in result.out.splitlines() if row.startswith(f"{measure.label}  ")]
+        assert shown in line
+        assert shown in page
+    assert data["reference"] == {"file": "hr.nii.gz", "shape": [3, 64, 64], "spacing_mm": pytest.approx([1, 0.7, 0.7])}
+    assert [s["slice"] for s in data["slices"]] == [0, 1, 2]
+    assert data["slices"][0]["mae_hu"] == pytest.approx(10, abs=0.5)
+    assert data["constants"]["smse"]["operators"]["vc"]["contrast_hu"] == 250
+    assert data["constants"]["acquisition"] is None
+    assert data["means"]["cldice_25"]["mean"] > 0.8
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(s.startswith(("data:image/png;base64,", "#")) for s in parser.sources)
+    pictures = re.findall(r"base64,([^\"]+)\"", page)
+    assert len(pictures) == 2
+    assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
+    assert page.count("<svg") == 8
+    assert "Research use only; not a medical device." in page
+    assert not list(tmp_path.glob(".uhrct-*"))
+
+
+def test_quiet_says_nothing_and_writes_all(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = done(uhrct("evaluate", *pair, "--quiet", "--json", tmp_path / "o.json"))
+    assert (result.out, result.err) == ("", "")
+    assert json.loads((tmp_path / "o.json").read_text())["means"]["rmse_hu"]["slices_defined"] == 3
+
+
+def test_a_real_slice_as_dicom_its_degraded_scan_and_its_interpolation(uhrct: Uhrct, tmp_path: Path) -> None:
+    hr = Path(get_testdata_file("CT_small.dcm"))
+    lr, sr = tmp_path / "lr.nii.gz", tmp_path / "sr.nii.gz"
+    done(uhrct("degrade", hr, lr))
+    low = formats.read(lr)
+    high = formats.read(hr)
+    nearest = high.on_grid(high.grid, np.repeat(np.repeat(low.hu, 2, 1), 2, 2))
+    formats.write(nearest, sr)
+    means = {}
+    for kind in ("scanner", "bicubic"):
+        done(uhrct("evaluate", hr, sr, "--lr", lr, "--kind", kind, "--json", tmp_path / "o.json", "-q"))
+        data = json.loads((tmp_path / "o.json").read_text())
+        assert data["constants"]["acquisition"]["kind"] == kind
+        assert data["constants"]["acquisition"]["scale"] == [1, 2, 2]
+        means[kind] = data["means"]
+    assert means["scanner"]["rmse_hu"] == means["bicubic"]["rmse_hu"]
+    assert means["scanner"]["consistency_hu"]["mean"] > 1
+    assert means["scanner"]["consistency_hu"] != means["bicubic"]["consistency_hu"]
+    done(uhrct("evaluate", hr, hr, "--lr", lr, "--json", tmp_path / "o.json", "-q"))
+    truth = json.loads((tmp_path / "o.json").read_text())["means"]
+    assert truth["consistency_hu"]["mean"] < 0.3  # the LR was rounded to whole HU
+    assert truth["psnr_wide"]["mean"] is None
+    assert truth["psnr_wide"]["undefined"] == "no difference inside the window"
+
+
+def test_what_is_undefined_is_said(uhrct: Uhrct, tmp_path: Path) -> None:
+    constant = Volume(np.full((2, 48, 48), 40, np.float32), (1.0, 1.0, 1.0))
+    nan = constant.hu + 5
+    nan[1, 3, 3] = np.nan
+    formats.write(constant, tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", arr_0=nan)
+    arguments = (tmp_path / "a.npz", tmp_path / "b.npz", "--input-spacing", "1,1,1")
+    result = uhrct("evaluate", *arguments, "--json", tmp_path / "o.json", "--html", tmp_path / "o.html")
+    if result.code:  # a reader may refuse NaN before
+        refused(result, "b.npz", "NaN")
+        return
+    assert "undefined (no lung in the reference)" in result.out
+    assert "1 of 2 (NaN or infinite values in the test)" in result.out
+    data = json.loads((tmp_path / "o.json").read_text())
+    assert data["means"]["rmse_hu"]["mean"] == 5
+    assert data["slices"][1]["rmse_hu"] is None
+    assert "undefined (no lung in the reference)" in (tmp_path / "o.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hu": np.zeros((3, 64, 60), np.int16)}, "shape (3, 64, 64) against (3, 64, 60)"),
+        ({"spacing_mm": (1.0, 0.7, 0.8)}, "by up to 0.1 mm"),
+        ({"origin_mm": (3.0, -20.0, 101.0)}, "origin"),
+        ({"direction": np.eye(3)[::-1] * -1.0}, "direction"),
+    ],
+)
+def test_grids_that_differ(
+    uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    hr = formats.read(pair[0])
+    fields = {f: getattr(hr, f) for f in ("hu", "spacing_mm", "origin_mm", "direction")}
+    formats.write(Volume(**{**fields, **change}), tmp_path / "other.nrrd")
+    before = everything(tmp_path)
+    refused(uhrct("evaluate", pair[0], tmp_path / "other.nrrd", "--json", tmp_path / "o.json"), "grids differ", words)
+    assert everything(tmp_path) == before
+
+
+def test_senseless_arguments(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    hr, sr = pair
+    (tmp_path / "folder").mkdir()
+    before = everything(tmp_path)
+    for arguments, words in (
+        ((hr, tmp_path / "none.nii"), ("none.nii", "no such file")),
+        ((hr, sr, "--lr", sr), ("one grid",)),
+        ((hr, sr, "--json", hr), ("hr.nii.gz", "choose another")),
+        ((hr, sr, "--html", tmp_path / "folder"), ("folder",)),
+        ((hr, sr, "--json", tmp_path / "no" / "o.json"), ("does not exist",)),
+        ((hr, sr, "--json", tmp_path / "o", "--html", tmp_path / "o"), ("choose another",)),
+        ((hr, sr, "--kind", "bicubic"), ("--lr",)),
+        ((hr, sr, "--psf-fwhm-mm", "1"), ("--lr",)),
+        ((hr, sr, "--lr", sr, "--kind", "bicubic", "--psf-fwhm-mm", "1"), ("--psf-fwhm-mm",)),
+        ((hr, sr, "--lr", sr, "--psf-fwhm-mm", "-1"), ("--psf-fwhm-mm",)),
+        ((hr, sr, "--input-spacing", "1,1,1"), ("--input-spacing",)),
+    ):
+        refused(uhrct("evaluate", *arguments), *words)
+    assert everything(tmp_path) == before
+
+
+def test_file_names_are_text_in_the_page(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    odd = tmp_path / "a<b>&c.nrrd"
+    pair[1].rename(odd)
+    done(uhrct("evaluate", pair[0], odd, "--html", tmp_path / "o.html", "-q"))
+    page = (tmp_path / "o.html").read_text()
+    assert "a&lt;b&gt;&amp;c.nrrd" in page
+    assert "a<b>" not in page
+
+
+def test_a_killed_run_leaves_the_old_result(
+    uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uhrct.evaluation.files as files
+
+    (tmp_path / "o.json").write_text("old")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files._write_whole(tmp_path / "o.json", "new")
+    assert (tmp_path / "o.json").read_text() == "old"
+    assert not list(tmp_path.glob(".uhrct-*"))
