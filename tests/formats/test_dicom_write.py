@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import PATIENT, SHAPE, make_series, oblique
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
@@ -17,6 +20,7 @@ from pydicom.uid import JPEGLSNearLossless
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.formats import Derivation
+from uhrct.formats.dicom_write import stored_values
 from uhrct.volume import Volume
 
 X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0")
@@ -49,7 +53,7 @@ def test_geometry_and_hu(tmp_path: Path, scale: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(got.spacing_mm, expected.spacing_mm, atol=1e-6)
     np.testing.assert_allclose(got.grid.corner_mm, source.grid.corner_mm, atol=1e-6)
     np.testing.assert_allclose(got.grid.extent_mm, source.grid.extent_mm, atol=1e-6)
-    assert got.slice_thickness_mm == pytest.approx(3.0 / scale[0])
+    assert got.slice_thickness_mm == pytest.approx(3.0 if scale[0] == 1 else 2.5 / scale[0])
 
 
 def test_what_is_new_and_what_is_kept(tmp_path: Path) -> None:
@@ -269,3 +273,28 @@ def test_pydicom_files(tmp_path: Path, name: str) -> None:
     source = formats.read(get_testdata_file(name, download=False))
     write_x2(source, tmp_path / "out")
     np.testing.assert_array_equal(formats.read(tmp_path / "out").hu, refine(source, (1, 2, 2)).hu)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    hu=arrays(
+        st.sampled_from(["int16", "float32"]),
+        st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        elements=st.one_of(st.sampled_from([-32768, -1024, 0, 32767]), st.integers(-32768, 32767)),
+    ),
+    beyond=st.sampled_from([0, 1, 40000]),
+    intercept=st.one_of(st.sampled_from([-32768, -1024, 0, 32767]), st.integers(-70000, 70000)),
+)
+def test_stored_values_give_the_hu_back(hu: np.ndarray, beyond: int, intercept: int) -> None:
+    """HU that 16 bits hold come back whatever the source's intercept is; the rest is clipped and counted."""
+    if hu.dtype == np.float32:
+        hu = np.where(hu < 0, hu - beyond, hu + beyond)
+    for out in (None, np.full(hu.shape, 7, np.int16)):
+        stored, used, clipped = stored_values(hu, intercept, out)
+        assert stored.dtype == np.int16
+        assert out is None or np.shares_memory(stored, out)
+        got = stored.astype(np.int64) + used
+        lost = got != hu
+        assert clipped == np.count_nonzero(lost)
+        assert hu.dtype == np.float32 or clipped == 0
+        np.testing.assert_array_equal(got[lost], np.clip(hu[lost], -32768, 32767))

@@ -79,9 +79,8 @@ class Source:
         depths = self._depths(place)
         # Thinner slices are made from both neighbours, thicker ones from all that they cover.
         reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
-        if np.isclose(depths.min(), 0, atol=1e-3 * reach) and np.isclose(
-            grid.spacing_mm[0], self.grid.spacing_mm[0], rtol=1e-3
-        ):
+        same_increment = abs(grid.spacing_mm[0] - self.grid.spacing_mm[0]) <= 1e-3 * self.grid.spacing_mm[0]
+        if same_increment and depths.min() <= 1e-3 * reach:
             reach = 0
         return [int(i) for i in np.flatnonzero(depths <= max(reach, depths.min()))]
 

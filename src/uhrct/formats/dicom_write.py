@@ -196,10 +196,15 @@ def stored_values(hu: np.ndarray, intercept: int, out: np.ndarray | None = None)
 
     `hu` is int16 or float32; stored values go into `out` where there is one.
     """
+    if hu.dtype.kind == "i" and INT16.min <= intercept <= INT16.max:
+        stored = np.subtract(hu, np.int16(intercept), out=out, dtype="<i2")
+        # A pass over voxels that are not in the cache costs as much as writing them. So the sum is made first: what
+        # left 16 bits has come in again at the other end, where no right value can be.
+        wrapped = stored.min() < INT16.min - intercept if intercept < 0 else stored.max() > INT16.max - intercept
+        if not wrapped:
+            return stored, intercept, 0
     whole = np.rint(hu) if hu.dtype.kind == "f" else hu
-    # A pass over the voxels costs as much as writing them: what is int16 leaves 16 bits on one side at most.
-    low = 0 if whole.dtype.kind == "i" and intercept <= 0 else int(whole.min())
-    high = 0 if whole.dtype.kind == "i" and intercept >= 0 else int(whole.max())
+    low, high = int(whole.min()), int(whole.max())
     if not INT16.min <= intercept <= INT16.max or low - intercept < INT16.min or high - intercept > INT16.max:
         intercept = 0  # HU itself is int16 wherever it came from int16; the intercept is each slice's own
     clipped = 0
