@@ -15,7 +15,7 @@ from uhrct.errors import UhrctError
 from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.pairs import Pair
 from uhrct.training.store import INDEX, Store
-from uhrct.training.voxels import body_box, clipped_hu, clipping_note, training_hu
+from uhrct.training.voxels import body_box, clipped_hu, clipping_note, training_volume
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[t
 def _read(scan: Scan, device: torch.device) -> Patient:
     read = read_scan(scan)
     volume = read.hr if isinstance(read, Pair) else read
-    hu = training_hu(torch.from_numpy(volume.hu))
-    lr = training_hu(torch.from_numpy(read.lr.hu)).to(device) if isinstance(read, Pair) else None
+    hu = training_volume(volume.hu)
+    lr = training_volume(read.lr.hu).to(device) if isinstance(read, Pair) else None
     notes = [clipping_note(clipped_hu(hu.numpy())), *(read.notes if isinstance(read, Pair) else ())]
     z, y, x = volume.spacing_mm
     body, thickness = body_box(hu), volume.slice_thickness_mm

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from uhrct.errors import UhrctError
 from uhrct.training.datasets import SPLITS
-from uhrct.training.voxels import training_hu
+from uhrct.training.voxels import training_volume
 from uhrct.volume import Vector, Volume
 
 INDEX, SPLIT = "store.json", "split.json"
@@ -148,7 +148,7 @@ class Store:
 
     def write(self, name: str, volume: Volume) -> tuple[Voxels, Tensor]:
         """A raw file named `name`, and what is in it."""
-        hu = training_hu(torch.from_numpy(volume.hu))
+        hu = training_volume(volume.hu)
         data = hu.numpy().astype("<i2", copy=False)
         unfinished = self.folder / (name + ".tmp")
         with unfinished.open("wb") as stream:
