@@ -24,6 +24,7 @@ from uhrct.training.trainer import Trainer
 from uhrct.volume import Volume
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore:.*everybody")
 Tiny = Callable[..., TrainingConfig]
 
 
