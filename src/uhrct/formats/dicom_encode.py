@@ -50,9 +50,10 @@ class ElementCache:
         lost = 0
         encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
         inside = (tuple(encodings), header.get("PixelRepresentation"), keep_private)  # what decides besides the value
+        elements = dict(header.items())  # as they were read; `header[tag]` would parse them
         for tag in tags:
             number = int(tag)  # pydicom's tags compare themselves in Python, and slowly
-            key = _key(header.get_item(tag), inside)
+            key = _key(elements[tag], inside)
             last = self._last.get(number)
             if key is not None and last is not None and last[0] == key:
                 out[number] = last[1]
@@ -69,11 +70,11 @@ class ElementCache:
         return out
 
 
-def _key(element: DataElement | RawDataElement | None, inside: object) -> object:
+def _key(element: DataElement | RawDataElement, inside: object) -> object:
     """What two elements of the same tag have in common if they are encoded to the same bytes; None if unknown."""
     if isinstance(element, RawDataElement):
         return element.VR, element.value, element.is_implicit_VR, element.is_little_endian
-    if element is None or element.value is None:
+    if element.value is None:
         return None
     # Sequences are compared item by item, which takes a tenth of encoding them again.
     return element.VR, type(element.value), inside, element.value

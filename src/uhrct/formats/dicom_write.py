@@ -83,6 +83,7 @@ class DicomWriter(SlabWriter):
         self._stack.enter_context(disable_value_validation())
         self._cache = ElementCache()
         self._common = encoded(self._series())
+        self._padding = None if self._source is None else source_padding_hu(self._source.headers[0])
         self._purpose = element_bytes(DataElement(0x0040A170, "SQ", Sequence([coded(PURPOSE)])))
         # Arrays that were written and can be filled again: fresh memory costs the system more than a copy.
         self._spare: list[np.ndarray] = []
@@ -134,7 +135,7 @@ class DicomWriter(SlabWriter):
             sources = self._source.contributing(place, grid)
             references = [self._encoded_reference(self._source.headers[i]) for i in sources]
             own[SOURCE_IMAGES] = sequence_element(SOURCE_IMAGES, references)
-            padding = source_padding_hu(self._source.headers[0])
+            padding = self._padding
             if padding is not None and INT16.min <= padding - intercept <= INT16.max:
                 own[PADDING_VALUE] = short_element(PADDING_VALUE, "SS", struct.pack("<h", padding - intercept))
         elements |= self._common | own
