@@ -93,7 +93,10 @@ def page(result: Comparison, reference: Volume, test: Volume, files: dict[str, A
 def _shown_slices(result: Comparison) -> list[tuple[str, int]]:
     worst = result.worst("psnr_wide")
     middle = ("Middle of the volume", len(result.slices) // 2)
-    return [middle] if worst is None else [("Worst PSNR, wide window", worst[0]), middle]
+    if worst is None:
+        return [middle]
+    first = ("Worst PSNR, wide window", worst[0])
+    return [first] if worst[0] == middle[1] else [first, middle]
 
 
 def _scores(result: Comparison, z: int) -> str:
