@@ -178,3 +178,11 @@ def test_consistency_of_volumes(scale):
     assert len(result.defined("consistency_hu")) == n
     if n < 5:
         assert "does not reach" in result.slices[4].reasons["consistency_hu"]
+
+
+def test_overlapping_slabs_have_no_consistency_of_their_own():
+    reference = chest(4)
+    lr = Volume(reference.hu[::2], (2.0, 0.8, 0.8), (0.0, 0.0, 0.5))
+    result = compare(reference, reference, lr=lr, acquisition=Acquisition((2, 1, 1), slice_fwhm=1.0))
+    assert result.mean("consistency_hu") is None
+    assert "overlap" in result.reason("consistency_hu")

@@ -203,7 +203,9 @@ class _ConsistencyOf:
         if k != self.last[0]:
             of_slab = Scores()
             hr, x = self.test.hu[k * sz : (k + 1) * sz], self.lr.hu[k : k + 1]
-            if not len(x):
+            if not self.acquisition.slice_by_slice:
+                of_slab.take(["consistency_hu"], lambda: _raise("slabs of this acquisition overlap"))
+            elif not len(x):
                 of_slab.take(["consistency_hu"], lambda: _raise("the LR does not reach this slice"))
             else:
                 sr, measured = (hr, x) if sz > 1 else (hr[0], x[0])
