@@ -103,6 +103,16 @@ def test_names_keep_their_character_set(tmp_path: Path, charset: list[str] | str
         assert ds.DerivationDescription == X2.description
 
 
+def test_slices_of_one_series_in_different_character_sets(tmp_path: Path) -> None:
+    def edit(k: int, ds: Dataset) -> None:
+        ds.SpecificCharacterSet = ("ISO_IR 100", "ISO_IR 192")[k % 2]
+        ds.PatientName, ds.SeriesDescription = "Müller^Zoë", "Schädel"
+
+    make_series(tmp_path / "in", shape=(4, 4, 4), edit=edit)
+    for ds in derive(formats.read(tmp_path / "in"), tmp_path / "out"):
+        assert (ds.PatientName, ds.SeriesDescription) == ("Müller^Zoë", "Schädel SR")
+
+
 def test_big_endian_source(tmp_path: Path) -> None:
     def edit(k, ds):
         ds.AcquisitionMatrix = [0, 512, 512, 0]

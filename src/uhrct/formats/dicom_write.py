@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import struct
 import uuid
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset, Sequence
@@ -82,7 +84,8 @@ class DicomWriter(SlabWriter):
         # A source's own irregular values are passed on, not complained about.
         self._stack.enter_context(disable_value_validation())
         self._cache = ElementCache()
-        self._common = encoded(self._series())
+        self._series_header = self._series()
+        self._commons: dict[str, Elements] = {}
         self._padding = None if self._source is None else source_padding_hu(self._source.headers[0])
         self._purpose = element_bytes(DataElement(0x0040A170, "SQ", Sequence([coded(PURPOSE)])))
         # Arrays that were written and can be filled again: fresh memory costs the system more than a copy.
@@ -127,6 +130,7 @@ class DicomWriter(SlabWriter):
         )
         own = {tag: short_element(tag, vr, text.encode()) for tag, vr, text in texts}
         elements: Elements = {}
+        nearest = None
         if self._source is not None:
             nearest = self._source.headers[self._source.nearest(place)]
             elements |= self._cache.encode(
@@ -138,8 +142,17 @@ class DicomWriter(SlabWriter):
             padding = self._padding
             if padding is not None and INT16.min <= padding - intercept <= INT16.max:
                 own[PADDING_VALUE] = short_element(PADDING_VALUE, "SS", struct.pack("<h", padding - intercept))
-        elements |= self._common | own
+        elements |= self._common(None if nearest is None else nearest.get("SpecificCharacterSet")) | own
         return b"".join(elements[tag] for tag in sorted(elements)), uid
+
+    def _common(self, charset: Any) -> Elements:
+        """What all slices share, in the character set of a source slice: some archives mix them in a series."""
+        if str(charset) not in self._commons:
+            header = copy.copy(self._series_header)
+            if charset and self._source is not None:
+                header.SpecificCharacterSet = charset
+            self._commons[str(charset)] = encoded(header)
+        return self._commons[str(charset)]
 
     def _encoded_reference(self, header: Dataset) -> bytes:
         """`reference` of a source slice, encoded."""
