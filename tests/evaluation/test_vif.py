@@ -37,6 +37,17 @@ def test_it_equals_torchmetrics(pair):
     assert vif(pair.reference, pair.test, window_hu=WIDE) == pytest.approx(expected, abs=1e-6)
 
 
+def test_inverted_contrast_keeps_nothing_as_sewar_has_it(pair):
+    from sewar.full_ref import vifp
+
+    low, high = WIDE
+    inverted = low + high - pair.reference.clip(low, high)
+    assert vif(pair.reference, inverted, window_hu=WIDE) == pytest.approx(0, abs=1e-9)
+    half = np.where(np.arange(pair.reference.shape[1]) < 40, inverted, pair.reference.clip(low, high))
+    expected = float(np.real(vifp(grey(pair.reference), grey(half), sigma_nsq=2)))
+    assert vif(pair.reference, half, window_hu=WIDE) == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_scale_of_grey_levels_and_the_order_matter(pair):
     value = vif(pair.reference, pair.test, window_hu=WIDE)
     assert vif(pair.test, pair.reference, window_hu=WIDE) != pytest.approx(value, abs=0.01)

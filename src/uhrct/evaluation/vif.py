@@ -84,8 +84,8 @@ def _vifp(a: np.ndarray, b: np.ndarray) -> float:
         noise[flat_a] = var_b[flat_a]
         noise[flat_b] = 0
         var_a[flat_a] = 0
-        noise = np.where(gain < 0, var_b, noise).clip(min=_TINY)
-        gain = gain.clip(min=0)
+        noise = noise.clip(min=_TINY)
+        gain = gain.clip(min=0)  # an inverted image keeps nothing
         kept += np.log10(1 + gain**2 * var_a / (noise + NOISE_VARIANCE)).sum()
         held += np.log10(1 + var_a / NOISE_VARIANCE).sum()
     if held == 0:
