@@ -16,7 +16,7 @@ from uhrct.errors import UhrctError
 from uhrct.formats.derivation import SPATIAL_RESAMPLING, Derivation, DicomOptions
 from uhrct.formats.dicom_encode import compressed, encoded, preamble
 from uhrct.formats.dicom_objects import NO_DATE, NO_TIME
-from uhrct.formats.dicom_source import kept_tags, series_header, source_padding_hu
+from uhrct.formats.dicom_source import kept_tags, name_of, series_header, source_padding_hu
 from uhrct.formats.dicom_write import DicomWriter, coded, describe, ds, reference, stored_values
 from uhrct.formats.hu import INT16
 from uhrct.formats.pool import BoundedPool
@@ -128,7 +128,8 @@ class EnhancedWriter(DicomWriter):
         out.ContentQualification = words.ContentQualification
         out.ContributingEquipmentSequence = words.ContributingEquipmentSequence
         out.ImageComments = words.DerivationDescription
-        out.SourceImageEvidenceSequence = Sequence([self._evidence()])
+        if all(name_of(whole) for whole, _ in self._frames):
+            out.SourceImageEvidenceSequence = Sequence([self._evidence()])
         out.NumberOfFrames, (out.Rows, out.Columns) = grid.shape[0], grid.shape[1:]
         out.SamplesPerPixel, out.PhotometricInterpretation = 1, "MONOCHROME2"
         out.BitsAllocated, out.BitsStored, out.HighBit, out.PixelRepresentation = 16, 16, 15, 1
@@ -196,20 +197,22 @@ class EnhancedWriter(DicomWriter):
         codes = self._derivation.codes or (SPATIAL_RESAMPLING,)  # there must be one
         derivation.DerivationCodeSequence = Sequence([coded(code) for code in codes])
         sources = self._source.contributing(place, grid)
-        derivation.SourceImageSequence = Sequence([self._reference(i) for i in sources])
+        derivation.SourceImageSequence = Sequence(self._references(sources))
         out.DerivationImageSequence = Sequence([derivation])
         return out
 
-    def _reference(self, index: int) -> Dataset:
-        whole, number = self._frames[index]
-        item = reference(whole)
-        item.ReferencedFrameNumber = number
-        return item
+    def _references(self, sources: list[int]) -> list[Dataset]:
+        out = []
+        for whole, number in (self._frames[i] for i in sources):
+            if name := name_of(whole):
+                out.append(reference(name))
+                out[-1].ReferencedFrameNumber = number
+        return out
 
     def _evidence(self) -> Dataset:
         first, _ = self._frames[0]
-        instances = {str(whole.SOPInstanceUID): whole.SOPClassUID for whole, _ in self._frames}
-        items = [_item(ReferencedSOPClassUID=c, ReferencedSOPInstanceUID=UID(u)) for u, c in instances.items()]
+        names = dict.fromkeys(name for whole, _ in self._frames if (name := name_of(whole)))
+        items = [_item(ReferencedSOPClassUID=UID(c), ReferencedSOPInstanceUID=UID(u)) for c, u in names]
         series = _item(SeriesInstanceUID=first.get("SeriesInstanceUID", ""), ReferencedSOPSequence=Sequence(items))
         study = first.get("StudyInstanceUID", "")
         return _item(StudyInstanceUID=study, ReferencedSeriesSequence=Sequence([series]))

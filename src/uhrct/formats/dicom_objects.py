@@ -17,7 +17,7 @@ from pydicom.uid import UID
 from uhrct.errors import UhrctError
 from uhrct.formats.derivation import Derivation
 from uhrct.formats.dicom_scan import CT_IMAGE
-from uhrct.formats.dicom_source import EMPTY, Source, minimal_header, series_header
+from uhrct.formats.dicom_source import EMPTY, Source, minimal_header, name_of, series_header
 from uhrct.formats.dicom_write import NAME, ds
 from uhrct.volume import Grid
 
@@ -53,7 +53,8 @@ def nameless_sources(source: Source | None, grid: Grid, uid: Any) -> list[Datase
     # Some archives give every slice a frame of reference of its own; one object has one: the first slice's.
     frame = source.headers[0].get("FrameOfReferenceUID", "")
     series = source.headers[0].get("SeriesInstanceUID", "")
-    first = {str(header.SOPInstanceUID): k for k, header in reversed(list(enumerate(source.headers)))}  # once a file
+    names = [str(header.get("SOPInstanceUID") or uid("nameless", str(k))) for k, header in enumerate(source.headers)]
+    first = {name: k for k, name in reversed(list(enumerate(names)))}  # once a file
     return [_nameless(source.headers[k], source.grid, uid, series, k, frame) for uid, k in first.items()]
 
 
@@ -110,7 +111,8 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
     for tag in [*header.keys()]:
         if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
             out[tag] = header[tag]
-    classes = {} if source is None else {str(h.SOPInstanceUID): h.SOPClassUID for h in source.headers}
+    names = [] if source is None else [name_of(header) for header in source.headers]
+    classes = {name[1]: UID(name[0]) for name in names if name}
 
     def true_class(item: Dataset, element: DataElement) -> None:
         uid = str(item.get("ReferencedSOPInstanceUID", ""))
@@ -118,7 +120,7 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
             element.value = classes[uid]
 
     out.walk(true_class)
-    if source is None:
+    if source is None or None in names:  # what was invented for highdicom's sake must not be referred to
         for name in ("ReferencedSeriesSequence", "SourceImageSequence"):
             if name in out:
                 del out[name]

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.tag import BaseTag
 
 from uhrct.formats.derivation import Derivation
+from uhrct.formats.dicom_header import CT_IMAGE
 from uhrct.volume import Grid, Volume
 
 #: Lossy transfer syntaxes: once lossy, always lossy, even where the header forgot to say so.
@@ -83,6 +84,12 @@ class Source:
         if same_increment and depths.min() <= 1e-3 * reach:
             reach = 0
         return [int(i) for i in np.flatnonzero(depths <= max(reach, depths.min()))]
+
+
+def name_of(header: Dataset) -> tuple[str, str] | None:
+    """(class, instance) by which other objects refer to a source image; None where it has no name."""
+    instance = str(header.get("SOPInstanceUID") or "")
+    return (str(header.get("SOPClassUID") or CT_IMAGE), instance) if instance else None
 
 
 def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:

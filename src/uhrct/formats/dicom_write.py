@@ -32,7 +32,7 @@ from uhrct.formats.dicom_encode import (
     short_element,
 )
 from uhrct.formats.dicom_scan import CT_IMAGE
-from uhrct.formats.dicom_source import Source, kept_tags, minimal_header, series_header, source_padding_hu
+from uhrct.formats.dicom_source import Source, kept_tags, minimal_header, name_of, series_header, source_padding_hu
 from uhrct.formats.hu import INT16
 from uhrct.formats.pool import BoundedPool
 from uhrct.formats.writer import SlabWriter
@@ -137,8 +137,9 @@ class DicomWriter(SlabWriter):
                 nearest, kept_tags(nearest, self._options.keep_private), self._options.keep_private
             )
             sources = self._source.contributing(place, grid)
-            references = [self._encoded_reference(self._source.headers[i]) for i in sources]
-            own[SOURCE_IMAGES] = sequence_element(SOURCE_IMAGES, references)
+            names = [name for i in sources if (name := name_of(self._source.headers[i]))]
+            if names:
+                own[SOURCE_IMAGES] = sequence_element(SOURCE_IMAGES, map(self._encoded_reference, names))
             padding = self._padding
             if padding is not None and INT16.min <= padding - intercept <= INT16.max:
                 own[PADDING_VALUE] = short_element(PADDING_VALUE, "SS", struct.pack("<h", padding - intercept))
@@ -154,10 +155,10 @@ class DicomWriter(SlabWriter):
             self._commons[str(charset)] = encoded(header)
         return self._commons[str(charset)]
 
-    def _encoded_reference(self, header: Dataset) -> bytes:
-        """`reference` of a source slice, encoded."""
-        uids = ((0x00081150, header.SOPClassUID), (0x00081155, header.SOPInstanceUID))
-        return b"".join(short_element(tag, "UI", str(uid).encode("latin-1")) for tag, uid in uids) + self._purpose
+    def _encoded_reference(self, name: tuple[str, str]) -> bytes:
+        """`reference` to a source slice, encoded."""
+        uids = zip((0x00081150, 0x00081155), name, strict=True)
+        return b"".join(short_element(tag, "UI", uid.encode("latin-1")) for tag, uid in uids) + self._purpose
 
     def _series(self) -> Dataset:
         """What is new and the same in all slices."""
@@ -242,8 +243,8 @@ def uid_maker(source: Source | None, volume: Volume | None, derivation: Derivati
 
 def _identity(source: Source | None, volume: Volume | None) -> str:
     """What stands for the source in new UIDs: its own UIDs, or else its voxels, or else chance."""
-    if source is not None:
-        return "\n".join(str(header.get("SOPInstanceUID", "")) for header in source.headers)
+    if source is not None and all(map(name_of, source.headers)):
+        return "\n".join(str(header.SOPInstanceUID) for header in source.headers)
     if volume is None:
         return uuid.uuid4().hex
     digest = hashlib.sha256(repr((volume.shape, volume.spacing_mm, volume.origin_mm)).encode())
@@ -281,10 +282,9 @@ def coded(code: Code) -> Dataset:
     return item
 
 
-def reference(header: Dataset) -> Dataset:
-    """An item of SourceImageSequence."""
+def reference(name: tuple[str, str]) -> Dataset:
+    """An item of SourceImageSequence, for the (class, instance) of `name_of`."""
     item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = map(UID, name)
     item.PurposeOfReferenceCodeSequence = Sequence([coded(PURPOSE)])
     return item
