@@ -38,6 +38,8 @@ def test_known_tests_of_a_known_truth(along_z):
     again = truth + noise(1, along_z=along_z)
     assert flicker(reference, again, SPACING) == pytest.approx(np.sqrt(2), abs=0.07)
     assert flicker(reference, reference + 30, SPACING) == pytest.approx(0, abs=1e-6)  # an offset does not flicker
+    drift = reference + 5 * np.arange(8.0)[:, None, None]
+    assert flicker(reference, drift, SPACING) == pytest.approx(0, abs=1e-6)  # nor does a drift
     assert flicker(reference, truth + noise(1, sd=45, along_z=along_z), SPACING) > 2.5
 
 

@@ -46,7 +46,7 @@ def test_a_known_chest():
     assert not mask[:35].any()
 
 
-@pytest.mark.parametrize("sd", [30, 100])
+@pytest.mark.parametrize("sd", [30, 100, 250])
 def test_noise_does_not_matter(sd):
     hu, truth = chest()
     noisy = hu + sd * np.random.default_rng(0).normal(size=hu.shape) * (hu > -1500)
@@ -72,6 +72,16 @@ def test_a_volume_drops_what_is_small_beside_the_lungs():
     assert (lung_mask(volume[1:2], (2.5, *SPACING))[0] == lung_mask(hu, SPACING)).all()
 
 
+def test_a_main_bronchus_that_opens_into_the_lung_is_cut_off():
+    hu, truth = chest()
+    y, x = np.mgrid[:256, :256]
+    bronchus = np.hypot(y - 115, x - 124) < 8
+    hu[bronchus | ((np.abs(y - 115) < 2) & (x > 110) & (x < 120))] = -1000
+    mask = lung_mask(hu, SPACING)
+    assert mask[bronchus].mean() < 0.05
+    assert dice(mask, truth) > 0.97
+
+
 def test_the_dome_of_the_liver_is_no_hole():
     hu, _ = chest()
     y, x = np.mgrid[:256, :256]
@@ -82,10 +92,45 @@ def test_the_dome_of_the_liver_is_no_hole():
     assert mask[nodule].all()
 
 
+def test_a_lung_that_the_field_of_view_cuts():
+    hu, truth = chest()
+    y, x = np.mgrid[:256, :256]
+    outside = np.hypot(y - 128, x - 150) > 106  # through the wall beside the right lung, and a little of that
+    hu[outside] = -2000
+    seen = truth & ~outside
+    assert seen.sum() < truth.sum() - 20
+    mask = lung_mask(hu, SPACING)
+    assert dice(mask, seen) > 0.97
+    assert not mask[outside].any()
+
+
+def test_foam_under_a_body_that_fills_the_field_of_view():
+    hu, truth = chest()
+    y, x = np.mgrid[:256, :256]
+    hu[(y > 40) & (y < 190) & (hu < -300) & ~truth & (np.hypot(y - 90, x - 128) > 12)] = 40  # wide as the image
+    hu[190:] = -900  # foam to the end
+    hu[np.hypot(y - 128, x - 128) > 126] = -2000
+    mask = lung_mask(hu, SPACING)
+    assert not mask[190:].any()
+    assert dice(mask, truth) > 0.97
+
+
+def test_the_room_behind_a_narrow_opening():
+    hu, truth = chest()
+    y, x = np.mgrid[:256, :256]
+    hu[~truth & (np.hypot(y - 90, x - 128) > 12)] = 40
+    hu[204:236, 60:200] = -1000  # air under the arm, with a tube in it, that reaches the edge in one place
+    hu[214:222, 100:160] = 200
+    hu[236:, 120:124] = -1000
+    mask = lung_mask(hu, SPACING)
+    assert not mask[200:].any()
+    assert dice(mask, truth) > 0.97
+
+
 def test_bowel_gas_is_no_lung():
     hu, truth = chest()
     y, x = np.mgrid[:256, :256]
-    gas = np.hypot(y - 180, x - 128) < 20
+    gas = np.hypot(y - 178, x - 128) < 24
     hu[gas] = -1000
     mask = lung_mask(hu, SPACING)
     assert not mask[gas].any()

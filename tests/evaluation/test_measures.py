@@ -114,11 +114,19 @@ def test_flips_change_nothing_but_what_thinning_moves(pair):
                 assert flipped[name] == pytest.approx(value, rel=1e-4, abs=1e-9), name
 
 
-def test_padding_counts_as_air_in_both():
+def test_padding_has_no_truth_and_its_rim_is_forgiven():
     hu = np.random.default_rng(0).normal(-500, 100, (64, 64))
     a, b = hu.copy(), hu + 10
     a[:8], b[:8] = -3024, -1024
-    assert score_all(a, b, (1, 1)).values["rmse_hu"] == pytest.approx(10 * np.sqrt(56 / 64))
+    seen = score_all(a, b, (1, 1)).values["rmse_hu"]
+    assert seen == pytest.approx(10 * np.sqrt(56 / 64))
+    b[:8] = 40  # whatever is drawn outside the field of view
+    assert score_all(a, b, (1, 1)).values["rmse_hu"] == pytest.approx(seen)
+    b[:10] = -2000  # two lines of the rim
+    assert score_all(a, b, (1, 1)).values["rmse_hu"] == pytest.approx(10 * np.sqrt(54 / 64))
+    b[30:40] = -2000  # a test that gives up where there is a patient
+    assert score_all(a, b, (1, 1)).values["rmse_hu"] > 150
+    assert score_all(hu, np.full((64, 64), -2000.0), (1, 1)).values["rmse_hu"] > 400
 
 
 def test_bad_slices_have_reasons_and_no_values():

@@ -124,7 +124,7 @@ def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, floa
     whole = padding.any() or any(room.values())  # else a detail cut out of the chest
     outside = np.zeros(n + 1, bool)
     for k in at_edge:
-        outside[k] = room[k] or (whole and _contact(around == k, edge) > 0.3)  # table foam; a cut lung has 0.15
+        outside[k] = room[k] or (whole and _contact(around == k, edge) > 0.4)  # table foam has 0.5, a cut lung 0.1
     return ~outside[around] & ~padding
 
 

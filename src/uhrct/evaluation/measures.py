@@ -61,6 +61,8 @@ VOLUME_MEASURES: dict[str, Measure] = {
 }
 #: of the V_C map, for Betti numbers and lengths: the middle one of clDice's
 VESSEL_THRESHOLD = VESSEL_THRESHOLDS[1]
+#: one pixel of the coarsest scale's low-resolution grid
+RIM_PX = 4
 
 
 @dataclass
@@ -98,7 +100,7 @@ def score_all(
 ) -> Scores:
     """All metrics of one slice: a superset of `protocol.score`, with the same values.
 
-    Padding (-1500 HU and below) counts as -1024 HU in both.
+    Padding counts as in `without_padding`.
 
     Parameters
     ----------
@@ -131,7 +133,7 @@ def score_all(
         scores.take(names, lambda: _undefined(f"NaN or infinite values in the {' and the '.join(bad)}"))
         return scores
     inside = lungs.lung_mask(a, spacing_mm) if lung is None else np.asarray(lung, bool)
-    lr_test, (a, b) = b, (np.where(x <= PADDING_HU, FLOOR_HU, x.astype(np.float64)) for x in (a, b))
+    lr_test, (a, b) = b, without_padding(a, b)
     wide = WINDOWS_HU["wide"]
     for name, window in WINDOWS_HU.items():
         scores.take([f"psnr_{name}"], lambda w=window: [psnr(a, b, window_hu=w)])  # type: ignore[misc]
@@ -148,6 +150,28 @@ def score_all(
     if lr is not None and acquisition is not None:
         scores.take(["consistency_hu"], lambda: [consistency(lr_test, lr, acquisition)])
     return scores
+
+
+def without_padding(reference: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both slices in float64, with padding (-1500 HU and below) as -1024 HU.
+
+    Where the reference is padding there is no truth: both count as -1024. The test's own padding is an error, except
+    within `RIM_PX` of the reference's: the low-resolution pixels on the rim of the field of view, half padding
+    and half patient, can only be one or the other, and a few hundred voxels of them would rule every mean.
+
+    Example
+    -------
+    >>> a, b = without_padding(np.array([[-2000.0, 40, 50]]), np.array([[-1000.0, -2000, 60]]))
+    >>> a.tolist(), b.tolist()
+    ([[-1024.0, -1024.0, 50.0]], [[-1024.0, -1024.0, 60.0]])
+    """
+    from scipy import ndimage  # only the evaluation extra has it
+
+    outside, lost = reference <= PADDING_HU, test <= PADDING_HU
+    if outside.any() and (lost & ~outside).any():
+        outside = outside | (lost & ndimage.binary_dilation(outside, np.ones((3, 3)), iterations=RIM_PX))
+    a, b = (np.where(outside, FLOOR_HU, x.astype(np.float64)) for x in (reference, test))
+    return a, np.where(lost, FLOOR_HU, b)
 
 
 def _vessels(scores: Scores, maps: np.ndarray, inside: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
@@ -181,7 +205,7 @@ def constants() -> dict[str, Any]:
     }
     return {
         "windows_hu": {name: list(w) for name, w in WINDOWS_HU.items()},
-        "padding": {"at_or_below_hu": PADDING_HU, "counts_as_hu": FLOOR_HU},
+        "padding": {"at_or_below_hu": PADDING_HU, "counts_as_hu": FLOOR_HU, "rim_px": RIM_PX},
         "ssim": {"window": "Gaussian 11 x 11, sigma 1.5", "data_range": 1.0, "k1": 0.01, "k2": 0.03},
         "vif": {"grey_levels": 255, "noise_variance": vif.NOISE_VARIANCE, "scales": vif.SCALES},
         "smse": {"window_hu": list(SMSE_WINDOW_HU), "operators": operators},

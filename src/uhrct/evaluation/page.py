@@ -13,7 +13,7 @@ import numpy as np
 from uhrct import __version__
 from uhrct.evaluation.compare import Comparison
 from uhrct.evaluation.files import NOTE, rows
-from uhrct.evaluation.measures import MEASURES
+from uhrct.evaluation.measures import MEASURES, without_padding
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.model import FLOOR_HU
 from uhrct.report import DISPLAY_HU, ERROR_HU, pyplot
@@ -137,8 +137,8 @@ def _plots(result: Comparison) -> str:
 def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> str:
     """reference | test | error over structure | structure | what it lost and gained, as base64 PNG."""
     plt = pyplot()
-    pair = np.nan_to_num(np.stack([reference, test]).astype(np.float32), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU)
-    pair = pair.clip(min=FLOOR_HU)
+    both = [np.nan_to_num(x.astype(np.float64), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU) for x in (reference, test)]
+    pair = np.stack(without_padding(*both))
     maps = structure_maps(pair, spacing_mm, SMSE_OPERATORS["vc"])
     low, high = DISPLAY_HU["lung"]
     gray = {"cmap": "gray", "vmin": low, "vmax": high}
