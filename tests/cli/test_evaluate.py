@@ -122,22 +122,42 @@ def test_a_real_slice_as_dicom_its_degraded_scan_and_its_interpolation(uhrct: Uh
 
 
 def test_what_is_undefined_is_said(uhrct: Uhrct, tmp_path: Path) -> None:
-    constant = Volume(np.full((2, 48, 48), 40, np.float32), (1.0, 1.0, 1.0))
-    nan = constant.hu + 5
-    nan[1, 3, 3] = np.nan
-    formats.write(constant, tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", arr_0=nan)
+    constant = np.full((2, 48, 48), 40, np.float32)
+    brighter = constant + np.array([5, 0], np.float32)[:, None, None]
+    np.savez(tmp_path / "a.npz", arr_0=constant)
+    np.savez(tmp_path / "b.npz", arr_0=brighter)
     arguments = (tmp_path / "a.npz", tmp_path / "b.npz", "--input-spacing", "1,1,1")
-    result = uhrct("evaluate", *arguments, "--json", tmp_path / "o.json", "--html", tmp_path / "o.html")
-    if result.code:  # a reader may refuse NaN before
-        refused(result, "b.npz", "NaN")
-        return
+    result = done(uhrct("evaluate", *arguments, "--json", tmp_path / "o.json", "--html", tmp_path / "o.html"))
     assert "undefined (no lung in the reference)" in result.out
-    assert "1 of 2 (NaN or infinite values in the test)" in result.out
+    assert "undefined (the reference is constant inside the window)" in result.out
+    assert "1 of 2 (no difference inside the window)" in result.out
     data = json.loads((tmp_path / "o.json").read_text())
-    assert data["means"]["rmse_hu"]["mean"] == 5
-    assert data["slices"][1]["rmse_hu"] is None
-    assert "undefined (no lung in the reference)" in (tmp_path / "o.html").read_text()
+    assert data["means"]["rmse_hu"]["mean"] == 2.5
+    assert data["means"]["psnr_wide"] == {
+        "mean": pytest.approx(20 * np.log10(1600 / 5)),
+        "slices_defined": 1,
+        "slices": 2,
+        "undefined": "no difference inside the window",
+    }
+    assert data["slices"][1]["psnr_wide"] is None
+    assert data["volume"]["flicker"] is None
+    assert "no noise" in data["volume"]["undefined"]["flicker"]
+    page = (tmp_path / "o.html").read_text()
+    assert "undefined (no lung in the reference)" in page
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", page).lower().replace("nan or", "")
+
+
+def test_nan_and_scans_without_spacing_are_refused(uhrct: Uhrct, tmp_path: Path) -> None:
+    hu = np.full((1, 48, 48), -850, np.float32)
+    np.savez(tmp_path / "a.npz", arr_0=hu)
+    np.savez(tmp_path / "lr.npz", arr_0=hu[:, ::2, ::2])
+    hu[0, 3, 3] = np.nan
+    np.savez(tmp_path / "nan.npz", arr_0=hu)
+    spacing = ("--input-spacing", "1,1,1")
+    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "nan.npz", *spacing), "nan.npz", "NaN")
+    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz"), "--input-spacing")
+    lr = ("--lr", tmp_path / "lr.npz")
+    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz", *spacing, *lr), "lr.npz", "spacing_mm")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def evaluate_files(
     check_grids(volumes[0].grid, volumes[1].grid)
     low = acquisition = None
     if lr is not None:
-        low = _read(lr, None)
+        low = _read_lr(lr)
         acquisition = acquisition_between(volumes[0].grid, low.grid, kind, psf_fwhm_mm=psf_fwhm_mm)
     result = compare(*volumes, lr=low, acquisition=acquisition, quiet=quiet)
     files = {"reference": _identity(reference, volumes[0]), "test": _identity(test, volumes[1])}
@@ -118,6 +118,16 @@ def _read(path: Path, spacing_mm: Vector | None) -> Volume:
     return formats.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
 
 
+def _read_lr(path: Path) -> Volume:
+    try:
+        return _read(path, None)
+    except UhrctError as error:
+        if "no voxel spacing" not in str(error):
+            raise
+        # --input-spacing is the reference's: the LR's scale is told by its own
+        raise UhrctError(f"{path}: no voxel spacing in the file; store spacing_mm (z, y, x) in it") from None
+
+
 def _identity(path: Path, volume: Volume) -> dict[str, Any]:
     return {"file": path.name, "shape": list(volume.shape), "spacing_mm": [float(s) for s in volume.spacing_mm]}
 
@@ -165,4 +175,4 @@ def _write_whole(path: Path, text: str) -> None:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, emoji=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False).print(table)
