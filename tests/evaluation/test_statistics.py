@@ -37,6 +37,12 @@ def test_the_interval_of_patients_is_that_of_their_means():
     assert interval(x[shuffled], list(patients[shuffled]))[0] == pytest.approx(low, abs=0.3)
 
 
+def test_patients_with_more_slices_weigh_more():
+    values, patients = [0.0] + [10.0] * 9, ["a"] + ["b"] * 9
+    assert interval(values, patients) == (0, 10)  # both the one, both the other; one of each would be 9
+    assert interval(values, patients, level=0.2) == (9, 9)
+
+
 def test_it_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = sum(low <= 5 <= high for low, high in (interval(rng.normal(5, 2, 40), resamples=500) for _ in range(300)))
