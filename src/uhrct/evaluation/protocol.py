@@ -111,7 +111,11 @@ def degraded_stack(
 
 
 def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
-    """Fidelity and structure error of one slice (y, x) in HU; `spacing_mm` (y, x)."""
+    """Fidelity and structure error of one slice (y, x) in HU; `spacing_mm` (y, x).
+
+    The cheap part, for validation while training; `uhrct.evaluation.measures.score_all` gives the same and all other
+    metrics, and says which have no value.
+    """
     out = {f"psnr_{name}": psnr(reference, test, window_hu=w) for name, w in WINDOWS_HU.items()}
     out |= {"rmse_hu": rmse(reference, test), "mae_hu": mae(reference, test)}
     out |= {f"smse_{k}": smse(reference, test, spacing_mm, operator=op) for k, op in SMSE_OPERATORS.items()}
