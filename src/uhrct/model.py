@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from uhrct.acquisition import Acquisition
 from uhrct.diffusion import Diffusion
 from uhrct.errors import UhrctError
-from uhrct.networks import DSSP, ScanEstimator, from_channels, run_tiled, to_channels
+from uhrct.networks import DSSP, ScanEstimator, from_channels, pieces, run_tiled, to_channels
 from uhrct.resampling import upsample_stack
 from uhrct.scan import ESTIMATED, N_PROPERTIES, ScanProperties, from_vector
 from uhrct.structure import StructureOperator
@@ -130,12 +130,12 @@ class Model(nn.Module):
         return Features(x, up_hu, self._prior(up_hu, spacing_mm), told)
 
     def estimate(self, lr_hu: Tensor, *, slice_thickness: float = 1.0, increment_mm: float = 2.5) -> ScanProperties:
-        """What scan LR slices (B, y, x) in HU are of, by the median over them (no estimator: the clean benchmark)."""
+        """What scan LR slices (B, y, x) in HU are of, by the median over pieces (no estimator: the clean benchmark)."""
         if self.estimator is None:
             return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
-        x = (lr_hu.float()[:, None].clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
         # one by one: whatever else is in the batch, the same digits
-        values = torch.cat([self.estimator(image[None]) for image in x]).median(0).values
+        rows = [self.estimator(piece[None]) for piece in pieces(lr_hu.float().clamp(min=FLOOR_HU))]
+        values = torch.cat(rows).median(0).values
         return from_vector(values.tolist(), slice_thickness=slice_thickness, increment_mm=increment_mm)
 
     def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:

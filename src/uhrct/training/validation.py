@@ -74,5 +74,9 @@ def _estimates(model: Model, volume: Volume, config: TrainingConfig) -> dict[str
         truths = [degraded_stack(volume, model.acquisition, k)[0][None] for k in slices]
         lr = torch.cat([acquire(hr, model.acquisition, [scan], g)[:, 0] for hr in truths])
         estimated = model.estimate(lr.to(device))
-        errors.append([abs(getattr(estimated, name) - getattr(scan, name)) for name in ESTIMATED])
-    return {f"{name}_mae": float(v) for name, v in zip(ESTIMATED, np.mean(errors, 0), strict=True)}
+        error = [abs(getattr(estimated, name) - getattr(scan, name)) for name in ESTIMATED]
+        errors.append(
+            [e if name != "noise_fwhm" or scan.noise_hu else np.nan for name, e in zip(ESTIMATED, error, strict=True)]
+        )
+    # the correlation of noise that is not there has no error
+    return {f"{name}_mae": float(v) for name, v in zip(ESTIMATED, np.nanmean(errors, 0), strict=True)}
