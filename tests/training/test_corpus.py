@@ -193,3 +193,19 @@ def test_degraded_items_are_told_as_what_they_are(tiny: Tiny) -> None:
     clean = BatchMaker([flat], tiny(augmented=0.0, batch=8), model)(1)
     assert clean.properties is not None
     assert (clean.properties[:, :5] == 0).all()
+
+
+def test_real_pairs_are_shown_as_measured(tiny: Tiny) -> None:
+    """LR voxels that no simulation gives: they must arrive, in their place, beside an HR that is not varied."""
+    p = thin_patient()
+    measured = (50 * torch.arange(18) + 7000)[:, None, None].expand(18, 64, 64).short().contiguous()
+    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean={"image_width": 8, "image_blocks": 1}))
+    make = BatchMaker([replace(p, lr_hu=measured)], tiny(crop=8, batch=16, augmented=0.5, degraded=1.0), model)
+    batch = make(0)
+    for lr, hr in zip(batch.lr_hu, batch.hr_hu, strict=True):
+        # slice k measures 50 k + 7000, the fine slices below it 50 k to 50 k + 40
+        assert float(lr[2].mean()) - 7000 == pytest.approx(float(hr.mean()) - 20, abs=0.01)
+        assert float(hr[:, 0, 0].diff().abs().mean()) == pytest.approx(10)
+    # of another scale it is a plain patient
+    other = Model(ModelConfig(scale=(5, 2, 2), context=2, mean={"image_width": 8, "image_blocks": 1}))
+    assert BatchMaker([replace(p, lr_hu=measured)], tiny(crop=8), other)(0).lr_hu.max() < 1500

@@ -44,11 +44,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Crop:
-    """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices."""
+    """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices.
+
+    `lr_hu` (n, y, x) is what was measured there, where the patient is a real pair.
+    """
 
     hu: Tensor
     spacing_mm: tuple[float, float]
     increment_mm: float
+    lr_hu: Tensor | None = None
 
 
 class BatchMaker:
@@ -88,6 +92,9 @@ class BatchMaker:
             hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
         scans = [self._scan(c, g) for c in crops]
         lr = acquire(hr, self.acquisition, scans, g, self.spare)
+        for i, c in enumerate(crops):
+            if c.lr_hu is not None:  # measured, not simulated
+                hr[i], lr[i] = c.hu, c.lr_hu
         lr = self._without_neighbours(lr, g)
         middle = (self.context + self.spare) * self.sz
         told = torch.tensor([s.vector() for s in scans], device=hr.device)
@@ -95,6 +102,8 @@ class BatchMaker:
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         clean = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=crop.increment_mm)
+        if crop.lr_hu is not None:
+            return clean
         if float(torch.rand((), generator=g)) >= self.config.degraded:
             return clean
         return draw_properties(clean, self.sz > 1, g)
@@ -102,21 +111,37 @@ class BatchMaker:
     def _crop(self, p: Patient, factor: float, g: torch.Generator) -> _Crop:
         """An HR block (with margin) from the patient's grid coarsened in plane by `factor`."""
         side = (self.config.crop + 2 * MARGIN) * max(self.sy, self.sx)
-        source = min(round(side * factor), *p.hu.shape[1:])
+        paired = self._is_pair(p)
+        source = min(side if paired else round(side * factor), *p.hu.shape[1:])
         y, x = (self._draw(*bounds, g) for bounds in self._corners(p, source))
         slices, increment_mm = self._slices(p, g)
         crop = p.hu[:, y : y + source, x : x + source][slices.to(p.hu.device)].float()
         crop = crop.unflatten(0, (self.depth, -1)).mean(1)
+        measured = None
+        if paired:
+            assert p.lr_hu is not None
+            thick = slices.unflatten(0, (-1, self.sz))[self.spare : -self.spare, 0] // self.sz
+            measured = p.lr_hu[:, y : y + source, x : x + source][thick.to(p.hu.device)].float()
         dy, dx = (s * source / side for s in p.spacing_mm)
         flips = torch.rand(4, generator=g) < 0.5
         flipped = [axis for axis in range(3) if flips[axis]]
-        crop = crop.flip(flipped) if flipped else crop
         if flips[3]:
-            crop, dy, dx = crop.mT, dx, dy
+            dy, dx = dx, dy
+
+        def turned(block: Tensor) -> Tensor:
+            block = block.flip(flipped) if flipped else block
+            return block.mT if flips[3] else block
+
+        crop, measured = turned(crop), None if measured is None else turned(measured)
         if source != side:
             shrink = as_tensor(resize_matrix(source, side), crop)
             crop = apply_in_plane(crop, shrink, shrink)
-        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm)
+        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured)
+
+    def _is_pair(self, p: Patient) -> bool:
+        """Whether the patient's own LR scan is one of this model's scale."""
+        wanted = (len(p.hu) // self.sz, p.hu.shape[1] // self.sy, p.hu.shape[2] // self.sx)
+        return p.lr_hu is not None and self.sz > 1 and self.sy == self.sx == 1 and tuple(p.lr_hu.shape) == wanted
 
     def _slices(self, p: Patient, g: torch.Generator) -> tuple[Tensor, float]:
         """(numbers of the patient's slices that a block is made of, increment between its LR slices in mm).
@@ -128,12 +153,14 @@ class BatchMaker:
         most = max(1, int(INCREMENT_MM / apart))
         if self.sz > 1:
             most = max(1, min(most, len(p.hu) // self.depth))
-        every = self._draw(1, most + 1, g)
+        every = 1 if self._is_pair(p) else self._draw(1, most + 1, g)
         if self.sz == 1:
             z = self._draw(0, len(p.hu), g)
             offset = torch.arange(-self.context, self.context + 1).clamp(-(z // every), (len(p.hu) - 1 - z) // every)
             return z + every * offset, apart * every
         first = self._draw(0, len(p.hu) - self.depth * every + 1, g)
+        if self._is_pair(p):  # measured slices begin where they begin
+            first -= first % self.sz
         return first + torch.arange(self.depth * every), apart * every * self.sz
 
     def _without_neighbours(self, lr: Tensor, g: torch.Generator) -> Tensor:
