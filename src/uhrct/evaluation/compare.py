@@ -11,11 +11,12 @@ import numpy as np
 from uhrct import __version__
 from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
+from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Scores, constants, score_all
 from uhrct.evaluation.topology import CROP, betti_error_sums
-from uhrct.evaluation.undefined import Undefined
+from uhrct.evaluation.undefined import Undefined, undefined
 from uhrct.progress import track
 from uhrct.volume import Grid, Volume
 
@@ -196,17 +197,15 @@ class _ConsistencyOf:
         self.last: tuple[int, Scores] = (-1, Scores())
 
     def add(self, scores: Scores, z: int) -> None:
-        from uhrct.evaluation.consistency import consistency
-
         sz = self.acquisition.scale[0]
         k = z // sz
         if k != self.last[0]:
             of_slab = Scores()
             hr, x = self.test.hu[k * sz : (k + 1) * sz], self.lr.hu[k : k + 1]
             if not self.acquisition.slice_by_slice:
-                of_slab.take(["consistency_hu"], lambda: _raise("slabs of this acquisition overlap"))
+                of_slab.take(["consistency_hu"], lambda: undefined("slabs of this acquisition overlap"))
             elif not len(x):
-                of_slab.take(["consistency_hu"], lambda: _raise("the LR does not reach this slice"))
+                of_slab.take(["consistency_hu"], lambda: undefined("the LR does not reach this slice"))
             else:
                 sr, measured = (hr, x) if sz > 1 else (hr[0], x[0])
                 of_slab.take(["consistency_hu"], lambda: [consistency(sr, measured, self.acquisition)])
@@ -238,10 +237,6 @@ class _Betti3D:
         if not self.count:
             raise Undefined("no lung in the reference")
         return self.pieces / self.count, self.tunnels / self.count
-
-
-def _raise(reason: str) -> list[float]:
-    raise Undefined(reason)
 
 
 def _with_reasons(scores: Scores) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse, ssim
 from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, SMSE_WINDOW_HU, difference, structure_maps
-from uhrct.evaluation.undefined import Undefined
+from uhrct.evaluation.undefined import undefined
 from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 from uhrct.model import FLOOR_HU
 from uhrct.volume import PADDING_HU
@@ -130,7 +130,7 @@ def score_all(
     bad = [n for n, image in (("reference", a), ("test", b)) if not np.isfinite(image).all()]
     if bad:
         names = [m for m in MEASURES if m != "consistency_hu" or lr is not None]
-        scores.take(names, lambda: _undefined(f"NaN or infinite values in the {' and the '.join(bad)}"))
+        scores.take(names, lambda: undefined(f"NaN or infinite values in the {' and the '.join(bad)}"))
         return scores
     inside = lungs.lung_mask(a, spacing_mm) if lung is None else np.asarray(lung, bool)
     lr_test, (a, b) = b, without_padding(a, b)
@@ -178,7 +178,7 @@ def _vessels(scores: Scores, maps: np.ndarray, inside: np.ndarray, spacing_mm: t
     """What is judged inside the lungs."""
     if not inside.any():
         names = [n for n in MEASURES if n.startswith(("cldice", "betti")) or n in ("vessel_mm", *_BROKEN)]
-        scores.take(names, lambda: _undefined("no lung in the reference"))
+        scores.take(names, lambda: undefined("no lung in the reference"))
         return
     for t in VESSEL_THRESHOLDS:
         pair = [vessel_mask(m, inside, t) for m in maps]
@@ -191,10 +191,6 @@ def _vessels(scores: Scores, maps: np.ndarray, inside: np.ndarray, spacing_mm: t
 
 
 _BROKEN = ("broken_mm", "invented_mm")
-
-
-def _undefined(reason: str) -> Sequence[float]:
-    raise Undefined(reason)
 
 
 def constants() -> dict[str, Any]:
