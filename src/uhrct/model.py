@@ -16,6 +16,7 @@ from uhrct.acquisition import Acquisition
 from uhrct.diffusion import Diffusion
 from uhrct.errors import UhrctError
 from uhrct.networks import DSSP, ScanEstimator, from_channels, pieces, run_tiled, to_channels
+from uhrct.networks.peers import Noise, make_peer
 from uhrct.resampling import upsample_stack
 from uhrct.scan import ESTIMATED, N_PROPERTIES, ScanProperties, from_vector
 from uhrct.structure import StructureOperator
@@ -34,7 +35,8 @@ class ModelConfig:
     `mean` and `denoiser` hold the sizes of the two DSSP networks (or None): the mean network gives E[y | x] in one
     pass; the denoiser diffuses the residual around it (or around the interpolation, if there is no mean network: the
     paper's system). `context` neighbours on each side of a slice are shown to the mean network; `properties`: the
-    networks are told what scan it is, which `estimator` (a width, 0: none) estimates.
+    networks are told what scan it is, which `estimator` (a width, 0: none) estimates. `peer` names a published method
+    in the place of both (see `uhrct.networks.peers`), for the benchmark.
     """
 
     scale: tuple[int, int, int] = (1, 2, 2)
@@ -48,10 +50,13 @@ class ModelConfig:
     context: int = 0
     properties: bool = False
     estimator: int = 0
+    peer: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", tuple(self.scale))
-        if self.mean is None and self.denoiser is None:
+        if self.peer is not None and (self.mean is not None or self.denoiser is not None or self.context):
+            raise UhrctError("a peer is a model of its own, of single slices; give mean: null and no denoiser")
+        if self.mean is None and self.denoiser is None and self.peer is None:
             raise UhrctError("a model needs a mean network, a denoiser or both")
         if self.scale[0] > 1 and self.context < 2:
             raise UhrctError(f"scale {self.scale}: interpolation along z needs context 2 or more, not {self.context}")
@@ -109,6 +114,7 @@ class Model(nn.Module):
             else DSSP(inputs=seen, sub_voxels=n, noisy=True, properties=told, **config.denoiser)
         )
         self.estimator = ScanEstimator(len(ESTIMATED), config.estimator) if config.estimator else None
+        self.peer = None if config.peer is None else make_peer(config.peer, config.scale)
         self.weights_sha256 = ""
 
     def features(self, lr_hu: Tensor, spacing_mm: Any, properties: Tensor | ScanProperties | None = None) -> Features:
@@ -121,7 +127,7 @@ class Model(nn.Module):
         properties : what scan it is, one for all or (B, k) vectors (None: the clean benchmark)
         """
         up_hu = _one_by_one(lambda stack, _: upsample_stack(stack.float(), self.config.scale), lr_hu, spacing_mm)
-        x = (lr_hu.float().clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
+        x = normalised(lr_hu)
         told = None
         if self.config.properties:
             if not isinstance(properties, Tensor):
@@ -187,6 +193,18 @@ class Model(nn.Module):
 
         e = self.diffusion.sample(denoise, noise, steps)
         return anchor + self._hr(e) * self.config.sample_sd_hu
+
+    def peer_hu(self, lr_hu: Tensor, noise: Noise | None = None, steps: int | None = None) -> Tensor:
+        """What a peer makes of LR slices (B, 1, y, x) in HU: (B, 1, y sy, x sx) in HU.
+
+        Parameters
+        ----------
+        noise, steps : for peers that sample: step -> N(0, 1), (B, 1, y sy, x sx), and in how many steps
+        """
+        if self.peer is None:
+            raise UhrctError("this model is no peer of the benchmark")
+        up_hu = upsample_stack(lr_hu.float(), self.config.scale)
+        return self.peer.restore(normalised(lr_hu), normalised(up_hu), noise, steps) * SCALE_HU + CENTRE_HU
 
     def denoiser_inputs(self, f: Features, mean_hu: Tensor | None, spacing_mm: Any) -> tuple[Tensor, Tensor, Tensor]:
         """(x, prior, anchor): the denoiser's view, and the HU image around which it works."""
@@ -313,6 +331,11 @@ def stacks(slices: Tensor, middle: Sequence[int], context: int) -> Tensor:
     offset = torch.arange(-context, context + 1)
     index = (torch.tensor(list(middle))[:, None] + offset).clamp(0, len(slices) - 1)
     return slices[index.to(slices.device)]
+
+
+def normalised(hu: Tensor) -> Tensor:
+    """HU as networks see them, float32."""
+    return (hu.float().clamp(min=FLOOR_HU) - CENTRE_HU) / SCALE_HU
 
 
 def _one_by_one(f: Callable[[Tensor, Any], Tensor], images: Tensor, spacing_mm: Any) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from uhrct.errors import UhrctError
 
-STAGES = ("mean", "denoiser", "estimator")
+STAGES = ("mean", "denoiser", "estimator", "peer")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class TrainingConfig:
     #: the model (see `uhrct.model.ModelConfig`)
     model: dict[str, Any] = field(default_factory=dict)
     #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
-    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is
+    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is; "peer": a
+    #: published method, by its published loss
     stage: str = "mean"
     #: model folder or shipped name to continue from
     init: str | None = None

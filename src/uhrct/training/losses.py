@@ -9,16 +9,23 @@ from torch import Tensor, nn
 
 from uhrct.model import FLOOR_HU, Features, Model
 from uhrct.networks import from_channels
+from uhrct.noise import fine_slices_noise
 from uhrct.scan import ESTIMATED
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
+from uhrct.training.peers import peer_losses
 
 #: one step's loss and its parts, for the log
 Loss = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
 
 
-def make_loss(model: Model, config: TrainingConfig) -> Loss:
-    """loss(network, batch, generator) of the configured stage; `network` is the trained part (it may be wrapped)."""
+def make_loss(model: Model, config: TrainingConfig) -> Loss | dict[str, Loss]:
+    """loss(network, batch, generator) of the configured stage; `network` is the trained part (it may be wrapped).
+
+    For players against one another: name of a part of the network -> its loss, in the order of their turns in a step.
+    """
+    if config.stage == "peer":
+        return peer_losses(model)
     if config.stage == "estimator":
         return _estimator_loss(model)
     return _mean_loss(model, config) if config.stage == "mean" else _denoiser_loss(model, config)
@@ -65,7 +72,7 @@ def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
             x, prior, anchor = model.denoiser_inputs(whole, mean, batch.spacing_mm)
         e = lr_channels((batch.hr_hu - anchor) / model.config.sample_sd_hu, model)
         g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
-        n = torch.randn(e.shape, generator=generator).to(e.device)
+        n = _noise(e, batch, model, generator)
         z = g.sqrt() * e + (1 - g).sqrt() * n
         predicted, structure = network(
             cut_margin(x, MARGIN), cut_margin(prior, MARGIN), z, g.sqrt().flatten(), properties=whole.properties
@@ -75,6 +82,17 @@ def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss
+
+
+def _noise(e: Tensor, batch: Batch, model: Model, generator: torch.Generator) -> Tensor:
+    """Noise as the sampler will draw it: the fine slices inside a thick one share it, as slices along z do."""
+    sz = model.config.scale[0]
+    fine_mm = [increment / sz for increment in batch.increment_mm]
+    return (
+        fine_slices_noise((len(e), sz, *e.unflatten(1, (sz, -1)).shape[2:]), fine_mm, generator)
+        .flatten(1, 2)
+        .to(e.device)
+    )
 
 
 def _pixel(d: Tensor, config: TrainingConfig, share: Tensor | float = 1.0) -> Tensor:

@@ -19,7 +19,7 @@ from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig, inference_dtype
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
-from uhrct.training.losses import Loss, make_loss
+from uhrct.training.losses import make_loss
 from uhrct.training.patients import corpus_hash, load_patients, remarks
 from uhrct.training.validation import validate
 
@@ -75,13 +75,11 @@ class Trainer:
         if not trained:
             raise UhrctError(f"only={list(config.only)}: the {config.stage} network has no such parameters")
         self.ema = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        decay = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            fused=True,
-        )
+        losses = make_loss(self.model, config)
+        self.players = {"": losses} if callable(losses) else losses
+        if len(self.players) > 1 and self.world > 1:
+            raise UhrctError("networks that play against one another train in one process; leave torchrun out")
+        self.optimizers = {name: self._optimizer(name) for name in self.players}
         self.step, self.minutes_before = 0, 0.0
         if resume and checkpoint.is_file():
             self._load(checkpoint)
@@ -99,7 +97,6 @@ class Trainer:
         for remark in remarks(patients):  # clipping and the like must not be learned unsaid
             self._say(f"note: {remark}")
         batches = BatchMaker(patients, config, self.model)
-        loss_of = make_loss(self.model, config)
         network: nn.Module = self.network
         if self.world > 1:
             network = nn.parallel.DistributedDataParallel(self.network)
@@ -118,15 +115,12 @@ class Trainer:
             done = self._progress(minutes)
             if done >= 1:
                 break
-            for group in self.optimizer.param_groups:
-                group["lr"] = config.learning_rate * self._pace(done)
-            parts = self._gradients(network, batches, loss_of)
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-            if torch.isfinite(norm):  # one bad batch must not end an hour's training
-                self.optimizer.step()
+            parts: dict[str, Tensor] = {}
+            for name in self.players:
+                parts |= self._play(name, network, batches, config.learning_rate * self._pace(done))
             self.step += 1
             self._average()
-            self._track({**parts, "gradient_norm": norm})
+            self._track(parts)
             if self.rank == 0:
                 if minutes - last_said > 0.5:
                     last_said = minutes
@@ -152,10 +146,40 @@ class Trainer:
             torch.distributed.destroy_process_group()
         return self.out / "model"
 
-    def _gradients(self, network: nn.Module, batches: BatchMaker, loss_of: Loss) -> dict[str, Tensor]:
-        """Gradients of a step, over `config.accumulate` batches; the parts of the last one's loss."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def _trained(self, player: str) -> list[nn.Parameter]:
+        """What a player may move: parameters by the beginning of their names, all of them for ""."""
+        return [p for name, p in self.network.named_parameters() if p.requires_grad and name.startswith(player)]
+
+    def _optimizer(self, player: str) -> torch.optim.Optimizer:
+        trained = self._trained(player)
+        decay = [p for p in trained if p.ndim > 1]
+        plain = [p for p in trained if p.ndim <= 1]
+        return torch.optim.AdamW(
+            [{"params": decay, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.config.learning_rate,
+            betas=getattr(self.network, "betas", (0.9, 0.999)),
+            fused=True,
+        )
+
+    def _play(self, player: str, network: nn.Module, batches: BatchMaker, rate: float) -> dict[str, Tensor]:
+        """One optimiser's turn in a step; the parts of its loss and its gradient's norm."""
+        optimizer, trained = self.optimizers[player], self._trained(player)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        parts = self._gradients(player, trained, network, batches)
+        norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
+        if torch.isfinite(norm):  # one bad batch must not end an hour's training
+            optimizer.step()
+        return {**parts, f"{player}_gradient_norm".lstrip("_"): norm}
+
+    def _gradients(
+        self, player: str, trained: list[nn.Parameter], network: nn.Module, batches: BatchMaker
+    ) -> dict[str, Tensor]:
+        """Gradients of a turn, over `config.accumulate` batches; the parts of the last one's loss."""
         n = self.config.accumulate
+        # the other players' weights take no gradient, though the loss leads through them
+        only = None if len(self.players) == 1 else trained
         for k in range(n):
             micro_step = self.step * n + k
             generator = torch.Generator().manual_seed((self.config.seed * 7_919 + micro_step) * 1013 + self.rank)
@@ -164,8 +188,8 @@ class Trainer:
             wait = nullcontext() if last or self.world == 1 else network.no_sync()  # type: ignore[operator]
             with wait:
                 with self._autocast():
-                    loss, parts = loss_of(network, batches(micro_step, self.rank), generator)
-                (loss / n).backward()
+                    loss, parts = self.players[player](network, batches(micro_step, self.rank), generator)
+                (loss / n).backward(inputs=only)
         return parts
 
     def _progress(self, minutes: float) -> float:
@@ -193,7 +217,10 @@ class Trainer:
         # a young average forgets its start faster
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         for name, value in self.network.state_dict().items():
-            self.ema[name].lerp_(value, 1 - decay)
+            if value.is_floating_point():
+                self.ema[name].lerp_(value, 1 - decay)
+            else:  # batch normalisation counts its batches
+                self.ema[name].copy_(value)
 
     def _track(self, parts: dict[str, Tensor]) -> None:
         """Running means of about 100 steps; .item() only here, once a step, as the CPU waits anyway."""
@@ -203,11 +230,14 @@ class Trainer:
                 self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
 
     def _log(self, minutes: float, done: float) -> None:
-        record = {"step": self.step, "minutes": round(minutes, 3), "lr": self.optimizer.param_groups[0]["lr"]}
+        record = {"step": self.step, "minutes": round(minutes, 3), "lr": self._rate()}
         self._write_log({**record, **{k: round(v, 6) for k, v in self.running.items()}})
         parts = "  ".join(f"{k} {v:.4f}" for k, v in self.running.items())
         left = (1 - done) / done * minutes if done > 0 else math.nan
         self._say(f"step {self.step}  {minutes:.1f} min ({left:.0f} left)  {parts}")
+
+    def _rate(self) -> float:
+        return next(iter(self.optimizers.values())).param_groups[0]["lr"]
 
     def _validate(self, minutes: float, held_out: list[Any]) -> None:
         if not held_out:
@@ -234,7 +264,7 @@ class Trainer:
             "minutes": minutes,
             "network": self.network.state_dict(),
             "ema": self.ema,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": [o.state_dict() for o in self.optimizers.values()],
             "config": self.config.as_dict(),
         }
         unfinished = self.out / (CHECKPOINT + ".tmp")
@@ -249,7 +279,9 @@ class Trainer:
         try:
             state = torch.load(checkpoint, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            stored = state["optimizer"]  # one of its own, not a list, until there were players
+            for o, of in zip(self.optimizers.values(), stored if isinstance(stored, list) else [stored], strict=True):
+                o.load_state_dict(of)
             self.ema, self.step, self.minutes_before = state["ema"], state["step"], state["minutes"]
             before = state["config"]
         except Exception as e:  # unpickling raises whatever it likes

@@ -46,19 +46,22 @@ def _restore(model: Model, stage: str, lr_hu: Tensor, spacing_mm: tuple[float, f
     device = next(model.parameters()).device
     c = model.config.context
     stack = lr_hu[None, CONTEXT - c : CONTEXT + c + 1].to(device)
+    sz, sy, sx = model.config.scale
+    if stage == "peer":
+        fine = (1, 1, lr_hu.shape[1] * sy, lr_hu.shape[2] * sx)
+        return model.peer_hu(stack, lambda step: _noise(fine, step).to(device))[0]
     scan = ScanProperties(psf_fwhm=model.acquisition.psf_fwhm, increment_mm=spacing_mm[0])
     f = model.features(stack, spacing_mm[1:], scan)
     mean = None if model.mean is None else model.mean_hu(f)[0]
     if stage == "mean":
         assert mean is not None
         return mean[0]
-    sz, sy, sx = model.config.scale
     shape = (1, sz * sy * sx, *lr_hu.shape[1:])
+    return model.sample_hu(f, mean, spacing_mm[1:], lambda step: _noise(shape, step).to(device))[0]
 
-    def noise(step: int) -> Tensor:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(step)).to(device)
 
-    return model.sample_hu(f, mean, spacing_mm[1:], noise)[0]
+def _noise(shape: tuple[int, ...], step: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(step))
 
 
 def _estimates(model: Model, volume: Volume, config: TrainingConfig) -> dict[str, Any]:
