@@ -1,6 +1,6 @@
 import torch
 
-from uhrct.noise import SliceNoise
+from uhrct.noise import SliceNoise, fine_slices_noise
 
 
 def stack(noise, slices, step=0):
@@ -43,3 +43,17 @@ def test_memory_does_not_grow_with_steps_or_slices():
     fresh = SliceNoise(0, 0, (1, 4, 4), 0.8)
     assert torch.equal(seen[7 * 30 + 29], fresh(7, 29))
     assert torch.equal(seen[7 * 30], fresh(7, 0))
+
+
+def test_training_draws_the_noise_that_sampling_draws():
+    """Standard normal, and between fine slices as alike as those of SliceNoise at the same spacing."""
+    for spacing in (0.4, 1.0, 5.0):
+        n = fine_slices_noise((3, 5, 128, 128), [spacing] * 3, torch.Generator().manual_seed(0))
+        sampled = stack(SliceNoise(0, 0, (1, 256, 256), spacing), range(5))
+        assert abs(float(n.std()) - 1) < 0.02
+        for lag in (1, 3):
+            alike = float((n[:, lag:] * n[:, :-lag]).mean())
+            assert abs(alike - float((sampled[lag:] * sampled[:-lag]).mean())) < 0.03
+    mixed = fine_slices_noise((2, 5, 64, 64), [0.4, 5.0], torch.Generator().manual_seed(0))
+    assert float((mixed[0, 1:] * mixed[0, :-1]).mean()) > 0.9
+    assert abs(float((mixed[1, 1:] * mixed[1, :-1]).mean())) < 0.05

@@ -32,11 +32,8 @@ class SliceNoise:
 
     def __init__(self, seed: int, sample: int, shape: tuple[int, int, int], spacing_z_mm: float) -> None:
         self.seed, self.sample, self.shape = seed, sample, shape
-        sigma = CORRELATION_MM / spacing_z_mm
-        reach = min(math.ceil(3 * sigma), 12) if sigma > 0.2 else 0
-        weight = [math.exp(-0.5 * (j / sigma) ** 2) for j in range(-reach, reach + 1)]
-        norm = math.sqrt(sum(w * w for w in weight))
-        self.weight = {j - reach: w / norm for j, w in enumerate(weight)}
+        weight = _weights(spacing_z_mm)
+        self.weight = {j - len(weight) // 2: w for j, w in enumerate(weight)}
         self._white: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, z: int, step: int) -> Tensor:
@@ -56,3 +53,37 @@ class SliceNoise:
         digest = hashlib.sha256(f"{self.seed} {self.sample} {z} {step}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randn(self.shape, generator=generator)
+
+
+def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generator: torch.Generator) -> Tensor:
+    """N(0, 1) noise (B, sz, ...), correlated along the second axis as `SliceNoise` is along z; for training.
+
+    Parameters
+    ----------
+    spacing_z_mm : distance of the fine slices, one an item
+
+    Example
+    -------
+    >>> fine_slices_noise((2, 5, 8, 8), [1.0, 0.4], torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 5, 8, 8])
+    """
+    sz, rest = shape[1], shape[2:]
+    if sz == 1:
+        return torch.randn(shape, generator=generator)
+    rows = []
+    for spacing in spacing_z_mm:
+        weight = torch.tensor(_weights(spacing))
+        around = len(weight) - 1
+        white = torch.randn(sz + around, math.prod(rest), generator=generator)
+        band = torch.stack([torch.nn.functional.pad(weight, (k, sz - 1 - k)) for k in range(sz)])
+        rows.append((band @ white).reshape(sz, *rest))
+    return torch.stack(rows)
+
+
+def _weights(spacing_z_mm: float) -> list[float]:
+    """Gaussian weights of neighbouring slices, of squared sum 1."""
+    sigma = CORRELATION_MM / spacing_z_mm
+    reach = min(math.ceil(3 * sigma), 12) if sigma > 0.2 else 0
+    weight = [math.exp(-0.5 * (j / sigma) ** 2) for j in range(-reach, reach + 1)]
+    norm = math.sqrt(sum(w * w for w in weight))
+    return [w / norm for w in weight]

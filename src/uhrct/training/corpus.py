@@ -40,6 +40,7 @@ class Batch:
     hr_hu: Tensor  # (B, sz, y', x'): the fine slices inside the middle one
     spacing_mm: list[tuple[float, float]]
     properties: Tensor | None = None  # (B, k): what scan each item is of
+    increment_mm: tuple[float, ...] = ()  # between the LR slices of each item
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,13 @@ class BatchMaker:
         lr = self._without_neighbours(lr, g)
         middle = (self.context + self.spare) * self.sz
         told = torch.tensor([s.vector() for s in scans], device=hr.device)
-        return Batch(lr, hr[:, middle : middle + self.sz], [c.spacing_mm for c in crops], told)
+        return Batch(
+            lr,
+            hr[:, middle : middle + self.sz],
+            [c.spacing_mm for c in crops],
+            told,
+            tuple(c.increment_mm for c in crops),
+        )
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         clean = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=crop.increment_mm)
