@@ -19,7 +19,8 @@ from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig
 from uhrct.training import trainer as trainer_module
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch
+from uhrct.training.corpus import Batch, BatchMaker
+from uhrct.training.patients import load_patients
 from uhrct.training.trainer import Trainer
 
 Tiny = Callable[..., TrainingConfig]
@@ -357,3 +358,29 @@ def test_only_the_named_parameters_are_trained(tiny: Tiny, tmp_path: Path) -> No
     assert changed == {"narrow", "to_structure"}
     with pytest.raises(UhrctError, match="no such parameters"):
         Trainer(tiny(only=("nothing",)), tmp_path / "other", quiet=True)
+
+
+def test_accumulated_gradients_are_those_of_all_the_batches(tiny: Tiny, tmp_path: Path) -> None:
+    """Two batches of 2 move the weights as one step: by the mean of the gradients that each gives alone."""
+
+    def gradients(step: int, accumulate: int = 1) -> list[torch.Tensor]:
+        config = tiny(batch=2, accumulate=accumulate)
+        t = Trainer(config, tmp_path / f"{step}-{accumulate}", resume=True, quiet=True, device=torch.device("cpu"))
+        t.step = step
+        batches = BatchMaker(load_patients(t.config.corpus, {}, torch.device("cpu")), t.config, t.model)
+        t._gradients("", t._trained(""), t.network, batches)
+        return [p.grad.clone() for p in t._trained("")]
+
+    together = gradients(0, accumulate=2)
+    for both, first, second in zip(together, gradients(0), gradients(1), strict=True):
+        assert torch.allclose(both, (first + second) / 2, atol=1e-3 * float(first.abs().max()) + 1e-6)
+    assert any(not torch.allclose(a, b) for a, b in zip(together, gradients(0), strict=True))
+
+
+def test_compiling_goes_around_the_network_and_changes_no_file(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    plain = train(tiny(steps=2), tmp_path / "a")
+    assert not compiled
+    assert equal(train(tiny(steps=2, compile=True), tmp_path / "b"), plain)
+    assert len(compiled) == 1

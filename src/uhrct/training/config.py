@@ -49,6 +49,8 @@ class TrainingConfig:
     degraded: float = 0.0
     #: batches whose gradients make one step: a larger batch in the same memory
     accumulate: int = 1
+    #: torch.compile the network: pays on GPUs and in long runs (needs a C++ compiler on CPUs)
+    compile: bool = False
 
     learning_rate: float = 8e-4
     weight_decay: float = 1e-4

@@ -98,8 +98,10 @@ class Trainer:
             self._say(f"note: {remark}")
         batches = BatchMaker(patients, config, self.model)
         network: nn.Module = self.network
+        if config.compile:  # shares the parameters, so that saving and averaging know nothing of it
+            network = torch.compile(network)  # type: ignore[assignment]
         if self.world > 1:
-            network = nn.parallel.DistributedDataParallel(self.network)
+            network = nn.parallel.DistributedDataParallel(network)
         n_parameters = sum(p.numel() for p in self.network.parameters())
         self._say(
             f"{len(patients)} patients, {n_parameters / 1e6:.2f} M parameters, {self.device}"
