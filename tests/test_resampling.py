@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_matrix, upsample
+from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix, lanczos_matrix, resize_matrix, upsample
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -41,3 +41,16 @@ def test_blur_is_an_independent_librarys():
 
 def test_no_blur_is_the_identity():
     assert (gaussian_matrix(5, 0.0) == np.eye(5)).all()
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(20, 40), (13, 52), (48, 24)])
+def test_lanczos_equals_pillow_away_from_the_edge(n_in: int, n_out: int) -> None:
+    """Pillow forgets what lies outside, here the edge value goes on: inside both are the same."""
+    from PIL import Image
+
+    line = np.random.default_rng(0).normal(size=(1, n_in)).astype(np.float32)
+    theirs = np.asarray(Image.fromarray(line, mode="F").resize((n_out, 1), Image.Resampling.LANCZOS))[0]
+    ours = lanczos_matrix(n_in, n_out) @ line[0]
+    rim = int(np.ceil(4 * max(n_out / n_in, 1)))
+    np.testing.assert_allclose(ours[rim:-rim], theirs[rim:-rim], atol=1e-5)
+    np.testing.assert_allclose(lanczos_matrix(n_in, n_out).sum(1), 1)

@@ -7,14 +7,13 @@ You et al., "CT super-resolution GAN constrained by the identical, residual, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uhrct.networks.peers.peer import Peer, exact
-
-#: features of the twelve layers
-_WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 
 
 class GanCircle(Peer):
@@ -23,16 +22,22 @@ class GanCircle(Peer):
     Parameters
     ----------
     scale : not used, both sides lie on the fine grid
+    widths : features of a generator's layers
     patch : side in fine pixels of what the critics judge (published: 64), so the training's crop times the scale
     critic_width : features of a critic's first stage (published: 64)
     """
 
     betas = (0.5, 0.9)
 
-    def __init__(self, scale: int, patch: int = 64, critic_width: int = 64) -> None:
+    def __init__(
+        self,
+        scale: int,
+        widths: Sequence[int] = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16),
+        patch: int = 64,
+        critic_width: int = 64,
+    ) -> None:
         super().__init__()
-        self.patch = patch
-        self.generators = nn.ModuleDict({"to_high": _Generator(), "to_low": _Generator()})
+        self.generators = nn.ModuleDict({"to_high": _Generator(widths), "to_low": _Generator(widths)})
         self.critics = nn.ModuleDict({"high": _Critic(patch, critic_width), "low": _Critic(patch, critic_width)})
 
     def forward(self, x: Tensor, up: Tensor) -> Tensor:
@@ -40,16 +45,16 @@ class GanCircle(Peer):
 
 
 class _Generator(nn.Module):
-    """Twelve dense layers whose features are all joined, compressed by parallel 1x1 convolutions, plus the input.
+    """Twelve layers whose features are all joined, compressed by parallel 1x1 convolutions, plus the input.
 
     Published with dropout; here without: in budgets of minutes nothing overfits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        widths = (1, *_WIDTHS)
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        everything = sum(_WIDTHS)
+        before = (1, *widths[:-1])
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(before, widths, strict=True))
+        everything = sum(widths)
         self.wide = nn.Conv2d(everything, 24, 1)
         self.narrow = nn.Sequential(
             nn.Conv2d(everything, 8, 1), nn.LeakyReLU(0.1), nn.Conv2d(8, 8, 3, padding=1), nn.LeakyReLU(0.1)
