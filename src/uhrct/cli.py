@@ -47,6 +47,18 @@ class Layout(StrEnum):
     auto, npz, luna16, rplhr, tree = "auto", "npz", "luna16", "rplhr", "tree"
 
 
+class Family(StrEnum):
+    train, test = "train", "test"
+
+
+class Imaging(StrEnum):
+    model, projections = "model", "projections"
+
+
+class Kernel(StrEnum):
+    standard, sharp = "standard", "sharp"
+
+
 class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 
@@ -318,6 +330,31 @@ def train(
 
 
 @app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="YAML, see docs/benchmark.md.", show_default=False)],
+    report: Annotated[
+        Path | None, typer.Option(help="Measure nothing; write tables, figures and a page of the results here.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Run methods on held-out patients by every metric; goes on where it stopped."""
+    from uhrct.evaluation.benchmark_config import load_benchmark
+
+    settings = load_benchmark(config)
+    if report is not None:
+        from uhrct.evaluation.benchmark_report import write_report
+
+        print(f"report in {write_report(settings, report, quiet=quiet)}")
+        return
+    from uhrct.evaluation.benchmark import Benchmark
+
+    Benchmark(settings, device=_torch_device(device.value), quiet=quiet).run()
+    if not quiet:
+        print(f"results in {settings.out}")
+
+
+@app.command()
 def pack(
     sources: Annotated[list[Path], typer.Argument(help="Data set folders or files.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Store folder: new, or one to go on with.", show_default=False)],
@@ -353,6 +390,44 @@ def pack(
         print(f"uhrct: not packed: {_one_line(line)}", file=sys.stderr)
     if report.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New folder: image, truth and masks.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Which chest; the same seed gives the same bytes.")] = 0,
+    family: Annotated[Family, typer.Option(help="Chests to train on, or other ones to test on.")] = Family.train,
+    shape: Annotated[str | None, typer.Option(help="Voxels Z,Y,X; default 512,512,512 or what covers it.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Voxel spacing Z,Y,X in mm; default: covers the chest.")] = None,
+    centre: Annotated[str | None, typer.Option(help="Middle of the grid Z,Y,X in mm, for details.")] = None,
+    dose: Annotated[float, typer.Option(help="1: a usual chest scan; noise falls with its root; 0: none.")] = 1.0,
+    imaging: Annotated[
+        Imaging, typer.Option(help="Acquisition model, or projections and filtered backprojection.")
+    ] = Imaging.model,
+    kernel: Annotated[Kernel, typer.Option(help="Of the backprojection.")] = Kernel.standard,
+    psf_fwhm_mm: Annotated[float | None, typer.Option(help="In-plane blur; default 0.6 of the pixel.")] = None,
+    image: Annotated[str, typer.Option(help="Name of the image in the folder; the suffix says the format.")] = (
+        "ct.nii.gz"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Make a chest CT whose vessels, airways, lobes and nodules are known exactly."""
+    from uhrct.phantom.make import phantom_folder
+
+    phantom_folder(
+        out,
+        seed=seed,
+        family=family.value,
+        shape=None if shape is None else _numbers(shape, "--shape"),
+        spacing_mm=None if spacing is None else _numbers(spacing, "--spacing"),
+        centre_mm=None if centre is None else _numbers(centre, "--centre"),
+        dose=dose,
+        imaging=imaging.value,
+        kernel=kernel.value,
+        psf_fwhm_mm=psf_fwhm_mm,
+        name=image,
+        quiet=quiet,
+    )
 
 
 def _dicom(syntax: Syntax, keep_private: bool, anonymize: bool) -> Any:

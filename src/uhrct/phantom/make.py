@@ -1,0 +1,214 @@
+"""`uhrct phantom`: a folder with a chest CT and all that is true of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.formats.writer import output_files
+from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
+from uhrct.progress import track
+from uhrct.volume import Grid
+
+IMAGING = ("model", "projections")
+SLAB = 16  # slices at once: what memory grows with
+LOWEST_HU, HIGHEST_HU = -1024, 3071
+
+
+def make_view(
+    shape: tuple[int, ...] | None,
+    spacing_mm: tuple[float, ...] | None,
+    psf_fwhm_mm: float | None = None,
+    centre_mm: tuple[float, ...] | None = None,
+) -> View:
+    """The grid: what is not given follows from the field of view, 512 x 512 x 512 voxels if nothing is.
+
+    Raises
+    ------
+    UhrctError
+        On numbers that make no grid.
+
+    Example
+    -------
+    >>> make_view(None, None).shape, make_view((64, 80, 80), None).spacing_mm
+    ((512, 512, 512), (5.0, 5.0, 5.0))
+    """
+    if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0.05 <= s <= 20 for s in spacing_mm)):
+        raise UhrctError(f"--spacing {_text(spacing_mm)}: give three numbers Z,Y,X from 0.05 to 20 mm")
+    if shape is not None and (len(shape) != 3 or not all(8 <= n <= 4096 and n == int(n) for n in shape)):
+        raise UhrctError(f"--shape {_text(shape)}: give three whole numbers Z,Y,X from 8 to 4096")
+    if psf_fwhm_mm is not None and not 0 <= psf_fwhm_mm <= 20:
+        raise UhrctError(f"--psf-fwhm-mm {psf_fwhm_mm}: give a number from 0 to 20")
+    if centre_mm is not None and (len(centre_mm) != 3 or not all(abs(c) <= 200 for c in centre_mm)):
+        raise UhrctError(f"--centre {_text(centre_mm)}: give three numbers Z,Y,X from -200 to 200 mm")
+    if shape is None:
+        shape = (
+            (512, 512, 512)
+            if spacing_mm is None
+            else tuple(max(8, round(f / s)) for f, s in zip(FIELD_MM, spacing_mm, strict=True))
+        )
+    if spacing_mm is None:
+        spacing_mm = tuple(f / n for f, n in zip(FIELD_MM, shape, strict=True))
+    nz, ny, nx = (int(n) for n in shape)
+    if nz * ny * nx > 2**31:
+        raise UhrctError(f"{nz} x {ny} x {nx} voxels: too many; give a smaller --shape or a coarser --spacing")
+    z, y, x = spacing_mm
+    c = (0.0, 0.0, 0.0) if centre_mm is None else (centre_mm[0], centre_mm[1], centre_mm[2])
+    return View((nz, ny, nx), (z, y, x), psf_fwhm_mm, c)
+
+
+def phantom_folder(
+    out: Path,
+    *,
+    seed: int = 0,
+    family: str = "train",
+    shape: tuple[int, ...] | None = None,
+    spacing_mm: tuple[float, ...] | None = None,
+    centre_mm: tuple[float, ...] | None = None,
+    dose: float | None = 1.0,
+    imaging: str = "model",
+    kernel: str = "standard",
+    psf_fwhm_mm: float | None = None,
+    name: str = "ct.nii.gz",
+    quiet: bool = False,
+    density: float = 1.0,
+) -> None:
+    """Write the phantom of a seed into the folder `out`, which appears when all is there.
+
+    Parameters
+    ----------
+    out : a new folder
+    seed, family : which chest
+    shape, spacing_mm, centre_mm : its grid (see `make_view`)
+    dose : 1 is a usual chest scan; noise falls with its root; None or 0: no noise (imaging by the model only)
+    imaging : model or projections
+    kernel : standard or sharp, of the projections
+    name : of the image; its suffix says the format
+    density : share of the full number of vessel tips, for quick tests
+
+    Raises
+    ------
+    UhrctError
+        On options that make no sense, an output that exists, or without scipy.
+    """
+    view = make_view(shape, spacing_mm, psf_fwhm_mm, centre_mm)
+    if dose is not None and not 0 <= dose <= 1e6:
+        raise UhrctError(f"--dose {dose}: give a number from 0 (no noise); 1 is a usual chest scan")
+    if imaging not in IMAGING:
+        raise UhrctError(f"--imaging {imaging!r}: choose from {', '.join(IMAGING)}")
+    if imaging == "projections":
+        _check_projections(view, dose)
+    if Path(name).name != name or name.lower().split(".")[0] in ("truth", "lungs", "lobes", "vessels", "airways"):
+        raise UhrctError(f"--image {name!r}: give a file name of its own, such as ct.nii.gz")
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
+    formats.check_output(out.absolute().parent / name)  # its suffix
+    begin = time.monotonic()
+    if not quiet:
+        print(f"growing the chest of seed {seed} ({family})", file=sys.stderr, flush=True)
+    scene = make_scene(family, seed, density=density)
+    how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm}
+    if imaging == "projections":
+        how["kernel"] = kernel
+    with output_files(out) as tmp:
+        folder = tmp / out.name
+        folder.mkdir()
+        _image(scene, view, folder, name, how, quiet)
+    if not quiet:
+        print(
+            f"{out}: {'x'.join(map(str, view.shape))} voxels of {' x '.join(f'{s:.3f}' for s in view.spacing_mm)} mm "
+            f"(z, y, x) in {time.monotonic() - begin:.1f} s",
+            file=sys.stderr,
+        )
+
+
+def _check_projections(view: View, dose: float | None) -> None:
+    if not dose:
+        raise UhrctError("--imaging projections counts photons: give a --dose above 0")
+    if abs(view.spacing_mm[1] / view.spacing_mm[2] - 1) > 1e-6:
+        raise UhrctError("--imaging projections needs square pixels: give --spacing with Y equal to X")
+    if any(n * s < f * 0.99 for n, s, f in list(zip(view.shape, view.spacing_mm, FIELD_MM, strict=True))[1:]):
+        raise UhrctError(
+            f"--imaging projections must see the whole body: give a --shape and --spacing of "
+            f"{FIELD_MM[1]:.0f} x {FIELD_MM[2]:.0f} mm in plane"
+        )
+
+
+def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], quiet: bool) -> None:
+    from uhrct.phantom.truth import MASKS, describe, write_truth
+
+    grid = _grid(view)
+    tree_masks = {kind: np.zeros(view.shape, bool) for kind in scene.trees}
+    seed = scene.anatomy.draw.seed
+    with ExitStack() as stack:
+        image = stack.enter_context(formats.open_writer(folder / name, grid, dtype=np.int16))
+        masks = {
+            kind: stack.enter_context(formats.open_writer(folder / f"{kind}.nii.gz", grid, dtype=np.int16))
+            for kind in MASKS
+        }
+        starts = range(0, view.shape[0], SLAB)
+        slabs = _slabs(scene, view, how, seed)
+        for first, (slab, hu) in zip(starts, track(slabs, "phantom", quiet=quiet, total=len(starts)), strict=True):
+            image.write(np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16))
+            last = first + len(hu)
+            for kind, mask in slab.masks.items():
+                tree_masks[kind][first:last] = mask
+            lungs = np.where(slab.lobes == 0, 0, np.where(slab.lobes < 4, 1, 2))
+            vessels = np.where(slab.masks["artery"], 1, np.where(slab.masks["vein"], 2, 0))
+            labels = {
+                "lungs": lungs,
+                "lobes": slab.lobes,
+                "vessels": vessels,
+                "airways": slab.masks["airway"],
+                "nodules": slab.nodules,
+            }
+            for kind, label in labels.items():
+                masks[kind].write(label.astype(np.int16))
+    write_truth(folder, scene, describe(scene, view, tree_masks, how))
+
+
+def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator[tuple[Slab, np.ndarray]]:
+    """Slabs in order, computed side by side: numpy lets go of the lock; order and seeds do not depend on it."""
+    imager = Imager(scene, view)
+
+    def one(first: int) -> tuple[Slab, np.ndarray]:
+        slab = imager.slab(first, min(first + SLAB, view.shape[0]))
+        hu = slab.hu
+        if how["kind"] == "projections":
+            from uhrct.phantom.tomography import scan
+
+            return slab, scan(hu, view.spacing_mm, how["dose"], seed, first, how["kernel"])
+        if how["dose"]:
+            from uhrct.phantom.imaging import add_noise
+
+            hu = add_noise(hu, view, how["dose"], seed, first)
+        return slab, hu
+
+    workers = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+    starts = list(range(0, view.shape[0], SLAB))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(one, first) for first in starts[:workers]]
+        for k in range(len(starts)):
+            yield waiting.pop(0).result()
+            if k + workers < len(starts):
+                waiting.append(pool.submit(one, starts[k + workers]))
+
+
+def _grid(view: View) -> Grid:
+    origin = [float(view.axis_mm(axis)[0]) for axis in (2, 1, 0)]  # (L, P, S), as the chest's own axes
+    return Grid(view.shape, view.spacing_mm, (origin[0], origin[1], origin[2]))
+
+
+def _text(values: tuple[float, ...]) -> str:
+    return ",".join(f"{v:g}" for v in values)

@@ -1,0 +1,270 @@
+"""Arteries, veins and airways: grown lobe by lobe, calibres by Murray's law, and never touching each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from uhrct.phantom.anatomy import LOBES, Anatomy
+from uhrct.phantom.contact import closest, near_pairs
+from uhrct.phantom.growth import colonise
+
+KINDS = ("artery", "vein", "airway")
+FLOOR_MM = 0.25  # radius of a calibre of 0.5 mm
+GAP_MM = 0.25  # between the surfaces of different trees
+STEP_MM = 2.6
+
+#: Central parts (z, y, x) in mm: the stem and, for each lung, the way to its hilum.
+_STEM = {
+    "artery": [(-22, -34, 14), (-8, -32, 14), (4, -24, 13), (13, -14, 12)],
+    "vein": [(-24, 16, 4), (-18, 15, 2)],
+    "airway": [(175, 14, 0), (140, 12, 0), (100, 8, 0), (60, 8, -2), (34, 9, -3)],
+}
+_RIGHT = {
+    "artery": [(13, -9, 0), (11, -5, -16), (8, -4, -32), (6, -4, -40)],
+    "vein": [(-18, 11, -14), (-18, 6, -28), (-18, 2, -40)],
+    "airway": [(26, 12, -12), (19, 14, -24), (14, 15, -36)],
+}
+_LEFT = {
+    "artery": [(18, -8, 20), (18, -3, 30), (16, 0, 40)],
+    "vein": [(-18, 11, 18), (-18, 6, 30), (-18, 2, 40)],
+    "airway": [(26, 12, 8), (16, 15, 20), (6, 15, 32), (2, 15, 40)],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Nodes in mm; node i > 0 is the end of the capsule of `radius_mm[i]` that comes from its parent.
+
+    Attributes
+    ----------
+    kind : artery, vein or airway (whose radius is the lumen's)
+    position_mm : (n, 3), z y x
+    parent : (n,), -1 for the root; parents stand before their children
+    radius_mm : (n,), by Murray's law from the tips
+    lobe : (n,), 0 on the way to a lobe, else a key of `LOBES`
+    tip_mm : radius of every tip
+    """
+
+    kind: str
+    position_mm: np.ndarray
+    parent: np.ndarray
+    radius_mm: np.ndarray
+    lobe: np.ndarray
+    tip_mm: float
+
+    @property
+    def wall_mm(self) -> np.ndarray:
+        """Thickness of the wall: airways have one of their own, vessels' is part of their calibre."""
+        return 0.1 + 0.13 * self.radius_mm if self.kind == "airway" else np.zeros_like(self.radius_mm)
+
+    @property
+    def outer_mm(self) -> np.ndarray:
+        return self.radius_mm + self.wall_mm
+
+    @property
+    def children(self) -> np.ndarray:
+        """Number of children of each node."""
+        return np.bincount(self.parent[1:], minlength=len(self.parent))
+
+    @property
+    def generation(self) -> np.ndarray:
+        """Number of branchings between root and node."""
+        forks = self.children > 1
+        out = np.zeros(len(self.parent), int)
+        for i in range(1, len(out)):
+            p = self.parent[i]
+            out[i] = out[p] + forks[p]
+        return out
+
+    @property
+    def branch(self) -> np.ndarray:
+        """Branch of each node: nodes between two branchings share a number; the root's is 0."""
+        forks = self.children > 1
+        out, count = np.zeros(len(self.parent), int), 0
+        for i in range(1, len(out)):
+            p = self.parent[i]
+            if forks[p]:
+                count += 1
+                out[i] = count
+            else:
+                out[i] = out[p]
+        return out
+
+    def kept(self, keep: np.ndarray) -> Tree:
+        """The tree without the nodes that are not kept and all that hangs on them; calibres anew."""
+        keep = keep.copy()
+        for i in range(1, len(keep)):
+            keep[i] &= keep[self.parent[i]]
+        number = np.cumsum(keep) - 1
+        parent = np.where(self.parent[keep] < 0, -1, number[self.parent[keep]])
+        return replace(
+            self,
+            position_mm=self.position_mm[keep],
+            parent=parent,
+            radius_mm=murray(parent, self.tip_mm),
+            lobe=self.lobe[keep],
+        )
+
+
+def murray(parent: np.ndarray, tip_mm: float) -> np.ndarray:
+    """Radii (mm) of a tree whose tips all have radius `tip_mm`: at each branching r^3 = sum of the children's r^3.
+
+    References
+    ----------
+    Murray, "The physiological principle of minimum work", PNAS 1926, doi 10.1073/pnas.12.3.207.
+
+    Example
+    -------
+    >>> murray(np.array([-1, 0, 0, 0]), 0.5).round(3).tolist()
+    [0.721, 0.5, 0.5, 0.5]
+    """
+    tips = np.zeros(len(parent), int)
+    tips[np.bincount(parent[1:], minlength=len(parent)) == 0] = 1
+    for i in range(len(parent) - 1, 0, -1):
+        tips[parent[i]] += tips[i]
+    return tip_mm * np.cbrt(tips)
+
+
+def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
+    """The three trees of a chest, apart from each other everywhere.
+
+    Parameters
+    ----------
+    density : share of the full number of tips, for quick tests
+    """
+    draw = anatomy.draw
+    rng = draw.stream("attractors")
+    points = rng.uniform((-150, -120, -170), (140, 120, 170), (int(240_000 * max(density, 0.1)), 3))
+    points = points[np.abs(points[:, 2]) > 8]
+    distance, lobe = anatomy.at_points(points)
+    inside = (distance < -2.5) & (lobe > 0)
+    points, distance, lobe = points[inside], distance[inside], lobe[inside]
+    tips = {"artery": 24000 * density, "vein": 24000 * density, "airway": 3500 * density}
+    chosen = {kind: rng.permutation(len(points))[: int(tips[kind])] for kind in ("artery", "vein")}
+    # bronchi run beside arteries: they want to go where arteries go, a little aside
+    chosen["airway"] = chosen["artery"][: int(tips["airway"])]
+    taken: dict[int, list[np.ndarray]] = {k: [] for k in LOBES}
+    trees = {}
+    for kind in ("airway", "artery", "vein"):
+        shift = np.array([1.5, 3.0, 1.5]) if kind == "airway" else np.zeros(3)
+        tip = draw["airway_tip_mm" if kind == "airway" else "vessel_tip_mm"]
+        own = chosen[kind]
+        trees[kind] = _grow(kind, anatomy, points, distance, lobe, own, shift, tip, taken)
+    return _apart(anatomy, {k: trees[k] for k in KINDS})
+
+
+def _grow(
+    kind: str,
+    anatomy: Anatomy,
+    points: np.ndarray,
+    distance: np.ndarray,
+    lobe: np.ndarray,
+    own: np.ndarray,
+    shift: np.ndarray,
+    tip_mm: float,
+    taken: dict[int, list[np.ndarray]],
+) -> Tree:
+    scale = np.array([1.0, *reversed(anatomy.size)])
+    position, parent = [np.array(_STEM[kind][0]) * scale], [-1]
+    label = [0]
+
+    def along(nodes: np.ndarray, at: int, lobe_number: int) -> int:
+        for p in nodes:
+            position.append(p)
+            parent.append(at)
+            label.append(lobe_number)
+            at = len(parent) - 1
+        return at
+
+    stem = along(_fine(np.array(_STEM[kind]) * scale)[1:], 0, 0)
+    for side, lobes in ((_RIGHT, (1, 2, 3)), (_LEFT, (4, 5))):
+        way = _fine(np.concatenate([position[stem][None], np.array(side[kind]) * scale]))[1:]
+        hilum = along(way, stem, 0)
+        for k in lobes:
+            candidates = points[(lobe == k) & (distance < -7)]
+            cost = np.linalg.norm(candidates - position[hilum], axis=1)
+            for other in taken[k]:  # the trees enter a lobe side by side
+                cost += 60.0 * (np.linalg.norm(candidates - other, axis=1) < 14)
+            entry = candidates[np.argmin(cost)]
+            taken[k].append(entry)
+            at = along(_fine(np.stack([position[hilum], entry]))[1:], hilum, 0)
+            nodes, above = colonise(entry, points[own[lobe[own] == k]] + shift, step_mm=STEP_MM, kill_mm=2.7)
+            first = len(parent) - 1  # node j of the lobe becomes node first + j of the tree
+            position.extend(nodes[1:])
+            parent.extend(np.where(above[1:] == 0, at, first + above[1:]).tolist())
+            label.extend([k] * (len(nodes) - 1))
+    above = np.array(parent)
+    tree = Tree(kind, np.array(position), above, murray(above, tip_mm), np.array(label), tip_mm)
+    return replace(tree, position_mm=_smoothed(tree))
+
+
+def _fine(corners: np.ndarray) -> np.ndarray:
+    """A polyline in pieces of about 4 mm."""
+    parts = [corners[:1]]
+    for a, b in zip(corners[:-1], corners[1:], strict=True):
+        n = max(1, round(float(np.linalg.norm(b - a)) / 4))
+        parts.append(a + (b - a) * (np.arange(1, n + 1) / n)[:, None])
+    return np.concatenate(parts)
+
+
+def _smoothed(tree: Tree, rounds: int = 3) -> np.ndarray:
+    """Positions with the kinks of growth taken out; root and tips stay."""
+    p = tree.position_mm.copy()
+    count = tree.children
+    movable = (count > 0) & (tree.parent >= 0)
+    for _ in range(rounds):
+        below = np.zeros_like(p)
+        np.add.at(below, tree.parent[1:], p[1:])
+        middle = (p[tree.parent] + below / np.maximum(count, 1)[:, None]) / 2
+        p[movable] += 0.5 * (middle - p)[movable]
+    return p
+
+
+def _apart(anatomy: Anatomy, trees: dict[str, Tree]) -> dict[str, Tree]:
+    """Push trees from each other, then cut off what still touches another tree or leaves its lung.
+
+    Calibres only fall when something is cut off (Murray), so no new contact can arise.
+    """
+    pairs = (("artery", "vein"), ("artery", "airway"), ("vein", "airway"))
+    for _ in range(8):
+        move = {kind: np.zeros_like(tree.position_mm) for kind, tree in trees.items()}
+        for one, other in pairs:
+            _push(trees[one], trees[other], move[one], move[other])
+        for kind, tree in trees.items():
+            p = tree.position_mm + np.clip(move[kind], -2.5, 2.5)
+            trees[kind] = replace(tree, position_mm=p)
+    for kind, tree in trees.items():
+        distance, _ = anatomy.at_points(tree.position_mm)
+        trees[kind] = tree.kept((tree.lobe == 0) | (distance < -tree.outer_mm - 0.3))
+    for one, other in pairs:
+        for _ in range(20):
+            a, b = trees[one], trees[other]
+            i, j = near_pairs(a, b, GAP_MM)
+            _, _, d, _ = closest(a, b, i, j)
+            hit = d < a.outer_mm[i] + b.outer_mm[j] + GAP_MM
+            if not hit.any():
+                break
+            i, j = i[hit], j[hit]
+            weaker = a.radius_mm[i] <= b.radius_mm[j]
+            keep_a, keep_b = np.ones(len(a.parent), bool), np.ones(len(b.parent), bool)
+            keep_a[i[weaker]] = False
+            keep_b[j[~weaker]] = False
+            trees[one], trees[other] = a.kept(keep_a), b.kept(keep_b)
+    return trees
+
+
+def _push(a: Tree, b: Tree, move_a: np.ndarray, move_b: np.ndarray) -> None:
+    i, j = near_pairs(a, b, 2 * GAP_MM)
+    s, t, d, away = closest(a, b, i, j)
+    lack = a.outer_mm[i] + b.outer_mm[j] + 2 * GAP_MM - d
+    hit = lack > 0
+    i, j, s, t, away, lack = i[hit], j[hit], s[hit], t[hit], away[hit], lack[hit]
+    # the thinner one gives way; roots stay
+    thin = b.radius_mm[j] / (a.radius_mm[i] + b.radius_mm[j])
+    for tree, k, u, share, sign, move in ((a, i, s, thin, 1, move_a), (b, j, t, 1 - thin, -1, move_b)):
+        push = sign * (share * lack)[:, None] * away
+        for node, weight in ((k, u), (tree.parent[k], 1 - u)):
+            free = node > 0
+            np.add.at(move, node[free], 0.6 * (weight[:, None] * push)[free])
