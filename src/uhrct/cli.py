@@ -355,6 +355,31 @@ def benchmark(
 
 
 @app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="YAML, see docs/benchmark.md.", show_default=False)],
+    report: Annotated[
+        Path | None, typer.Option(help="Measure nothing; write tables, figures and a page of the results here.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Run methods on held-out patients by every metric; goes on where it stopped."""
+    from uhrct.evaluation.benchmark_config import load_benchmark
+
+    settings = load_benchmark(config)
+    if report is not None:
+        from uhrct.evaluation.benchmark_report import write_report
+
+        print(f"report in {write_report(settings, report, quiet=quiet)}")
+        return
+    from uhrct.evaluation.benchmark import Benchmark
+
+    Benchmark(settings, device=_torch_device(device.value), quiet=quiet).run()
+    if not quiet:
+        print(f"results in {settings.out}")
+
+
+@app.command()
 def pack(
     sources: Annotated[list[Path], typer.Argument(help="Data set folders or files.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Store folder: new, or one to go on with.", show_default=False)],

@@ -1,0 +1,240 @@
+"""`uhrct benchmark`: every method on every slice, into one result file that goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uhrct import __version__, formats
+from uhrct.acquisition import Acquisition
+from uhrct.errors import UhrctError
+from uhrct.evaluation.benchmark_config import BenchmarkConfig
+from uhrct.evaluation.benchmark_methods import Ready, prepare
+from uhrct.evaluation.benchmark_results import Results, read_results
+from uhrct.evaluation.consistency import consistency
+from uhrct.evaluation.lungs import lung_mask
+from uhrct.evaluation.measures import Scores, constants, score_all
+from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced
+from uhrct.progress import track
+from uhrct.volume import Volume
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One LR slice by one method."""
+
+    case: str
+    protocol: str
+    degradation: str
+    k: int
+    ready: Ready
+
+
+class Benchmark:
+    """Measures what a configuration asks for and is not in its result file yet.
+
+    Example
+    -------
+    ``uhrct benchmark configs/benchmark.yaml`` and then ``uhrct benchmark configs/benchmark.yaml --report results/x2``
+    """
+
+    def __init__(self, config: BenchmarkConfig, *, device: torch.device | None = None, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
+        self.device = device or torch.device("cpu")
+        self.volumes: dict[str, Volume] = {}
+        self.lungs: dict[str, np.ndarray] = {}
+
+    def run(self) -> Results:
+        """Measure; returns all that the file holds then.
+
+        Raises
+        ------
+        UhrctError
+            If a case is missing, no method has weights, or the file was made with other constants.
+        """
+        config = self.config
+        results = read_results(config.out)
+        if results.broken:
+            self._say(f"{config.out}: last line was cut off ({results.broken} bytes); it is dropped and measured again")
+        for case in config.cases:
+            if not (config.data / case).exists():
+                raise UhrctError(f"{config.data / case}: no such case; set data to the folder that holds it")
+        ready = self._methods()
+        record = self._record(ready)
+        if results.runs and results.runs[-1]["constants"] != record["constants"]:
+            raise UhrctError(f"{config.out}: measured with other constants of the metrics; choose another out")
+        jobs = [j for j in self._jobs(ready) if not self._is_done(j, results.done)]
+        if not jobs and results.runs:
+            self._say("nothing is left to measure")
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        with config.out.open("ab") as file:
+            file.truncate(file.tell() - results.broken)
+            _write(file, {"run": record})
+            for job in track(jobs, "benchmark", quiet=self.quiet):
+                for row in self._measure(job):
+                    _write(file, row)
+        return read_results(config.out)
+
+    def _methods(self) -> dict[str, list[Ready]]:
+        """Methods by protocol; those without weights are left out with a word."""
+        shape = self._volume(self.config.cases[0]).shape
+        out: dict[str, list[Ready]] = {}
+        for protocol, scale in self.config.protocols:
+            lr_shape = (shape[1] // scale[1], shape[2] // scale[2])
+            for method in self.config.methods:
+                try:
+                    ready = prepare(method, protocol, scale, self.device, lr_shape)
+                except UhrctError as reason:
+                    self._say(f"note: {method.name} left out of {protocol}: {reason}")
+                    continue
+                out.setdefault(protocol, []).append(ready)
+        if not out:
+            raise UhrctError("no method has weights; train them first (configs/peers)")
+        return out
+
+    def _jobs(self, ready: dict[str, list[Ready]]) -> Iterator[_Job]:
+        scales = dict(self.config.protocols)
+        for case in self.config.cases:
+            n = self._volume(case).shape[0]
+            for protocol, methods in ready.items():
+                chosen = evenly_spaced(n // scales[protocol][0], self.config.slices)
+                for degradation in self.config.degradations:
+                    for k in chosen:
+                        for r in methods:
+                            if k in _some(chosen, r.method.slices):
+                                yield _Job(case, protocol, degradation, k, r)
+
+    def _is_done(self, job: _Job, done: set[tuple[Any, ...]]) -> bool:
+        sz = job.ready.scale[0]
+        where = (job.ready.identity, job.protocol, job.degradation, job.case)
+        return all((*where, job.k * sz + j) in done for j in range(sz))
+
+    def _measure(self, job: _Job) -> Iterator[dict[str, Any]]:
+        volume, acquisition = self._volume(job.case), Acquisition(job.ready.scale, job.degradation)
+        hr, lr = degraded_stack(volume, acquisition, job.k)
+        sz, sy, sx = job.ready.scale
+        z_mm, y_mm, x_mm = volume.spacing_mm
+        restore = job.ready.restore(acquisition)
+        begin, worked = time.perf_counter(), time.process_time()
+        sr = restore(lr, (z_mm * sz, y_mm * sy, x_mm * sx)).float().cpu()
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - worked
+        self._keep_picture(job, sr)
+        for j in range(sz):
+            z = job.k * sz + j
+            lung = self.lungs[job.case][z, : hr.shape[-2], : hr.shape[-1]]
+            scores = score_all(hr[j].numpy(), sr[j].numpy(), (y_mm, x_mm), lung=lung)
+            scores.take(["consistency_hu"], lambda: [_consistency(sr, lr[CONTEXT], acquisition)])
+            yield {
+                "method": job.ready.method.name,
+                "identity": job.ready.identity,
+                "protocol": job.protocol,
+                "degradation": job.degradation,
+                "case": job.case,
+                "slice": z,
+                "seconds": round(seconds / sz, 4),
+                "cpu_seconds": round(cpu_seconds / sz, 4),
+                "values": _rounded(scores),
+                **({"undefined": scores.reasons} if scores.reasons else {}),
+            }
+
+    def _keep_picture(self, job: _Job, sr: Tensor) -> None:
+        """The middle slice of each case, for the report's figures."""
+        n = self._volume(job.case).shape[0] // job.ready.scale[0]
+        if job.k == picture_slice(n, _some(evenly_spaced(n, self.config.slices), job.ready.method.slices)):
+            file = picture_file(self.config.out, job.protocol, job.degradation, job.case, job.ready.identity)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            middle = len(sr) // 2
+            np.savez_compressed(
+                file, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
+            )
+
+    def _volume(self, case: str) -> Volume:
+        if case not in self.volumes:
+            self.volumes[case] = formats.read(self.config.data / case)
+            self.lungs[case] = lung_mask(self.volumes[case].hu, self.volumes[case].spacing_mm, quiet=self.quiet)
+        return self.volumes[case]
+
+    def _record(self, ready: dict[str, list[Ready]]) -> dict[str, Any]:
+        """With what is measured from here on."""
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        device = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        if self.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit.stdout.strip(),
+            "uhrct": __version__,
+            "torch": torch.__version__,
+            "device": device,
+            "slices": self.config.slices,
+            "cases": [
+                {"case": c, "sha256": hashlib.sha256(self._volume(c).hu.tobytes()).hexdigest()[:16]}
+                for c in self.config.cases
+            ],
+            "protocols": {name: list(scale) for name, scale in self.config.protocols},
+            "methods": [
+                {
+                    "name": r.method.name,
+                    "identity": r.identity,
+                    "protocol": protocol,
+                    "kind": r.method.kind,
+                    "steps": r.method.steps,
+                    "seed": r.method.seed,
+                    "consistency": r.method.consistency,
+                    **r.facts,
+                }
+                for protocol, methods in ready.items()
+                for r in methods
+            ],
+            "constants": json.loads(json.dumps(constants())),
+        }
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            print(f"benchmark: {line}", file=sys.stderr, flush=True)
+
+
+def picture_file(out: Path, protocol: str, degradation: str, case: str, identity: str) -> Path:
+    """Where a method's picture of a case lies, beside the result file."""
+    return out.parent / f"{out.stem}-pictures" / f"{protocol}-{degradation}-{case.replace('/', '-')}-{identity}.npz"
+
+
+def picture_slice(n: int, chosen: list[int]) -> int:
+    """The one of the `chosen` slices that is nearest the middle of `n`."""
+    return min(chosen, key=lambda k: abs(k - n / 2))
+
+
+def _some(chosen: list[int], most: int | None) -> list[int]:
+    """Evenly spaced ones of the chosen slices, with the middle one among them where it is one alone."""
+    if most is None or most >= len(chosen):
+        return chosen
+    return [chosen[len(chosen) // 2]] if most == 1 else [chosen[i] for i in evenly_spaced(len(chosen), most)]
+
+
+def _consistency(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> float:
+    thick = acquisition.scale[0] > 1
+    return consistency((sr if thick else sr[0]).numpy(), (lr[None] if thick else lr).numpy(), acquisition)
+
+
+def _rounded(scores: Scores) -> dict[str, float | None]:
+    """Six digits: what float32 images are worth."""
+    return {k: None if v is None else float(f"{v:.6g}") for k, v in scores.values.items()}
+
+
+def _write(file: Any, record: dict[str, Any]) -> None:
+    """A whole line at once, on disk before the next one begins."""
+    file.write((json.dumps(record) + "\n").encode())
+    file.flush()

@@ -1,0 +1,177 @@
+"""Tables of a benchmark: means with bootstrap intervals, paired tests with Holm's correction, cost; as markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uhrct.evaluation.benchmark_config import BenchmarkConfig
+from uhrct.evaluation.benchmark_results import Results, column
+from uhrct.evaluation.measures import MEASURES
+from uhrct.evaluation.statistics import holm, interval, paired_test
+from uhrct.evaluation.undefined import Undefined
+
+#: below, Holm-corrected, a difference is called one
+ALPHA = 0.05
+
+Rows = dict[str, dict[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, a line of explanation, and cells as text; the first row names the columns."""
+
+    title: str
+    note: str
+    cells: list[list[str]]
+
+    def markdown(self) -> str:
+        """With a rule below the first row."""
+        head, *rows = (f"| {' | '.join(c)} |" for c in self.cells)
+        rule = "|" + "---|" * len(self.cells[0])
+        return "\n".join([f"### {self.title}", "", self.note, "", head, rule, *rows, ""])
+
+
+def tables(results: Results, config: BenchmarkConfig) -> list[Table]:
+    """Scores and tests of each protocol, degradation and case, then the cost of every method."""
+    out = []
+    for protocol, degradation, case in results.places():
+        rows = results.of(protocol, degradation, case)
+        title = f"{case}, {protocol}, {degradation} degradation"
+        out.append(_scores(title, rows, config))
+        if config.against in rows and len(rows) > 1:
+            out.append(_tests(title, rows, config))
+    return [*out, _cost(results)]
+
+
+def markdown(results: Results, config: BenchmarkConfig) -> str:
+    """All tables in one text."""
+    run = results.runs[-1]
+    head = (
+        f"Made from `{results.path.name}` by `uhrct benchmark --report`: commit {run['commit'][:10]}, {run['device']}, "
+        f"{run['time']}.\nResearch use only; not a medical device.\n"
+    )
+    return "\n".join([head, *(t.markdown() for t in tables(results, config))])
+
+
+def _scores(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
+    cells = [["method", "slices", *(_heading(m) for m in config.metrics)]]
+    best = {m: _best(rows, m) for m in config.metrics}
+    for name, own in rows.items():
+        line = []
+        for metric in config.metrics:
+            text = _mean(column(own, metric), metric)
+            line.append(f"**{text}**" if name in best[metric] else text)
+        cells.append([name, str(len(own)), *line])
+    note = (
+        "Mean [95 % bootstrap interval over the slices of this one patient: it says nothing of other patients]. "
+        "Bold: best mean of those on all slices."
+    )
+    return Table(title, note, cells)
+
+
+def _mean(values: np.ndarray, metric: str) -> str:
+    """mean [low, high], and on how many slices where it is not defined on all."""
+    m = MEASURES[metric]
+    defined = values[~np.isnan(values)] * m.printed_times
+    if not len(defined):
+        return "undefined"
+    text = f"{defined.mean():.{m.decimals}f}"
+    try:
+        low, high = interval(defined)
+        text += f" [{low:.{m.decimals}f}, {high:.{m.decimals}f}]"
+    except Undefined:
+        pass
+    return text if len(defined) == len(values) else f"{text} ({len(defined)} slices)"
+
+
+def _best(rows: Rows, metric: str) -> set[str]:
+    """Names of the best mean among methods that were measured on all slices."""
+    better = MEASURES[metric].better
+    most = max(len(own) for own in rows.values())
+    means = {n: float(np.nanmean(v)) for n, own in rows.items() if _whole(v := column(own, metric), most)}
+    if not means or not better:
+        return set()
+    distance = {"higher": lambda v: -v, "lower": lambda v: v, "1": lambda v: abs(v - 1)}[better]
+    least = min(distance(v) for v in means.values())
+    return {n for n, v in means.items() if distance(v) == least}
+
+
+def _whole(values: np.ndarray, most: int) -> bool:
+    return len(values) == most and not np.isnan(values).all()
+
+
+def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
+    """Mean paired difference from the method that all are tested against, and whether it is one."""
+    others = [name for name in rows if name != config.against]
+    cells = [["method", *(_heading(m) for m in config.metrics)], *([name] for name in others)]
+    for metric in config.metrics:
+        pairs = [_pairs(rows[config.against], rows[name], metric) for name in others]
+        corrected = iter(holm([paired_test(*p) for p in pairs if len(p[0])]))
+        m = MEASURES[metric]
+        for line, (ours, theirs) in zip(cells[1:], pairs, strict=True):
+            if not len(ours):
+                line.append("undefined")
+                continue
+            p = next(corrected)
+            difference = float(np.mean(theirs - ours)) * m.printed_times
+            line.append(f"{difference:+.{m.decimals}f} (p {_p(p)}{'' if p < ALPHA else ', no difference shown'})")
+    note = (
+        f"Difference from **{config.against}** on the slices of both; Wilcoxon's signed-rank test, p corrected after "
+        "Holm over the methods of a column. Slices of one patient are alike: p is too small for other patients."
+    )
+    return Table(f"{title}: against {config.against}", note, cells)
+
+
+def _pairs(a: dict[int, Any], b: dict[int, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values of both on the slices where both have one."""
+    common = [z for z in a if z in b]
+    x, y = column(a, metric, common), column(b, metric, common)
+    both = ~(np.isnan(x) | np.isnan(y))
+    return x[both], y[both]
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def _cost(results: Results) -> Table:
+    cells = [
+        [
+            "method",
+            "protocol",
+            "training, minutes (steps)",
+            "parameters, M",
+            "passes",
+            "multiply-adds per LR pixel, M",
+            "s per slice (median)",
+            "CPU s per slice (median)",
+        ]
+    ]
+    for m in results.runs[-1]["methods"]:
+        seconds = median_seconds(results, m["identity"], m["protocol"])
+        if seconds is None:
+            continue
+        budget = m.get("budget")
+        trained = f"{budget['minutes']:.0f} ({budget['steps']})" if budget else ("unknown" if m.get("weights") else "-")
+        learned = [f"{m['parameters'] / 1e6:.2f}", str(m["passes"]), f"{m['macs_per_lr_px'] / 1e6:.2f}"]
+        times = [f"{s:.3g}" for s in seconds]
+        cells.append([m["name"], m["protocol"], trained, *(learned if "parameters" in m else ["-"] * 3), *times])
+    note = "Medians over slices: the first pass, which warms up, does not count. All in one run on one device."
+    return Table("Cost", note, cells)
+
+
+def median_seconds(results: Results, identity: str, protocol: str) -> tuple[float, float] | None:
+    """(wall, processor) seconds per slice; None where nothing was measured."""
+    mine = [r for r in results.rows if r["identity"] == identity and r["protocol"] == protocol]
+    if not mine:
+        return None
+    return float(np.median([r["seconds"] for r in mine])), float(np.median([r["cpu_seconds"] for r in mine]))
+
+
+def _heading(metric: str) -> str:
+    m = MEASURES[metric]
+    arrow = {"higher": " ↑", "lower": " ↓", "1": " → 1"}.get(m.better, "")
+    return f"{m.label}{f' ({m.unit})' if m.unit else ''}{arrow}"
