@@ -88,19 +88,15 @@ def _mean(values: np.ndarray, metric: str) -> str:
 
 
 def _best(rows: Rows, metric: str) -> set[str]:
-    """Names of the best mean among methods that were measured on all slices."""
+    """Names of the best mean among methods that have a value on as many slices as any."""
     better = MEASURES[metric].better
-    most = max(len(own) for own in rows.values())
-    means = {n: float(np.nanmean(v)) for n, own in rows.items() if _whole(v := column(own, metric), most)}
-    if not means or not better:
+    defined = {n: (v := column(own, metric))[~np.isnan(v)] for n, own in rows.items()}
+    most = max(len(v) for v in defined.values())
+    if not most or not better:
         return set()
-    distance = {"higher": lambda v: -v, "lower": lambda v: v, "1": lambda v: abs(v - 1)}[better]
-    least = min(distance(v) for v in means.values())
-    return {n for n, v in means.items() if distance(v) == least}
-
-
-def _whole(values: np.ndarray, most: int) -> bool:
-    return len(values) == most and not np.isnan(values).all()
+    badness = {"higher": lambda v: -v, "lower": lambda v: v, "1": lambda v: abs(v - 1)}[better]
+    means = {n: badness(float(v.mean())) for n, v in defined.items() if len(v) == most}
+    return {n for n, v in means.items() if v == min(means.values())}
 
 
 def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
@@ -117,10 +113,10 @@ def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
                 continue
             p = next(corrected)
             difference = float(np.mean(theirs - ours)) * m.printed_times
-            line.append(f"{difference:+.{m.decimals}f} (p {_p(p)}{'' if p < ALPHA else ', no difference shown'})")
+            line.append(f"{difference:+.{m.decimals}f} (p {_p(p)}{'' if p < ALPHA else ', n.s.'})")
     note = (
         f"Difference from **{config.against}** on the slices of both; Wilcoxon's signed-rank test, p corrected after "
-        "Holm over the methods of a column. Slices of one patient are alike: p is too small for other patients."
+        "Holm over the methods of a column (n.s.: no difference shown at 0.05). Slices of one patient are alike: p is too small for other patients."
     )
     return Table(f"{title}: against {config.against}", note, cells)
 
@@ -156,9 +152,11 @@ def _cost(results: Results) -> Table:
             continue
         budget = m.get("budget")
         trained = f"{budget['minutes']:.0f} ({budget['steps']})" if budget else ("unknown" if m.get("weights") else "-")
-        learned = [f"{m['parameters'] / 1e6:.2f}", str(m["passes"]), f"{m['macs_per_lr_px'] / 1e6:.2f}"]
+        learned = ["-"] * 3
+        if "parameters" in m:
+            learned = [f"{m['parameters'] / 1e6:.2f}", str(m["passes"]), f"{m['macs_per_lr_px'] / 1e6:.2f}"]
         times = [f"{s:.3g}" for s in seconds]
-        cells.append([m["name"], m["protocol"], trained, *(learned if "parameters" in m else ["-"] * 3), *times])
+        cells.append([m["name"], m["protocol"], trained, *learned, *times])
     note = "Medians over slices: the first pass, which warms up, does not count. All in one run on one device."
     return Table("Cost", note, cells)
 

@@ -1,0 +1,280 @@
+"""The benchmark: complete rows, resumed after any cut, nothing mixed, tables whose numbers can be recomputed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from uhrct import formats
+from uhrct.errors import UhrctError
+from uhrct.evaluation import benchmark as benchmark_module
+from uhrct.evaluation.benchmark import Benchmark
+from uhrct.evaluation.benchmark_config import BenchmarkConfig, Method, load_benchmark
+from uhrct.evaluation.benchmark_methods import prepare
+from uhrct.evaluation.benchmark_report import write_report
+from uhrct.evaluation.benchmark_results import column, read_results
+from uhrct.evaluation.benchmark_tables import tables
+from uhrct.evaluation.complexity import complexity
+from uhrct.evaluation.measures import MEASURES
+from uhrct.evaluation.protocol import score
+from uhrct.evaluation.statistics import holm, paired_test
+from uhrct.model import Model, ModelConfig
+from uhrct.resampling import upsample
+from uhrct.volume import Volume
+
+CONFIG = """
+data: {root}
+out: {root}/results.jsonl
+cases: [test/a]
+protocols: {{x2: [1, 2, 2]}}
+degradations: [scanner]
+slices: 3
+against: bicubic
+metrics: [psnr_wide, rmse_hu, cldice_25]
+methods:
+  bicubic: {{kind: bicubic}}
+  projected: {{kind: projection}}
+  peer: {{weights: "{root}/peer-{{protocol}}", slices: 1}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: Any) -> Path:
+    """A case of three slices, a peer's weights, a configuration; the costly vessel metrics stay undefined."""
+    rng = np.random.default_rng(0)
+    hu = np.rint(np.cumsum(rng.normal(0, 40, (3, 48, 40)), 2) - 300).clip(-1000, 500).astype(np.int16)
+    (tmp_path / "test").mkdir()
+    formats.write(Volume(hu, (2.5, 0.7, 0.7)), tmp_path / "test" / "a.npz")
+    (tmp_path / "test" / "a.npz").rename(tmp_path / "test" / "a")
+    monkeypatch.setattr(benchmark_module.formats, "read", lambda path: Volume(hu, (2.5, 0.7, 0.7)))
+    monkeypatch.setattr(benchmark_module, "lung_mask", lambda hu, *_, **__: np.zeros(hu.shape, bool))
+    torch.manual_seed(0)
+    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer-x2")
+    (tmp_path / "config.yaml").write_text(CONFIG.format(root=tmp_path))
+    return tmp_path
+
+
+def run(place: Path) -> Any:
+    return Benchmark(load_benchmark(place / "config.yaml"), quiet=True).run()
+
+
+def test_every_method_slice_and_metric(place: Path) -> None:
+    results = run(place)
+    rows = results.of("x2", "scanner", "test/a")
+    assert {name: list(own) for name, own in rows.items()} == {
+        "bicubic": [0, 1, 2],
+        "projected": [0, 1, 2],
+        "peer": [1],
+    }
+    for own in rows.values():
+        for row in own.values():
+            assert row["values"].keys() == MEASURES.keys()
+            assert row["undefined"]["cldice_25"] == "no lung in the reference"
+            assert row["seconds"] >= 0
+    assert column(rows["projected"], "consistency_hu").max() < 0.01 < column(rows["bicubic"], "consistency_hu").min()
+
+
+def test_values_are_those_of_the_protocol(place: Path) -> None:
+    from uhrct.acquisition import Acquisition
+
+    row = run(place).of("x2", "scanner", "test/a")["bicubic"][1]
+    hr = torch.from_numpy(benchmark_module.formats.read(Path()).hu[1]).float()
+    sr = upsample(Acquisition((1, 2, 2)).forward(hr), 2, 2)
+    for name, value in score(hr.numpy(), sr.numpy(), (0.7, 0.7)).items():
+        assert row["values"][name] == pytest.approx(value, rel=1e-5)
+
+
+def test_what_the_file_says_of_itself(place: Path) -> None:
+    record = run(place).runs[-1]
+    assert {"commit", "device", "constants", "torch", "cases", "time"} <= record.keys()
+    peer = record["methods"][2]
+    assert peer["weights_sha256"] == Model.from_pretrained(place / "peer-x2").weights_sha256
+    assert (peer["parameters"], peer["passes"], peer["seed"]) == (8_129, 1, 0)
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_cut_off_in_mid_line_and_gone_on(place: Path, cut: int, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = run(place)
+    file = whole.path
+    blob = file.read_bytes()
+    lines = blob.splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:4]) + lines[4][:-cut])
+    before = read_results(file)
+    assert len(before.rows) == 3
+    assert before.broken == len(lines[4]) - cut
+    again = Benchmark(load_benchmark(place / "config.yaml")).run()
+    assert "cut off" in capsys.readouterr().err
+    assert again.broken == 0
+    assert file.read_bytes().startswith(b"".join(lines[:4]))
+    assert len(again.rows) == len(whole.rows)
+    key = lambda r: (r["method"], r["slice"])  # noqa: E731
+    for a, b in zip(sorted(whole.rows, key=key), sorted(again.rows, key=key), strict=True):
+        assert a["values"] == b["values"]
+
+
+def test_finished_means_finished(place: Path, monkeypatch: Any) -> None:
+    run(place)
+    monkeypatch.setattr(Benchmark, "_measure", lambda *_: pytest.fail("measured twice"))
+    assert len(run(place).rows) == 7
+
+
+def test_new_weights_are_measured_again_and_not_mixed(place: Path) -> None:
+    old = run(place).of("x2", "scanner", "test/a")["peer"][1]
+    torch.manual_seed(1)
+    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(place / "peer-x2")
+    results = run(place)
+    assert len(results.rows) == 8
+    assert results.of("x2", "scanner", "test/a")["peer"][1]["values"]["rmse_hu"] != old["values"]["rmse_hu"]
+
+
+def test_a_line_that_is_no_result_is_named(place: Path) -> None:
+    results = run(place)
+    lines = results.path.read_text().splitlines()
+    results.path.write_text("\n".join([lines[0], "{'no': json}", *lines[1:]]) + "\n")
+    with pytest.raises(UhrctError, match=r"results\.jsonl: line 2 "):
+        run(place)
+
+
+def test_other_constants_are_not_mixed(place: Path, monkeypatch: Any) -> None:
+    run(place)
+    monkeypatch.setattr(benchmark_module, "constants", lambda: {"windows_hu": "others"})
+    with pytest.raises(UhrctError, match="other constants"):
+        run(place)
+
+
+def test_methods_without_weights_are_left_out_with_a_word(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (place / "config.yaml").read_text().replace("peer-{protocol}", "nowhere")
+    (place / "config.yaml").write_text(text)
+    results = Benchmark(load_benchmark(place / "config.yaml")).run()
+    assert "note: peer left out of x2" in capsys.readouterr().err
+    assert set(results.of("x2", "scanner", "test/a")) == {"bicubic", "projected"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("kind: bicubic", "kind: cubic"), "'bicubic': give weights, or kind"),
+        (("kind: bicubic", "kindd: bicubic"), "kindd"),
+        (("slices: 3", "slice: 3"), "unknown setting 'slice'"),
+        (("[scanner]", "[blur]"), "degradations: 'blur'"),
+        (("rmse_hu", "rmse"), "metrics: 'rmse'"),
+        (("against: bicubic", "against: ours"), "against: 'ours'"),
+        (("cases: [test/a]", "cases: [test/b]"), "test/b: no such case"),
+        (("methods:", "methods: ["), "not valid YAML"),
+    ],
+)
+def test_senseless_configurations(place: Path, change: tuple[str, str], message: str) -> None:
+    (place / "config.yaml").write_text((place / "config.yaml").read_text().replace(*change, 1))
+    with pytest.raises(UhrctError, match=message):
+        run(place)
+
+
+def test_weights_of_another_scale_are_refused(place: Path) -> None:
+    with pytest.raises(UhrctError, match="protocol x4"):
+        prepare(Method("peer", weights=str(place / "peer-x2")), "x4", (1, 4, 4), torch.device("cpu"), (16, 16))
+
+
+def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
+    from uhrct.acquisition import Acquisition
+
+    sizes = {"width": 8, "multipliers": [1, 2], "window": 4, "steps": 4, "attend_from": 1}
+    Model(ModelConfig(mean=None, peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
+    lr, spacing = torch.randn(5, 8, 8), (1.0, 1.0, 1.0)
+
+    def sample(seed: int) -> torch.Tensor:
+        method = Method("resshift", weights=str(tmp_path), seed=seed)
+        ready = prepare(method, "x2", (1, 2, 2), torch.device("cpu"), (8, 8))
+        assert ready.facts["passes"] == 4
+        return ready.restore(Acquisition((1, 2, 2)))(lr, spacing)
+
+    assert sample(0).shape == (1, 16, 16)
+    assert torch.equal(sample(0), sample(0))
+    assert not torch.equal(sample(0), sample(1))
+
+
+# --- cost on paper
+
+
+def test_multiply_adds_by_hand() -> None:
+    """Two 3x3 convolutions of the head and tail, one group of one block: counted on paper."""
+    peer = {"architecture": "rcan", "groups": 1, "blocks": 1, "width": 16}
+    c = complexity(Model(ModelConfig(mean=None, peer=peer)), lr_shape=(32, 32))
+    attention = 2 * 16 / 32**2  # once an image
+    by_hand = 9 * 16 + 4 * 9 * 16 * 16 + 9 * 16 * 64 + 4 * 9 * 16 + attention
+    assert c.macs_per_lr_px == pytest.approx(by_hand)
+
+
+def test_a_sample_costs_its_passes(tiny_model: Model) -> None:
+    mean, sample, more = (complexity(tiny_model, steps=s) for s in (1, 4, 8))
+    assert (mean.passes, sample.passes, more.passes) == (1, 5, 9)
+    assert more.macs_per_lr_px - sample.macs_per_lr_px == pytest.approx(sample.macs_per_lr_px - mean.macs_per_lr_px)
+    assert mean.parameters == sum(p.numel() for p in tiny_model.mean.parameters())
+    assert sample.parameters == more.parameters > mean.parameters
+
+
+def test_only_the_generator_in_use_counts() -> None:
+    model = Model(ModelConfig(mean=None, peer={"architecture": "gan-circle"}))
+    wanted = sum(p.numel() for p in model.peer.generators["to_high"].parameters())
+    assert complexity(model, lr_shape=(16, 16)).parameters == wanted
+
+
+# --- tables
+
+
+def made_up(place: Path, values: dict[str, list[float | None]]) -> tuple[Any, BenchmarkConfig]:
+    """A result file with these PSNRs."""
+    methods = tuple(Method(name, kind="bicubic", seed=k) for k, name in enumerate(values))
+    config = BenchmarkConfig(methods, place / "made-up.jsonl", against=next(iter(values)), metrics=("psnr_wide",))
+    told = [{"name": m.name, "identity": m.identity(""), "protocol": "x2"} for m in methods]
+    run = {"methods": told, "commit": "c", "device": "d", "time": "t", "constants": {}}
+    lines = [{"run": run}]
+    for m in methods:
+        for z, v in enumerate(values[m.name]):
+            where = {"protocol": "x2", "degradation": "scanner", "case": "test/a", "slice": z}
+            where["identity"] = m.identity("")
+            lines.append({"method": m.name, **where, "seconds": 1.0, "cpu_seconds": 0.5, "values": {"psnr_wide": v}})
+    config.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return read_results(config.out), config
+
+
+def test_numbers_of_the_tables(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ours, b = rng.normal(40, 1, 12), rng.normal(39.9, 1, 12)
+    values = {"ours": [*ours], "a": [*(ours - 1 - rng.random(12))], "b": [*b], "half": [None, *ours[1:]]}
+    scores, tests, cost = tables(*made_up(tmp_path, values))
+    row = {line[0]: line[1:] for line in scores.cells[1:]}
+    assert row["ours"][1].startswith(f"**{ours.mean():.2f} [")
+    assert row["half"][1].endswith("(11 slices)")
+    assert row["a"][0] == "12"
+    line = {cells[0]: cells[1] for cells in tests.cells[1:]}
+    p = holm([paired_test(ours, values[n]) for n in ("a", "b")] + [1.0])
+    assert line["a"].startswith(f"{np.mean(np.array(values['a']) - ours):+.2f} (p {p[0]:.2g}")
+    assert "n.s." not in line["a"]
+    assert line["b"].endswith("n.s.)")
+    assert line["half"].startswith("+0.00 (p 1,")
+    assert cost.cells[1][-2:] == ["1", "0.5"]
+
+
+def test_the_best_mean_is_bold(tmp_path: Path) -> None:
+    scores, *_ = tables(*made_up(tmp_path, {"a": [30.0, 31.0], "b": [32.0, 31.0], "few": [40.0]}))
+    assert [cells[2].startswith("**") for cells in scores.cells[1:]] == [False, True, False]
+
+
+def test_undefined_everywhere_is_said(tmp_path: Path) -> None:
+    scores, tests, _ = tables(*made_up(tmp_path, {"a": [30.0, 31.0], "b": [None, None]}))
+    assert scores.cells[2][2] == tests.cells[1][1] == "undefined"
+
+
+def test_report(place: Path) -> None:
+    config = load_benchmark(place / "config.yaml")
+    with pytest.raises(UhrctError, match="no results"):
+        write_report(config, place / "report")
+    run(place)
+    text = (write_report(config, place / "report") / "tables.md").read_text()
+    assert "| projected | 3 | " in text
+    assert "Research use only" in text
