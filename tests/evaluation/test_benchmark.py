@@ -278,3 +278,15 @@ def test_report(place: Path) -> None:
     text = (write_report(config, place / "report") / "tables.md").read_text()
     assert "| projected | 3 | " in text
     assert "Research use only" in text
+
+
+def test_the_page_holds_everything(place: Path) -> None:
+    run(place)
+    folder = write_report(load_benchmark(place / "config.yaml"), place / "report", quiet=True)
+    text = (folder / "report.html").read_text()
+    drawn = {p.name for p in (folder / "figures").iterdir()}
+    assert drawn == {f"x2-scanner-test-a-{kind}.png" for kind in ("boxes", "time", "vessels", "images")}
+    assert text.count("data:image/png;base64,") == 4
+    assert "http" not in text.replace("http-equiv", "")
+    assert "<script" not in text
+    assert "<td>projected</td>" in text

@@ -1,17 +1,20 @@
-"""`uhrct benchmark --report`: out of a result file, tables as markdown and as one page with figures."""
+"""`uhrct benchmark --report`: out of a result file, tables as markdown, figures, and one page with all of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from uhrct.errors import UhrctError
+from uhrct.evaluation import benchmark_figures as figures
 from uhrct.evaluation.benchmark_config import BenchmarkConfig
-from uhrct.evaluation.benchmark_results import read_results
-from uhrct.evaluation.benchmark_tables import markdown
+from uhrct.evaluation.benchmark_page import page
+from uhrct.evaluation.benchmark_results import Results, read_results
+from uhrct.evaluation.benchmark_tables import markdown, tables
+from uhrct.progress import track
 
 
 def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) -> Path:
-    """`tables.md` in `folder`; returns the folder.
+    """`tables.md`, `figures/` and `report.html` in `folder`; returns the folder.
 
     Raises
     ------
@@ -21,9 +24,29 @@ def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) 
     results = read_results(config.out)
     if not results.places():
         raise UhrctError(f"{config.out}: no results; measure them first with uhrct benchmark, without --report")
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     _write(folder / "tables.md", markdown(results, config))
+    drawn: list[tuple[str, Path]] = []
+    for place in track(results.places(), "figures", quiet=quiet):
+        drawn += _figures(results, config, place, folder / "figures")
+    _write(folder / "report.html", page(results, tables(results, config), drawn))
     return folder
+
+
+def _figures(
+    results: Results, config: BenchmarkConfig, place: tuple[str, str, str], folder: Path
+) -> list[tuple[str, Path]]:
+    """(caption, file) of one protocol, degradation and case."""
+    protocol, degradation, case = place
+    name, where = "-".join(place).replace("/", "-"), f"{case}, {protocol}, {degradation} degradation"
+    out = [
+        (f"Spread over slices: {where}", figures.boxes(results, place, folder / f"{name}-boxes.png")),
+        (f"PSNR against time: {where}", figures.against_time(results, place, folder / f"{name}-time.png")),
+        (f"Vessels broken and invented: {where}", figures.vessels(results, place, folder / f"{name}-vessels.png")),
+    ]
+    images = figures.side_by_side(results, config, place, folder / f"{name}-images.png")
+    what = "Image, error, two zooms and their structure maps (V_C)"
+    return [(f"{what}: {where}", images), *out] if images is not None else out
 
 
 def _write(path: Path, text: str) -> None:

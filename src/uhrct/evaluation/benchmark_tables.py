@@ -116,7 +116,8 @@ def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
             line.append(f"{difference:+.{m.decimals}f} (p {_p(p)}{'' if p < ALPHA else ', n.s.'})")
     note = (
         f"Difference from **{config.against}** on the slices of both; Wilcoxon's signed-rank test, p corrected after "
-        "Holm over the methods of a column (n.s.: no difference shown at 0.05). Slices of one patient are alike: p is too small for other patients."
+        "Holm over the methods of a column (n.s.: no difference shown at 0.05). Slices of one patient are alike: p is "
+        "too small for other patients."
     )
     return Table(f"{title}: against {config.against}", note, cells)
 
