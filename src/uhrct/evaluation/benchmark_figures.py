@@ -12,6 +12,7 @@ from uhrct.evaluation.benchmark import picture_file
 from uhrct.evaluation.benchmark_config import BenchmarkConfig
 from uhrct.evaluation.benchmark_results import Results, column
 from uhrct.evaluation.benchmark_tables import median_seconds
+from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, without_padding
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.report import DISPLAY_HU, Panel, busiest, comparison, pyplot
@@ -105,7 +106,8 @@ def side_by_side(results: Results, config: BenchmarkConfig, place: tuple[str, st
         psnr = rows[name][z]["values"].get("psnr_wide") if name in rows and z in rows[name] else None
         scores = "" if psnr is None else f"PSNR {psnr:.2f} dB"
         panels.append(Panel(name, b, structure, scores, None if name == "truth" else b - a))
-    zooms = busiest(panels[0].structure, max(width // 6, 16))
+    lung = lung_mask(truth, tuple(volume.spacing_mm[1:]))  # else the edge of the couch is busiest
+    zooms = busiest(panels[0].structure * lung if lung.any() else panels[0].structure, max(width // 6, 16))
     title = f"{case}, slice {z}, {protocol}, {degradation} degradation."
     return comparison(panels, path, window_hu=DISPLAY_HU["paper"], zooms=zooms, title=title)
 
