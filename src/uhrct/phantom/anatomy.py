@@ -142,8 +142,8 @@ class Anatomy:
         return (-46.0, -22 * sy, 19 * sx), (48 * k, 44 * k * sy, 54 * k * sx)
 
     def _heart_reach(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c, a = self.heart
-        a = [half + 5 for half in a]  # epicardial fat
+        c, muscle = self.heart
+        a = [half + 5 for half in muscle]  # epicardial fat
         # the long axis points down, forward and to the left
         inside = 1 - ((z - c[0]) / a[0]) ** 2 - ((y - c[1]) / a[1]) ** 2
         reach = a[2] * np.sqrt(np.maximum(inside, 0))

@@ -16,6 +16,7 @@ import numpy as np
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.formats.writer import output_files
+from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
 from uhrct.progress import track
 from uhrct.volume import Grid
@@ -114,6 +115,7 @@ def phantom_folder(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
     formats.check_output(out.absolute().parent / name)  # its suffix
+    Draw(family, seed)  # refuses what it does not know before anything is said
     begin = time.monotonic()
     if not quiet:
         print(f"growing the chest of seed {seed} ({family})", file=sys.stderr, flush=True)

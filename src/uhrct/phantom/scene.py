@@ -142,15 +142,16 @@ class Imager:
         self.fine = replace(
             view, shape=(view.shape[0] * view.parts, *view.shape[1:]), spacing_mm=(z / view.parts, y, x)
         )
-        cell = float(np.prod(self.fine.spacing_mm)) ** (1 / 3)
         blur = view.psf_mm / float(FWHM_PER_SIGMA)
         narrow = min(blur, 0.3 * y)
         self.blur_px = float(np.sqrt(blur**2 - narrow**2)) / y
-        # along z there is no PSF: two of three axes are blurred
-        self.width = float(np.sqrt(cell**2 + 12 * narrow**2 * 2 / 3))
+        # a ramp of width w has the variance w^2 / 12, as has a voxel's box. The body's surfaces stand upright mostly;
+        # vessels run everywhere: the mean over the axes (along z there is no PSF)
+        upright = (y * y + x * x) / 2 + 12 * narrow**2
+        self.width = float(np.sqrt((2 * upright + (z / view.parts) ** 2) / 3))
         self.half_diagonal = float(np.linalg.norm(view.spacing_mm)) / 2
         self.tissues = TissueSlices(scene.tissues, self.fine.axis_mm(1), self.fine.axis_mm(2), self.fine.spacing_mm)
-        self.tissues.width = self.width
+        self.tissues.width = float(np.sqrt(upright))
         sx, sy = scene.anatomy.size
         self.great = _polylines(GREAT, sy, sx)
         self.gullet = _polylines((GULLET,), sy, sx)

@@ -40,7 +40,7 @@ class TissueSlices:
     ) -> None:
         self.tissues, self.anatomy = tissues, tissues.anatomy
         self.plane = Plane(y_mm[:, None].astype(np.float32), x_mm[None].astype(np.float32))
-        self.width = float(np.prod(spacing_mm)) ** (1 / 3)
+        self.width = spacing_mm[1]
         self.textures = [
             TextureOnGrid(t, y_mm, x_mm, spacing_mm) for t in (tissues.fine, tissues.middle, tissues.coarse)
         ]
@@ -98,9 +98,9 @@ class TissueSlices:
         axilla = np.hypot((np.abs(p.x) - 118 * a.size[0]) / 30, (p.y + 5) / 36) - 1
         mix(
             hu,
-            self.cover((axilla * 26 + 5 * coarse) if 25 < z < 130 else np.float32(99.0))
+            self.cover(axilla * 26 + 5 * coarse + max(z - 130, 0))
             * self.cover(3 - cage)
-            * np.float32(min(1.0, max(0.0, (z - 25) / 12))),
+            * min(1.0, max(0.0, (z - 25) / 12)),
             FAT + 14 * middle,
         )
         mix(hu, self.cover(cage), MUSCLE + 3 * middle)

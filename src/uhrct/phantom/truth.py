@@ -25,7 +25,7 @@ MASKS: dict[str, dict[int, str]] = {
 
 def tree_arrays(tree: Tree) -> dict[str, np.ndarray]:
     """A tree as flat arrays, named `kind_...`: see docs/phantom.md."""
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "position_mm": tree.position_mm.astype(np.float64),
         "parent": tree.parent.astype(np.int32),
         "radius_mm": tree.radius_mm.astype(np.float64),
