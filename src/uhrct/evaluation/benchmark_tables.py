@@ -158,7 +158,10 @@ def _cost(results: Results) -> Table:
             learned = [f"{m['parameters'] / 1e6:.2f}", str(m["passes"]), f"{m['macs_per_lr_px'] / 1e6:.2f}"]
         times = [f"{s:.3g}" for s in seconds]
         cells.append([m["name"], m["protocol"], trained, *learned, *times])
-    note = "Medians over slices: the first pass, which warms up, does not count. All in one run on one device."
+    note = (
+        "Times are medians over slices, so that a first pass, which warms up, does not count; wall-clock times mean "
+        "something on an idle machine only. Minutes are those of all trainings that a model came of."
+    )
     return Table("Cost", note, cells)
 
 
