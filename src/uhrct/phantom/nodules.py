@@ -63,6 +63,8 @@ def place_nodules(anatomy: Anatomy, trees: dict[str, Tree], count: int = 9) -> l
     vessel, calibre = np.concatenate(points), np.concatenate(thick)
     lookup = cKDTree(vessel) if len(vessel) else None
     candidates = rng.uniform((-150, -110, -160), (130, 115, 160), (40_000, 3))
+    # beside the great vessels a nodule would be hidden by them
+    candidates = candidates[np.abs(candidates[:, 2]) > 50 * anatomy.size[0]]
     depth, lobe = anatomy.at_points(candidates)
     candidates, depth, lobe = candidates[lobe > 0], depth[lobe > 0], lobe[lobe > 0]
     out: list[Nodule] = []
