@@ -23,7 +23,7 @@ class GanCircle(Peer):
     ----------
     scale : not used, both sides lie on the fine grid
     widths : features of a generator's layers
-    patch : side in fine pixels of what the critics judge (published: 64), so the training's crop times the scale; with 32
+    patch : side in fine pixels of what the critics judge (published: 64), the training's crop times the scale; with 32
         the last normalisation is over 2 x 2 pixels and the penalty's gradient explodes
     critic_width : features of a critic's first stage (published: 64)
     """
