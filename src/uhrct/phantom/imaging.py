@@ -21,7 +21,7 @@ def noise_hu(view: View, dose: float) -> float:
     (17.0, 8.5)
     """
     z, y, x = view.spacing_mm
-    return NOISE_HU / np.sqrt(dose * z * y * x / 0.49)
+    return float(NOISE_HU / np.sqrt(dose * z * y * x / 0.49))
 
 
 def add_noise(hu: np.ndarray, view: View, dose: float, seed: int, first: int) -> np.ndarray:
