@@ -316,42 +316,26 @@ def train(
     from uhrct.training.trainer import Trainer
 
     folder = out / config.stem if out == Path("runs") else out
+    settings = load_config(config, overrides)
+    chosen = None if device == Device.auto else _torch_device(device.value)
+    if settings.stage == "estimator":
+        from uhrct.training.estimator import train_estimator
+
+        model = train_estimator(settings, folder, max_minutes=max_minutes, device=chosen, quiet=quiet)
+        if not quiet:
+            print(f"model in {model}")
+        return
     trainer = Trainer(
-        load_config(config, overrides),
+        settings,
         folder,
         max_minutes=max_minutes,
         resume=resume,
-        device=None if device == Device.auto else _torch_device(device.value),
+        device=chosen,
         quiet=quiet,
     )
     model = trainer.run()
     if trainer.rank == 0 and not quiet:
         print(f"model in {model}")
-
-
-@app.command()
-def benchmark(
-    config: Annotated[Path, typer.Argument(help="YAML, see docs/benchmark.md.", show_default=False)],
-    report: Annotated[
-        Path | None, typer.Option(help="Measure nothing; write tables, figures and a page of the results here.")
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    quiet: Quiet = False,
-) -> None:
-    """Run methods on held-out patients by every metric; goes on where it stopped."""
-    from uhrct.evaluation.benchmark_config import load_benchmark
-
-    settings = load_benchmark(config)
-    if report is not None:
-        from uhrct.evaluation.benchmark_report import write_report
-
-        print(f"report in {write_report(settings, report, quiet=quiet)}")
-        return
-    from uhrct.evaluation.benchmark import Benchmark
-
-    Benchmark(settings, device=_torch_device(device.value), quiet=quiet).run()
-    if not quiet:
-        print(f"results in {settings.out}")
 
 
 @app.command()
@@ -443,7 +427,7 @@ def phantom(
         out,
         seed=seed,
         family=family.value,
-        shape=None if shape is None else _numbers(shape, "--shape"),
+        shape=None if shape is None else _numbers(shape, "--shape"),  # type: ignore[arg-type]  # checked there
         spacing_mm=None if spacing is None else _numbers(spacing, "--spacing"),
         centre_mm=None if centre is None else _numbers(centre, "--centre"),
         dose=dose,

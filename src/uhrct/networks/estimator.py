@@ -39,10 +39,25 @@ class ScanEstimator(nn.Module):
             nn.Linear(seen, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
         )
 
+        # of the statistics, over the training's scans
+        self.register_buffer("centre", torch.zeros(seen))
+        self.register_buffer("spread", torch.ones(seen))
+        self.centre: Tensor
+        self.spread: Tensor
+
     def forward(self, hu: Tensor) -> Tensor:
         """(B, y, x) in HU -> (B, outputs)."""
         with torch.autocast(hu.device.type, enabled=False):
-            return self.layers(torch.stack([_statistics(piece.float()) for piece in hu]))
+            return self.layers(self.standard(self.statistics(hu)))
+
+    def standard(self, statistics: Tensor) -> Tensor:
+        """Statistics in units of their spread over the training's scans."""
+        return (statistics - self.centre) / self.spread
+
+    @staticmethod
+    def statistics(hu: Tensor) -> Tensor:
+        """What is measured of pieces (B, y, x) in HU: (B, numbers)."""
+        return torch.stack([_statistics(piece.float()) for piece in hu])
 
 
 def _statistics(hu: Tensor) -> Tensor:

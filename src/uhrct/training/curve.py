@@ -25,14 +25,12 @@ def draw_curve(run: Path) -> Path:
     left.set(xlabel="minutes", ylabel="training loss (running mean)", yscale="log")
     if left.lines:
         left.legend()
-    scores = checks[-1]["validation"] if checks else {}
-    for patient, score in scores.items():
-        # the estimator has errors instead of a gain; a resumed run may have been given other patients
-        for name in ["gain_db"] if "gain_db" in score else score:
-            points = [(r["minutes"], r["validation"][patient][name]) for r in checks if patient in r["validation"]]
-            right.plot(*zip(*points, strict=True), "o-", label=patient if name == "gain_db" else f"{patient} {name}")
+    for patient in checks[-1]["validation"] if checks else ():
+        # a resumed run may have been given other patients
+        points = [(r["minutes"], r["validation"][patient]["gain_db"]) for r in checks if patient in r["validation"]]
+        right.plot(*zip(*points, strict=True), "o-", label=patient)
         right.legend()
-    right.set(xlabel="minutes", ylabel="validation PSNR over interpolation (dB), or mean absolute error")
+    right.set(xlabel="minutes", ylabel="validation PSNR over interpolation (dB)")
     for axis in (left, right):
         axis.grid(alpha=0.3)
     figure.savefig(run / "curve.png", dpi=110)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from uhrct.model import FLOOR_HU, Features, Model
+from uhrct.model import Features, Model
 from uhrct.networks import from_channels
 from uhrct.noise import fine_slices_noise
-from uhrct.scan import ESTIMATED
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
 from uhrct.training.peers import peer_losses
@@ -26,25 +25,7 @@ def make_loss(model: Model, config: TrainingConfig) -> Loss | dict[str, Loss]:
     """
     if config.stage == "peer":
         return peer_losses(model)
-    if config.stage == "estimator":
-        return _estimator_loss(model)
     return _mean_loss(model, config) if config.stage == "mean" else _denoiser_loss(model, config)
-
-
-def _estimator_loss(model: Model) -> Loss:
-    def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        assert batch.properties is not None
-        hu = batch.lr_hu[:, model.config.context].clamp(min=FLOOR_HU)
-        wanted = batch.properties[:, : len(ESTIMATED)]
-        # the blur of noise that is not there can't be seen
-        weight = torch.ones_like(wanted)
-        weight[:, ESTIMATED.index("noise_fwhm")] = (wanted[:, ESTIMATED.index("noise_hu")] > 0.2).float()
-        # absolute differences: what can't be told apart (a soft kernel, a wide PSF) must not rule
-        error = (weight * (network(hu) - wanted).abs()).mean(0)
-        parts = {name: error[k] for k, name in enumerate(ESTIMATED)}
-        return error.sum(), parts
-
-    return loss
 
 
 def _mean_loss(model: Model, config: TrainingConfig) -> Loss:

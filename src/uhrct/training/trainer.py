@@ -252,9 +252,6 @@ class Trainer:
         self.model.train()
         self._write_log({"step": self.step, "minutes": round(minutes, 3), "validation": scores})
         for patient, s in scores.items():
-            if self.config.stage == "estimator":
-                self._say(f"  validation {patient}: " + ", ".join(f"{k} {v:.3f}" for k, v in s.items()))
-                continue
             self._say(
                 f"  validation {patient}: {s['psnr_wide']:.2f} dB ({s['gain_db']:+.2f} over interpolation), "
                 f"SMSE x 1000 {1000 * s['smse_frangi']:.4f} (interpolation / {s['smse_ratio']:.1f})"
