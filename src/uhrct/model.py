@@ -18,7 +18,7 @@ from uhrct.errors import UhrctError
 from uhrct.networks import DSSP, ScanEstimator, from_channels, pieces, run_tiled, to_channels
 from uhrct.networks.peers import Noise, make_peer
 from uhrct.resampling import upsample_stack
-from uhrct.scan import ESTIMATED, N_PROPERTIES, ScanProperties, from_vector
+from uhrct.scan import ESTIMATED, N_PROPERTIES, ScanProperties, cautious, from_vector
 from uhrct.structure import StructureOperator
 
 FORMAT_VERSION = 1
@@ -140,9 +140,13 @@ class Model(nn.Module):
         if self.estimator is None:
             return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
         # one by one: whatever else is in the batch, the same digits
-        rows = [self.estimator(piece[None]) for piece in pieces(lr_hu.float().clamp(min=FLOOR_HU))]
-        values = torch.cat(rows).median(0).values
-        return from_vector(values.tolist(), slice_thickness=slice_thickness, increment_mm=increment_mm)
+        cut = [piece[None] for piece in pieces(lr_hu.float().clamp(min=FLOOR_HU))]
+        known = [piece for piece in cut if self.estimator.knows(piece)]
+        if 2 * len(known) < len(cut):  # unlike anything that trained it: a wrong PSF does more harm than none
+            return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
+        values = torch.cat([self.estimator(piece) for piece in known]).median(0).values
+        seen = from_vector(values.tolist(), slice_thickness=slice_thickness, increment_mm=increment_mm)
+        return cautious(seen)
 
     def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:
         _, sy, sx = self.config.scale

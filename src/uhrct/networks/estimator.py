@@ -11,6 +11,8 @@ LAGS = (1, 2, 3)
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995)
 #: side of the pieces of a slice that are judged one by one, in pixels
 PIECE = 96
+#: mean distance of a piece's statistics from the training's, in their standard deviations: 0.8 is usual
+FAMILIAR = 1.6
 #: voxels of air outside say nothing: reconstructions clip them
 INSIDE_HU = -970.0
 
@@ -49,6 +51,10 @@ class ScanEstimator(nn.Module):
         """(B, y, x) in HU -> (B, outputs)."""
         with torch.autocast(hu.device.type, enabled=False):
             return self.layers(self.standard(self.statistics(hu)))
+
+    def knows(self, piece: Tensor) -> bool:
+        """Whether a piece (1, y, x) in HU looks like the training's scans: its statistics lie within their spread."""
+        return bool(self.standard(self.statistics(piece)).abs().mean() < FAMILIAR)
 
     def standard(self, statistics: Tensor) -> Tensor:
         """Statistics in units of their spread over the training's scans."""
