@@ -90,7 +90,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_the_configurations_that_ship_are_valid() -> None:
-    shipped = list((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+    shipped = [p for p in (Path(__file__).parents[2] / "configs").rglob("*.yaml") if p.name != "benchmark.yaml"]
     assert shipped
     for file in shipped:
         load_config(file)
