@@ -61,6 +61,9 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value ...", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run; default runs/NAME-OF-CONFIG.")] = Path("runs"),
     max_minutes: Annotated[float | None, typer.Option(help="Wall-clock budget, resumed parts counted in.")] = None,
+    max_cpu_minutes: Annotated[
+        float | None, typer.Option(help="Budget of processor time, for equal budgets on a busy machine.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     quiet: Quiet = False,
@@ -83,6 +86,7 @@ def train(
         settings,
         folder,
         max_minutes=max_minutes,
+        max_cpu_minutes=max_cpu_minutes,
         resume=resume,
         device=chosen,
         quiet=quiet,

@@ -164,9 +164,19 @@ def test_no_validation_is_fine(tiny: Tiny, tmp_path: Path) -> None:
     assert [r["step"] for r in records(tmp_path / "run")] == [1]
 
 
-def test_minutes_end_a_training(tiny: Tiny, tmp_path: Path) -> None:
-    train(tiny(steps=10**6), tmp_path / "run", max_minutes=1e-9)
+@pytest.mark.parametrize("budget", ["max_minutes", "max_cpu_minutes"])
+def test_budgets_end_a_training(tiny: Tiny, tmp_path: Path, budget: str) -> None:
+    train(tiny(steps=10**6), tmp_path / "run", **{budget: 1e-9})
     assert records(tmp_path / "run")[0]["step"] <= 1
+
+
+def test_processor_time_counts_on_over_resumed_parts(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
+    passed = iter(range(60, 10**6, 60))  # a minute each time that one looks
+    monkeypatch.setattr(trainer_module.time, "process_time", lambda: next(passed))
+    train(tiny(steps=2), tmp_path / "run")
+    train(tiny(steps=10**6), tmp_path / "run", resume=True, max_cpu_minutes=6.0)
+    logged = [r["cpu_minutes"] for r in records(tmp_path / "run") if "cpu_minutes" in r]
+    assert logged == [3.0, 6.0]
 
 
 def test_learning_rate_warms_up_and_falls(tiny: Tiny, tmp_path: Path) -> None:
@@ -218,10 +228,11 @@ def test_without_matplotlib_only_the_picture_is_missing(tiny: Tiny, tmp_path: Pa
 # --- what is refused
 
 
+@pytest.mark.parametrize("budget", ["max_minutes", "max_cpu_minutes"])
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan")])
-def test_senseless_budgets(tiny: Tiny, tmp_path: Path, minutes: float) -> None:
-    with pytest.raises(UhrctError, match="--max-minutes"):
-        Trainer(tiny(), tmp_path / "run", max_minutes=minutes)
+def test_senseless_budgets(tiny: Tiny, tmp_path: Path, budget: str, minutes: float) -> None:
+    with pytest.raises(UhrctError, match="--" + budget.replace("_", "-")):
+        Trainer(tiny(), tmp_path / "run", **{budget: minutes})
 
 
 def test_a_folder_in_use_is_not_overwritten(tiny: Tiny, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def _budget(folder: Path) -> dict[str, Any]:
     last = {r.get("run", ""): r for r in records if "minutes" in r}
     budget = {
         "minutes": round(sum(r["minutes"] for r in last.values()), 1),
+        "cpu_minutes": round(sum(r.get("cpu_minutes", r["minutes"]) for r in last.values()), 1),
         "steps": sum(r["step"] for r in last.values()),
     }
     return {"budget": budget, "corpus_sha256": next((r["corpus_sha256"] for r in records if "corpus_sha256" in r), "")}

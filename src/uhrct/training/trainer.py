@@ -36,6 +36,8 @@ class Trainer:
     ----------
     out : folder of the run
     max_minutes : wall-clock budget over all resumed parts; None: until `config.steps`
+    max_cpu_minutes : budget of processor time (threads summed), resumed parts counted in: fair to several trainings
+        that share a busy machine
     resume : go on from `out`'s checkpoint (start anew if there is none)
 
     Example
@@ -49,13 +51,16 @@ class Trainer:
         out: str | Path,
         *,
         max_minutes: float | None = None,
+        max_cpu_minutes: float | None = None,
         resume: bool = False,
         device: torch.device | None = None,
         quiet: bool = False,
     ) -> None:
-        self.config, self.out, self.max_minutes, self.quiet = config, Path(out), max_minutes, quiet
-        if max_minutes is not None and not max_minutes > 0:
-            raise UhrctError(f"--max-minutes {max_minutes}: give a number above 0")
+        self.config, self.out, self.quiet = config, Path(out), quiet
+        self.max_minutes, self.max_cpu_minutes = max_minutes, max_cpu_minutes
+        for option, budget in {"--max-minutes": max_minutes, "--max-cpu-minutes": max_cpu_minutes}.items():
+            if budget is not None and not budget > 0:
+                raise UhrctError(f"{option} {budget}: give a number above 0")
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         self.device = device or _own_device()
         if self.world > 1 and not torch.distributed.is_initialized():
@@ -80,7 +85,7 @@ class Trainer:
         if len(self.players) > 1 and self.world > 1:
             raise UhrctError("networks that play against one another train in one process; leave torchrun out")
         self.optimizers = {name: self._optimizer(name) for name in self.players}
-        self.step, self.minutes_before = 0, 0.0
+        self.step, self.minutes_before, self.cpu_minutes_before = 0, 0.0, 0.0
         if resume and checkpoint.is_file():
             self._load(checkpoint)
         if self.rank == 0:
@@ -108,12 +113,13 @@ class Trainer:
             + (f", {self.world} processes" if self.world > 1 else "")
             + (f", going on at step {self.step}" if self.step else "")
         )
-        begin = time.monotonic()
+        begin, cpu_begin = time.monotonic(), time.process_time()
         minutes = self.minutes_before
         last_said = last_saved = last_validated = minutes
         self.running: dict[str, float] = {}
         while True:
             minutes = self.minutes_before + (time.monotonic() - begin) / 60
+            self.cpu_minutes = self.cpu_minutes_before + (time.process_time() - cpu_begin) / 60
             done = self._progress(minutes)
             if done >= 1:
                 break
@@ -199,6 +205,8 @@ class Trainer:
         done = self.step / self.config.steps
         if self.max_minutes is not None:
             done = max(done, minutes / self.max_minutes)
+        if self.max_cpu_minutes is not None:
+            done = max(done, self.cpu_minutes / self.max_cpu_minutes)
         if self.world > 1:
             shared = torch.tensor([done], dtype=torch.float64, device=self.device)
             torch.distributed.broadcast(shared, 0)
@@ -232,7 +240,8 @@ class Trainer:
                 self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
 
     def _log(self, minutes: float, done: float) -> None:
-        record = {"step": self.step, "minutes": round(minutes, 3), "lr": self._rate()}
+        spent = {"minutes": round(minutes, 3), "cpu_minutes": round(self.cpu_minutes, 3)}
+        record = {"step": self.step, **spent, "lr": self._rate()}
         self._write_log({**record, **{k: round(v, 6) for k, v in self.running.items()}})
         parts = "  ".join(f"{k} {v:.4f}" for k, v in self.running.items())
         left = (1 - done) / done * minutes if done > 0 else math.nan
@@ -261,6 +270,7 @@ class Trainer:
         state = {
             "step": self.step,
             "minutes": minutes,
+            "cpu_minutes": self.cpu_minutes,
             "network": self.network.state_dict(),
             "ema": self.ema,
             "optimizer": [o.state_dict() for o in self.optimizers.values()],
@@ -282,6 +292,7 @@ class Trainer:
             for o, of in zip(self.optimizers.values(), stored if isinstance(stored, list) else [stored], strict=True):
                 o.load_state_dict(of)
             self.ema, self.step, self.minutes_before = state["ema"], state["step"], state["minutes"]
+            self.cpu_minutes_before = state.get("cpu_minutes", 0.0)  # not counted by the first versions
             before = state["config"]
         except Exception as e:  # unpickling raises whatever it likes
             reason = " ".join(f"{type(e).__name__} {e}".split())[:120]
