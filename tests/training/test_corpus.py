@@ -129,6 +129,25 @@ def test_noise_differs_between_items_and_never_goes_below_the_floor(tiny: Tiny) 
     assert sd.max() > 3
 
 
+@pytest.mark.parametrize("only", ["grid", "kernel", "noise"])
+def test_every_augmentation_changes_what_it_says(tiny: Tiny, only: str) -> None:
+    step_edge = torch.zeros(1, 120, 120, dtype=torch.int16)
+    step_edge[..., 60:] = 400
+    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
+    without, with_one = (
+        [BatchMaker(one_patient(step_edge), tiny(augmented=1.0, augmentations=a), model)(k) for k in range(4)]
+        for a in ((), (only,))
+    )
+    changed = [not torch.equal(a.hr_hu, b.hr_hu) for a, b in zip(without, with_one, strict=True)]
+    coarser = [a.spacing_mm != b.spacing_mm for a, b in zip(without, with_one, strict=True)]
+    assert any(changed)
+    assert any(coarser) == (only == "grid")
+    hu = torch.cat([b.hr_hu.flatten() for b in with_one])
+    away = (hu.abs() > 1e-3) & ((hu - 400).abs() > 1e-3)  # from both of the object's values
+    assert away.any()
+    assert (away.float().mean() > 0.3) == (only == "noise")  # the others change the edges alone
+
+
 def thin_patient(n: int = 90) -> Patient:
     """HU = 10 x slice number, 1 mm apart: a batch tells by its values where it was cut."""
     hu = (10 * torch.arange(n))[:, None, None].expand(n, 64, 64).short().contiguous()

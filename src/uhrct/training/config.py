@@ -10,6 +10,7 @@ from typing import Any
 from uhrct.errors import UhrctError
 
 STAGES = ("mean", "denoiser", "estimator", "peer")
+AUGMENTATIONS = ("grid", "kernel", "noise")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class TrainingConfig:
     crop: int = 48
     #: share of the batch from rescaled grids with varied kernel and noise: few patients look like more
     augmented: float = 0.5
+    #: which of these those items get
+    augmentations: tuple[str, ...] = AUGMENTATIONS
     #: share of the items that another scanner made: PSF, kernel, noise, slab width (training/degrade.py)
     degraded: float = 0.0
     #: batches whose gradients make one step: a larger batch in the same memory
@@ -71,6 +74,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UhrctError(f"stage {self.stage!r} is not known; choose from {', '.join(STAGES)}")
+        if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
+            raise UhrctError(f"augmentation {unknown[0]!r} is not known; choose from {', '.join(AUGMENTATIONS)}")
         for name in ("batch", "crop", "steps", "accumulate"):
             if getattr(self, name) < 1:
                 raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -122,11 +127,11 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
     known = {f.name for f in fields(TrainingConfig)}
     if unknown := sorted(set(raw) - known):
         raise UhrctError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    for name in ("corpus", "validation", "only"):
+    for name in ("corpus", "validation", "only", "augmentations"):
         if name in raw:
             paths = [raw[name]] if isinstance(raw[name], str) else raw[name] or []
             if not isinstance(paths, (list, tuple)):
-                raise UhrctError(f"setting {name}={paths!r}: give a path or a list of paths")
+                raise UhrctError(f"setting {name}={paths!r}: give a word or a path, or a list of paths or words")
             raw[name] = tuple(map(str, paths))
     return replace(TrainingConfig(), **{key: _typed(key, value) for key, value in raw.items()})
 

@@ -85,6 +85,8 @@ class BatchMaker:
         g = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 1009 + rank)
         n_aug = round(self.config.batch * self.config.augmented)
         factor = RESCALE[int(torch.randint(len(RESCALE), (), generator=g))]
+        if "grid" not in self.config.augmentations:
+            factor = 1.0
         shares = torch.multinomial(self.shares, self.config.batch, replacement=True, generator=g).tolist()
         plain = self.config.batch - n_aug
         crops = [self._crop(self.patients[k], 1.0 if i < plain else factor, g) for i, k in enumerate(shares)]
@@ -203,8 +205,11 @@ class BatchMaker:
         def uniform(low: float, high: float) -> Tensor:
             return (torch.rand(n, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
 
-        blur = as_tensor(gaussian_matrix(side, 1.0), hr)
-        hr = hr + uniform(*KERNEL) * (hr - apply_in_plane(hr, blur, blur))
+        # drawn in any case, so that trainings with and without differ by nothing else
+        detail_share = uniform(*KERNEL)
+        if "kernel" in self.config.augmentations:
+            blur = as_tensor(gaussian_matrix(side, 1.0), hr)
+            hr = hr + detail_share * (hr - apply_in_plane(hr, blur, blur))
         noise = torch.randn(hr.shape, generator=g).to(hr.device)
         sigma_px = float(torch.rand((), generator=g)) * 1.2
         if sigma_px > 0.3:  # below, a sampled Gaussian is the identity
@@ -212,6 +217,8 @@ class BatchMaker:
             noise = apply_in_plane(noise, blur, blur)
             noise = noise / noise.std()
         level = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items stay as they are
+        if "noise" not in self.config.augmentations:
+            return hr.clamp(min=FLOOR_HU)
         return (hr + level * noise).clamp(min=FLOOR_HU)
 
 
