@@ -152,7 +152,9 @@ def _cost(results: Results) -> Table:
         if seconds is None:
             continue
         budget = m.get("budget")
-        trained = f"{budget['cpu_minutes']:.0f} ({budget['steps']})" if budget else ("unknown" if m.get("weights") else "-")
+        trained = "unknown" if m.get("weights") else "-"
+        if budget:
+            trained = f"{budget['cpu_minutes']:.0f} ({budget['steps']})"
         learned = ["-"] * 3
         if "parameters" in m:
             learned = [f"{m['parameters'] / 1e6:.2f}", str(m["passes"]), f"{m['macs_per_lr_px'] / 1e6:.2f}"]
@@ -160,8 +162,8 @@ def _cost(results: Results) -> Table:
         cells.append([m["name"], m["protocol"], trained, *learned, *times])
     note = (
         "Times are medians over slices, so that a first pass, which warms up, does not count; wall-clock times mean "
-        "something on an idle machine only. Minutes are processor time of all trainings that a model came of (wall-clock minutes where a log has no "
-        "other)."
+        "something on an idle machine only. Minutes are processor time of all trainings that a model came "
+        "of (wall-clock minutes where a log has no other)."
     )
     return Table("Cost", note, cells)
 
