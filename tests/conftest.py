@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 
 # two cores, often shared: oversubscription makes tests slow and their times erratic
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+# a background job of a shell ignores SIGINT, and so would the processes whose interruption is tested
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
