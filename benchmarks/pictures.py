@@ -10,6 +10,7 @@ truth there, what counts is the absence of noise worms, ringing at ribs and blot
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,20 @@ def part(volume: Volume, slices: slice) -> Volume:
     return Volume(hu, volume.spacing_mm, slice_thickness_mm=volume.slice_thickness_mm)
 
 
+def detail(volume: Volume, args: argparse.Namespace, scale: tuple[int, int, int]) -> tuple[Volume, list[float]]:
+    """The volume around what is shown, with a margin, and the corner (y, x) in mm where it was cut."""
+    cuts, corner_mm = [], []
+    for axis, centre_mm in ((1, args.y_mm), (2, args.x_mm)):
+        spacing, s = volume.spacing_mm[axis], scale[axis]
+        half = ROW_MM / 2 + 24
+        first = max(int((centre_mm - half) / spacing) // s * s, 0)
+        last = min(int((centre_mm + half) / spacing) // s * s, volume.shape[axis])
+        cuts.append(slice(first, last))
+        corner_mm.append(first * spacing)
+    hu = volume.hu[:, cuts[0], cuts[1]]
+    return Volume(hu, volume.spacing_mm, slice_thickness_mm=volume.slice_thickness_mm), corner_mm
+
+
 def interpolated(low: Volume, scale: tuple[int, int, int]) -> np.ndarray:
     stack = stacks(torch.from_numpy(low.hu.astype(np.float32)), range(low.shape[0]), 2)
     return upsample_stack(stack, scale).flatten(0, 1).numpy()
@@ -49,23 +64,20 @@ def three_planes(args: argparse.Namespace, model: Model) -> None:
     whole = formats.read(args.data / args.case)
     n = min(whole.shape[0], max(80 // scale[0], 1) * scale[0])
     first = args.first if args.first is not None else (whole.shape[0] - n) // 2
-    truth = part(whole, slice(first, first + n))
+    whole = part(whole, slice(first, first + n))
+    told = dataclasses.asdict(Upscaler(model).scan(degrade(whole, scale=scale)))  # of the scan, not of the detail
+    truth, corner_mm = detail(whole, args, scale)
     low = degrade(truth, scale=scale)
     high = truth.refined_grid((1, 1, 1))
     images = {
         "LR": (low.hu, low.spacing_mm),
         "cubic interpolation": (interpolated(low, scale), high.spacing_mm),
-        "ours, mean": (upscaled(model, low), high.spacing_mm),
+        "ours, mean": (upscaled(model, low, told=told), high.spacing_mm),
     }
     if model.denoiser is not None:
-        images["ours, 4-step sample"] = (upscaled(model, low, steps=4), high.spacing_mm)
+        images["ours, 4-step sample"] = (upscaled(model, low, steps=4, told=told), high.spacing_mm)
     images["truth"] = (truth.hu, high.spacing_mm)
-    middle_mm = [args.y_mm, args.x_mm]
-    for k, axis in enumerate((1, 2)):
-        if middle_mm[k] is None:
-            middle_mm[k] = truth.shape[axis] * truth.spacing_mm[axis] / 2
-    z_mm = truth.shape[0] * truth.spacing_mm[0] / 2
-    centre = (z_mm, *middle_mm)
+    centre = (truth.shape[0] * truth.spacing_mm[0] / 2, args.y_mm - corner_mm[0], args.x_mm - corner_mm[1])
     plt = pyplot()
     figure, axes = plt.subplots(3, len(images), figsize=(3.4 * len(images), 10.4), layout="constrained")
     for column, (title, (hu, spacing)) in enumerate(images.items()):
@@ -151,8 +163,8 @@ def main() -> None:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--window", default="lung", choices=DISPLAY_HU)
     parser.add_argument("--first", type=int, help="first HR slice")
-    parser.add_argument("--y-mm", type=float, help="centre of what is shown")
-    parser.add_argument("--x-mm", type=float)
+    parser.add_argument("--y-mm", type=float, default=210.0, help="centre of what is shown, from the first row")
+    parser.add_argument("--x-mm", type=float, default=115.0)
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)
     (real if args.real else three_planes)(args, model)
