@@ -41,7 +41,7 @@ class Polarity(StrEnum):
 
 
 class Layout(StrEnum):
-    auto, npz, luna16, rplhr, tree = "auto", "npz", "luna16", "rplhr", "tree"
+    auto, npz, luna16, rplhr, phantom, tree = "auto", "npz", "luna16", "rplhr", "phantom", "tree"
 
 
 class Family(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.errors import UhrctError
@@ -41,19 +42,22 @@ class Batch:
     spacing_mm: list[tuple[float, float]]
     properties: Tensor | None = None  # (B, k): what scan each item is of
     increment_mm: tuple[float, ...] = ()  # between the LR slices of each item
+    structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is not known
 
 
 @dataclass(frozen=True)
 class _Crop:
     """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices.
 
-    `lr_hu` (n, y, x) is what was measured there, where the patient is a real pair.
+    `lr_hu` (n, y, x) is what was measured there, where the patient is a real pair; `structure` is a block like `hu`,
+    where the patient carries its truth.
     """
 
     hu: Tensor
     spacing_mm: tuple[float, float]
     increment_mm: float
     lr_hu: Tensor | None = None
+    structure: Tensor | None = None
 
 
 class BatchMaker:
@@ -72,6 +76,8 @@ class BatchMaker:
         #: HR slices of a block
         self.depth = (2 * (self.context + self.spare) + 1) * self.sz
         self.shares = torch.tensor([p.weight for p in patients])
+        #: whether anybody carries an exact structure map
+        self.exact = any(p.structure is not None for p in patients)
         need = (config.crop + 2 * MARGIN) * max(self.sy, self.sx)
         small = [p.name for p in patients if min(p.hu.shape[1:]) < need]
         if small:
@@ -101,12 +107,18 @@ class BatchMaker:
         lr = self._without_neighbours(lr, g)
         middle = (self.context + self.spare) * self.sz
         told = torch.tensor([s.vector() for s in scans], device=hr.device)
+        structure = None
+        if self.exact:
+            nothing = torch.full_like(hr[0], torch.nan)
+            structure = torch.stack([nothing if c.structure is None else c.structure for c in crops])
+            structure = structure[:, middle : middle + self.sz]
         return Batch(
             lr,
             hr[:, middle : middle + self.sz],
             [c.spacing_mm for c in crops],
             told,
             tuple(c.increment_mm for c in crops),
+            structure,
         )
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
@@ -124,28 +136,37 @@ class BatchMaker:
         source = min(side if paired else round(side * factor), *p.hu.shape[1:])
         y, x = (self._draw(*bounds, g) for bounds in self._corners(p, source))
         slices, increment_mm = self._slices(p, g)
-        crop = p.hu[:, y : y + source, x : x + source][slices.to(p.hu.device)].float()
-        crop = crop.unflatten(0, (self.depth, -1)).mean(1)
-        measured = None
+
+        def block(volume: Tensor, numbers: Tensor) -> Tensor:
+            return volume[:, y : y + source, x : x + source][numbers.to(volume.device)].float()
+
+        crop = block(p.hu, slices).unflatten(0, (self.depth, -1)).mean(1)
+        measured = structure = None
         if paired:
             assert p.lr_hu is not None
             thick = slices.unflatten(0, (-1, self.sz))[self.spare : -self.spare, 0] // self.sz
-            measured = p.lr_hu[:, y : y + source, x : x + source][thick.to(p.hu.device)].float()
+            measured = block(p.lr_hu, thick)
+        if p.structure is not None:
+            # one voxel that is not known makes an average unknown
+            structure = exact_map(block(p.structure, slices)).unflatten(0, (self.depth, -1)).mean(1)
         dy, dx = (s * source / side for s in p.spacing_mm)
         flips = torch.rand(4, generator=g) < 0.5
         flipped = [axis for axis in range(3) if flips[axis]]
         if flips[3]:
             dy, dx = dx, dy
 
-        def turned(block: Tensor) -> Tensor:
-            block = block.flip(flipped) if flipped else block
-            return block.mT if flips[3] else block
+        def turned(volume: Tensor) -> Tensor:
+            volume = volume.flip(flipped) if flipped else volume
+            return volume.mT if flips[3] else volume
 
         crop, measured = turned(crop), None if measured is None else turned(measured)
+        structure = None if structure is None else turned(structure)
         if source != side:
             shrink = as_tensor(resize_matrix(source, side), crop)
             crop = apply_in_plane(crop, shrink, shrink)
-        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured)
+            # the strongest, as in the masks themselves: twigs get thick, but none is lost; NaN stays NaN
+            structure = None if structure is None else F.adaptive_max_pool2d(structure, side)
+        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured, structure)
 
     def _is_pair(self, p: Patient) -> bool:
         """Whether the patient's own LR scan is one of this model's scale."""
@@ -225,6 +246,29 @@ class BatchMaker:
 def cut_margin(image: Tensor, margin: int) -> Tensor:
     """The inner part of (..., y, x)."""
     return image[..., margin:-margin, margin:-margin]
+
+
+def exact_map(per_mille: Tensor) -> Tensor:
+    """A stored structure map (see `uhrct.training.phantoms`) as [0, 1], with NaN for what is not known.
+
+    Example
+    -------
+    >>> exact_map(torch.tensor([-1.0, 0.0, 500.0]))
+    tensor([   nan, 0.0000, 0.5000])
+    """
+    return torch.where(per_mille < 0, torch.nan, per_mille / 1000)
+
+
+def hr_crop(hr: Tensor, model: Model) -> Tensor:
+    """HR images (B, sz, y', x') without their margin."""
+    _, sy, sx = model.config.scale
+    return hr[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
+
+
+def hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
+    """Spacing of the HR pixels (y, x) of each item, in mm."""
+    _, sy, sx = model.config.scale
+    return [(a / sy, b / sx) for a, b in batch.spacing_mm]
 
 
 def lr_channels(hr: Tensor, model: Model) -> Tensor:

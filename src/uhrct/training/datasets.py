@@ -3,6 +3,7 @@
 npz     folders of `.npz` with HU under `arr_0`: volumes, or single slices (`p1_000.npz`, `p1_001.npz`, ...)
 luna16  subset0 ... subset9 of `.mhd`/`.raw`, annotation tables beside them
 rplhr   real pairs: train/5mm/CT1.nii.gz and train/1mm/CT1.nii.gz, or CT1_5mm.nii.gz and CT1_1mm.nii.gz
+phantom folders that `uhrct phantom` made: image, truth.json, label volumes
 tree    anything else: DICOM (also without suffix, several series a folder), NIfTI, NRRD, MetaImage, npz
 """
 
@@ -18,9 +19,10 @@ import numpy as np
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.training.pairs import Pair, align
+from uhrct.training.phantoms import phantom_image
 from uhrct.volume import Vector, Volume
 
-LAYOUTS = ("npz", "luna16", "rplhr", "tree")
+LAYOUTS = ("npz", "luna16", "rplhr", "phantom", "tree")
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")
 #: of LUNA16's ten subsets, the ones that are held out
@@ -103,9 +105,11 @@ def list_scans(root: str | Path, layout: str = "auto") -> Listing:
         return Listing("tree" if layout == "auto" else layout, [Scan(stem(root), (root,), "tree")])
     files, folders = _walk(root)
     layout = _recognised(root, files, folders) if layout == "auto" else layout
-    listing = {"npz": _npz, "luna16": _luna16, "rplhr": _rplhr, "tree": _tree}[layout](root, files, folders)
+    readers = {"npz": _npz, "luna16": _luna16, "rplhr": _rplhr, "phantom": _phantom, "tree": _tree}
+    listing = readers[layout](root, files, folders)
     if not listing.scans:
         what = {"luna16": "subset0/*.mhd", "rplhr": "pairs such as 5mm/a.nii.gz and 1mm/a.nii.gz", "npz": ".npz files"}
+        what["phantom"] = "folder of uhrct phantom"
         held = what.get(layout, f"DICOM slices and no file with {', '.join(SUFFIXES)}")
         raise UhrctError(f"{root}: holds no {held}")
     return listing
@@ -214,6 +218,8 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _recognised(root: Path, files: list[Path], folders: list[Path]) -> str:
+    if any(phantom_image(folder, files) for folder in {f.parent for f in files}):
+        return "phantom"
     if any(_subset(f, root) is not None for f in files):
         return "luna16"
     if folders:
@@ -230,6 +236,17 @@ def _tree(root: Path, files: list[Path], folders: list[Path]) -> Listing:
 
 def _npz(root: Path, files: list[Path], folders: list[Path]) -> Listing:
     return Listing("npz", list(_files(root, [f for f in files if f.suffix.lower() == ".npz"], "npz")))
+
+
+def _phantom(root: Path, files: list[Path], folders: list[Path]) -> Listing:
+    listing = Listing("phantom")
+    for folder in sorted({*folders, *(f.parent for f in files)}):
+        image = phantom_image(folder, files)
+        if image is None:
+            listing.left_out.append(f"{folder}: no folder of uhrct phantom; pack other scans by themselves")
+        else:
+            listing.scans.append(Scan(folder.name, (image,), "phantom", split=_split_of(image, root)))
+    return listing
 
 
 def _files(root: Path, files: list[Path], layout: str) -> Iterator[Scan]:

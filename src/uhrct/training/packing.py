@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from uhrct.progress import track
 from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.luna16 import Row, findings_of, read_luna16_annotations
 from uhrct.training.pairs import Pair
+from uhrct.training.phantoms import truth_map
 from uhrct.training.store import INDEX, Entry, Store, read_split
 from uhrct.training.voxels import body_box, clipped_hu, clipping_note, is_mask
 from uhrct.volume import Vector, Volume
@@ -107,8 +108,7 @@ def summary(report: Report, out: str | Path) -> list[str]:
     """What to tell of a pack: sizes, the split, and every note with the patients that carry it."""
     store = Store(out)
     entries = store.patients()
-    parts = [part for e in entries for part in (e.hr, e.lr) if part is not None]
-    size = sum(2 * p.shape[0] * p.shape[1] * p.shape[2] for p in parts) / 1e9
+    size = sum(2 * p.shape[0] * p.shape[1] * p.shape[2] for e in entries for p in e.parts) / 1e9
     split = ", ".join(f"{len(store.patients(part))} {part}" for part in SPLITS)
     lines = [
         f"{out}: {len(entries)} patients ({split}), {sum(e.hr.shape[0] for e in entries)} slices, {size:.2f} GB; "
@@ -196,8 +196,7 @@ class _Packer:
         entry = self.store.entries.get(name)
         if entry is None or entry.fingerprint != fingerprint:
             return False
-        parts = [entry.hr, *([entry.lr] if entry.lr else [])]
-        return all(self.store.check(p) if self.verify else self.store.whole(p) for p in parts)
+        return all(self.store.check(p) if self.verify else self.store.whole(p) for p in entry.parts)
 
     def _pack(self, scan: Scan, root: Path, name: str, fingerprint: str) -> None:
         read = read_scan(scan, **self.options)
@@ -210,6 +209,10 @@ class _Packer:
         file = _file_name(name)
         hr, hu = self.store.write(f"{file}.raw", volume)
         lr = None if pair is None else self.store.write(f"{file}.lr.raw", pair.lr)[0]
+        structure = None
+        if scan.layout == "phantom":
+            exact = replace(volume, hu=truth_map(scan.paths[0].parent).numpy())
+            structure = self.store.write(f"{file}.structure.raw", exact)[0]
         notes = [clipping_note(clipped_hu(hu.numpy())), *(pair.notes if pair is not None else ())]
         if len(scan.paths) > 1:
             notes.append(f"{len(scan.paths)} files of one slice each")
@@ -223,6 +226,7 @@ class _Packer:
             lr=lr,
             notes=tuple(n for n in notes if n),
             findings=self._findings(scan, volume, root),
+            structure=structure,
         )
         self.store.add(entry, self._split(scan, volume, name))
         self.report.packed.append(name)

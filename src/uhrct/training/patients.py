@@ -14,6 +14,7 @@ from torch import Tensor
 from uhrct.errors import UhrctError
 from uhrct.training.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.pairs import Pair
+from uhrct.training.phantoms import truth_map
 from uhrct.training.store import INDEX, Store
 from uhrct.training.voxels import body_box, clipped_hu, clipping_note, training_volume
 
@@ -24,8 +25,9 @@ class Patient:
 
     `spacing_z_mm` is the distance between slices, `slice_thickness_mm` the slab that each one averages; both are None
     where the source does not say. `lr_hu` (z / s, y, x) int16 is the measured LR scan of a real pair, None for all
-    others: its slice k covers the slices [k s, (k + 1) s) of `hu`, whatever kernel and noise it has. `notes` is what
-    one should know before training on it, such as "clipped to [-1000, 600] HU".
+    others: its slice k covers the slices [k s, (k + 1) s) of `hu`, whatever kernel and noise it has. `structure` int16,
+    on the grid of `hu`, is the exact structure map of a phantom in thousandths, -1 where it is not known; None for all
+    others. `notes` is what one should know before training on it, such as "clipped to [-1000, 600] HU".
     """
 
     name: str
@@ -37,6 +39,7 @@ class Patient:
     slice_thickness_mm: float | None = None
     lr_hu: Tensor | None = None
     notes: tuple[str, ...] = ()
+    structure: Tensor | None = None
 
 
 def find_series(root: str | Path) -> list[Scan]:
@@ -132,7 +135,9 @@ def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[t
         z, y, x = e.hr.spacing_mm
         hu = store.voxels(e.hr).to(device)
         lr = None if e.lr is None else store.voxels(e.lr).to(device)
-        yield Patient(e.name, hu, (y, x), e.body, 1.0, z, e.hr.slice_thickness_mm, lr, e.notes), folder.name
+        structure = None if e.structure is None else store.voxels(e.structure).to(device)
+        thickness = e.hr.slice_thickness_mm
+        yield Patient(e.name, hu, (y, x), e.body, 1.0, z, thickness, lr, e.notes, structure), folder.name
 
 
 def _read(scan: Scan, device: torch.device) -> Patient:
@@ -144,7 +149,8 @@ def _read(scan: Scan, device: torch.device) -> Patient:
     z, y, x = volume.spacing_mm
     body, thickness = body_box(hu), volume.slice_thickness_mm
     said = tuple(n for n in notes if n)
-    return Patient(scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said)
+    structure = truth_map(scan.paths[0].parent).to(device) if scan.layout == "phantom" else None
+    return Patient(scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said, structure)
 
 
 def corpus_hash(patients: list[Patient]) -> str:
@@ -153,4 +159,6 @@ def corpus_hash(patients: list[Patient]) -> str:
     for p in sorted(patients, key=lambda p: p.name):
         digest.update(f"{p.name} {p.spacing_mm} {tuple(p.hu.shape)}".encode())
         digest.update(p.hu.cpu().numpy().tobytes())
+        if p.structure is not None:
+            digest.update(p.structure.cpu().numpy().tobytes())
     return digest.hexdigest()

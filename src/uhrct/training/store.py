@@ -4,6 +4,7 @@
     STORE/split.json    {"train": [names], "validation": [...], "test": [...]}; edit it as you like
     STORE/NAME.raw      HU, int16 little-endian, (z, y, x) without header
     STORE/NAME.lr.raw   the measured LR scan of a pair
+    STORE/NAME.structure.raw    the exact structure map of a phantom, in thousandths, -1 where it is not known
 
 A patient counts once the index names it, and the index is written after the file: a killed `pack` goes on where
 it stopped.
@@ -63,6 +64,8 @@ class Entry:
         What one should know of the voxels: "clipped to [-1000, 600] HU".
     findings : list of dict
         LUNA16's nodules: voxel (z, y, x), diameter_mm.
+    structure : Voxels, optional
+        Exact structure map of a phantom, on `hr`'s grid.
     """
 
     name: str
@@ -74,6 +77,12 @@ class Entry:
     lr: Voxels | None = None
     notes: tuple[str, ...] = ()
     findings: list[dict[str, Any]] = field(default_factory=list)
+    structure: Voxels | None = None
+
+    @property
+    def parts(self) -> list[Voxels]:
+        """Every file of the patient."""
+        return [part for part in (self.hr, self.lr, self.structure) if part is not None]
 
 
 class Store:
@@ -188,8 +197,10 @@ def _entry(raw: dict[str, Any]) -> Entry:
         return Voxels(part["file"], (z, y, x), (dz, dy, dx), part["slice_thickness_mm"], part["sha256"])
 
     lr = None if raw["lr"] is None else voxels(raw["lr"])
+    exact = raw.get("structure")  # unknown to the first stores
     y0, y1, x0, x1 = raw["body"]
-    return Entry(**{**raw, "hr": voxels(raw["hr"]), "lr": lr, "body": (y0, y1, x0, x1), "notes": tuple(raw["notes"])})
+    known = {"hr": voxels(raw["hr"]), "lr": lr, "structure": None if exact is None else voxels(exact)}
+    return Entry(**{**raw, **known, "body": (y0, y1, x0, x1), "notes": tuple(raw["notes"])})
 
 
 def _json(path: Path) -> dict[str, Any]:
