@@ -41,10 +41,10 @@ class _Block(nn.Module):
     `still`: the shift begins at zero, so that a network that is told more starts as the one that was told nothing.
     """
 
-    def __init__(self, width: int, level_width: int, still: bool = False) -> None:
+    def __init__(self, width: int, level_width: int, still: bool = False, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         self.shift = nn.Linear(level_width, width) if level_width else None
         if self.shift is not None and still:
             nn.init.zeros_(self.shift.weight)
@@ -62,10 +62,14 @@ class _Block(nn.Module):
 class _Stream(nn.Module):
     """Head, residual blocks, then the paper's two 3x3 convolutions to the width that is exchanged."""
 
-    def __init__(self, inputs: int, width: int, blocks: int, out: int, level_width: int, still: bool = False) -> None:
+    def __init__(
+        self, inputs: int, width: int, blocks: int, out: int, level_width: int, still: bool = False, dilation: int = 1
+    ) -> None:
         super().__init__()
         self.head = nn.Conv2d(inputs, width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Block(width, level_width, still) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(width, level_width, still, dilation**k) for k in range(blocks))
+        #: LR pixels that an output pixel looks to each side
+        self.reach = 1 + 2 * sum(dilation**k for k in range(blocks)) + 2
         self.after = nn.Sequential(
             nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 3, padding=1)
         )
@@ -106,6 +110,10 @@ class DSSP(nn.Module):
         Numbers that say what scan it is (see `uhrct.scan`); 0: none are told.
     image_width, image_blocks, structure_width, structure_blocks, fusion_blocks : int
         Size; structure_width 0 is the single-stream regressor or denoiser.
+    structure_dilation : int
+        The structure stream's k-th block is dilated by this to the power k: above 1 it sees further for the same cost.
+    structure_feedback : int
+        1: the structure map, once made, enters the fusion, so that the image knows what it is to keep.
 
     Example
     -------
@@ -127,6 +135,8 @@ class DSSP(nn.Module):
         structure_width: int = 16,
         structure_blocks: int = 2,
         fusion_blocks: int = 1,
+        structure_dilation: int = 1,
+        structure_feedback: int = 0,
     ) -> None:
         super().__init__()
         level_width = _LEVEL_WIDTH if noisy or properties else 0
@@ -146,19 +156,30 @@ class DSSP(nn.Module):
         self.structure: _Stream | None = None
         if structure_width:
             self.structure = _Stream(
-                sub_voxels + extra, structure_width, structure_blocks, image_width, level_width, still
+                sub_voxels + extra,
+                structure_width,
+                structure_blocks,
+                image_width,
+                level_width,
+                still,
+                structure_dilation,
             )
             self.narrow = nn.Conv2d(image_width, structure_width, 3, padding=1)
             self.to_structure = nn.Conv2d(structure_width, sub_voxels, 3, padding=1)
             # start from the prior: a head that begins far off fell, under L1, to the median of the map, which is 0
             nn.init.zeros_(self.to_structure.weight)
             nn.init.zeros_(self.to_structure.bias)  # type: ignore[arg-type]
+        self.feedback: nn.Conv2d | None = None
+        if structure_width and structure_feedback:
+            self.feedback = nn.Conv2d(sub_voxels, image_width, 3, padding=1)
+            nn.init.zeros_(self.feedback.weight)  # begin as the network without it
+            nn.init.zeros_(self.feedback.bias)  # type: ignore[arg-type]
 
     @property
     def halo(self) -> int:
         """LR pixels around an output pixel that it can depend on."""
-        deepest = max(len(s.blocks) for s in (self.image, self.structure) if s is not None)
-        return 1 + 2 * deepest + 2 + 2 * len(self.fusion) + 1
+        deepest = max(s.reach for s in (self.image, self.structure) if s is not None)
+        return deepest + (3 if self.feedback is not None else 0) + 2 * len(self.fusion) + 1
 
     def forward(
         self,
@@ -190,6 +211,8 @@ class DSSP(nn.Module):
         if self.structure is not None:
             assert prior is not None
             structure = prior + self._out(self.to_structure, F.relu(self.narrow(F.relu(f))))
+            if self.feedback is not None:
+                f = f + self.feedback(structure)
         for block in self.fusion:
             f = block(f, level)
         return self._out(self.to_image, F.relu(f)), structure
