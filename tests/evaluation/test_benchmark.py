@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from uhrct import formats
+from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
 from uhrct.evaluation import benchmark as benchmark_module
 from uhrct.evaluation.benchmark import Benchmark
@@ -21,7 +22,8 @@ from uhrct.evaluation.benchmark_results import column, read_results
 from uhrct.evaluation.benchmark_tables import tables
 from uhrct.evaluation.complexity import complexity
 from uhrct.evaluation.measures import MEASURES
-from uhrct.evaluation.protocol import score
+from uhrct.evaluation.protocol import CONTEXT, score
+from uhrct.evaluation.slab import SLAB_MEASURES
 from uhrct.evaluation.statistics import holm, paired_test
 from uhrct.model import Model, ModelConfig
 from uhrct.resampling import upsample
@@ -80,8 +82,6 @@ def test_every_method_slice_and_metric(place: Path) -> None:
 
 
 def test_values_are_those_of_the_protocol(place: Path) -> None:
-    from uhrct.acquisition import Acquisition
-
     row = run(place).of("x2", "scanner", "test/a")["bicubic"][1]
     hr = torch.from_numpy(benchmark_module.formats.read(Path()).hu[1]).float()
     sr = upsample(Acquisition((1, 2, 2)).forward(hr), 2, 2)
@@ -95,6 +95,62 @@ def test_what_the_file_says_of_itself(place: Path) -> None:
     peer = record["methods"][2]
     assert peer["weights_sha256"] == Model.from_pretrained(place / "peer-x2").weights_sha256
     assert (peer["parameters"], peer["passes"], peer["seed"]) == (8_129, 1, 0)
+
+
+def with_volume(place: Path, slices: object = 2) -> None:
+    text = (place / "config.yaml").read_text()
+    (place / "config.yaml").write_text(text.replace("slices: 3\n", f"slices: 3\nvolume_slices: {slices}\n", 1))
+
+
+def test_neighbouring_slices_are_judged_as_a_volume(place: Path, monkeypatch: Any) -> None:
+    with_volume(place)
+    results = run(place)
+    volumes = results.volumes_of("x2", "scanner", "test/a")
+    assert volumes.keys() == {"bicubic", "projected"}  # the peer is on fewer slices: too slow for volumes
+    for row in volumes.values():
+        assert row["slab"] == (0, 2)
+        assert row["values"].keys() == SLAB_MEASURES.keys()
+    assert len(results.rows) == 7
+    *_, table, cost = tables(results, load_benchmark(place / "config.yaml"))
+    assert table.title.endswith("as a volume")
+    assert [cells[:2] for cells in table.cells[1:]] == [["bicubic", "0 to 1"], ["projected", "0 to 1"]]
+    assert cost.title == "Cost"
+    monkeypatch.setattr(Benchmark, "_measure_slab", lambda *_: pytest.fail("measured twice"))
+    assert len(run(place).slabs) == 2
+
+
+@pytest.mark.parametrize("scale", [(1, 2, 2), (3, 1, 1)])
+def test_slices_of_a_slab_are_restored_as_each_alone(tiny_model: Model, tmp_path: Path, scale: Any) -> None:
+    lr, spacing = 50 * torch.randn(3 + 2 * CONTEXT, 12, 10, generator=torch.Generator().manual_seed(0)), (1.0, 1.0, 1.0)
+    torch.manual_seed(0)
+    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer")
+    tiny_model.save_pretrained(tmp_path / "ours")
+    methods = [Method("bicubic", kind="bicubic"), Method("projection", kind="projection")]
+    if scale == (1, 2, 2):
+        learned = [Method(name, weights=str(tmp_path / name)) for name in ("peer", "ours")]
+        methods += [Method("Lanczos", kind="lanczos"), *learned]
+    for method in methods:
+        restore = prepare(method, "", scale, torch.device("cpu"), (12, 10)).restore(Acquisition(scale))
+        slab = restore(lr, spacing)
+        assert slab.shape == (3 * scale[0], 12 * scale[1], 10 * scale[2]), method.name
+        alone = torch.cat([restore(lr[k : k + 1 + 2 * CONTEXT], spacing) for k in range(3)])
+        assert torch.allclose(slab, alone, atol=0.5), method.name
+        assert not torch.allclose(slab[:-1], slab[1:], atol=5.0), method.name
+
+
+def test_through_plane(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bicubic and projection along z; Lanczos and peers are left out with a word, and so is a second degradation."""
+    text = (place / "config.yaml").read_text().replace("{x2: [1, 2, 2]}", "{3x1x1: [3, 1, 1]}")
+    text = text.replace("[scanner]", "[scanner, bicubic]").replace("peer-{protocol}", "peer-x2")
+    (place / "config.yaml").write_text(text + "  Lanczos: {kind: lanczos}\n")
+    results = Benchmark(load_benchmark(place / "config.yaml")).run()
+    said = capsys.readouterr().err
+    assert "Lanczos left out of 3x1x1: Lanczos works in plane" in said
+    assert "peer left out of 3x1x1: " in said
+    assert results.places() == [("3x1x1", "scanner", "test/a")]
+    rows = results.of("3x1x1", "scanner", "test/a")
+    assert {name: list(own) for name, own in rows.items()} == {"bicubic": [0, 1, 2], "projected": [0, 1, 2]}
+    assert column(rows["projected"], "consistency_hu").max() < 0.01
 
 
 @pytest.mark.parametrize("cut", [1, 40])
@@ -161,6 +217,8 @@ def test_methods_without_weights_are_left_out_with_a_word(place: Path, capsys: p
         (("kind: bicubic", "kind: cubic"), "'bicubic': give weights, or kind"),
         (("kind: bicubic", "kindd: bicubic"), "kindd"),
         (("slices: 3", "slice: 3"), "unknown setting 'slice'"),
+        (("slices: 3", "slices: 0"), "slices: 0 is no whole number from 1"),
+        (("slices: 3", "volume_slices: many"), "volume_slices: 'many'"),
         (("[scanner]", "[blur]"), "degradations: 'blur'"),
         (("rmse_hu", "rmse"), "metrics: 'rmse'"),
         (("against: bicubic", "against: ours"), "against: 'ours'"),
@@ -180,8 +238,6 @@ def test_weights_of_another_scale_are_refused(place: Path) -> None:
 
 
 def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
-    from uhrct.acquisition import Acquisition
-
     sizes = {"width": 8, "multipliers": [1, 2], "window": 4, "steps": 4, "attend_from": 1}
     Model(ModelConfig(mean=None, peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
     lr, spacing = torch.randn(5, 8, 8), (1.0, 1.0, 1.0)

@@ -28,19 +28,45 @@ from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import Scores, constants, score_all
 from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced
+from uhrct.evaluation.slab import score_slab
 from uhrct.progress import track
 from uhrct.volume import Volume
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One LR slice by one method."""
+    """`count` LR slices from `k` on by one method: one by itself, or a slab that is judged as a volume."""
 
     case: str
     protocol: str
     degradation: str
     k: int
     ready: Ready
+    count: int = 1
+    slab: bool = False
+
+    @property
+    def first(self) -> int:
+        """HR slice."""
+        return self.k * self.ready.scale[0]
+
+    @property
+    def stop(self) -> int:
+        """HR slice behind the last one."""
+        return (self.k + self.count) * self.ready.scale[0]
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """Truth, scan and result (z, y, x) in HU, the lungs, and seconds per HR slice."""
+
+    hr: Tensor
+    lr: Tensor
+    sr: Tensor
+    lung: np.ndarray
+    acquisition: Acquisition
+    seconds: float
+    cpu_seconds: float
 
 
 class Benchmark:
@@ -84,7 +110,7 @@ class Benchmark:
             file.truncate(file.tell() - results.broken)
             _write(file, {"run": record})
             for job in track(jobs, "benchmark", quiet=self.quiet):
-                for row in self._measure(job):
+                for row in [self._measure_slab(job)] if job.slab else self._measure(job):
                     _write(file, row)
         return read_results(config.out)
 
@@ -108,47 +134,66 @@ class Benchmark:
     def _jobs(self, ready: dict[str, list[Ready]]) -> Iterator[_Job]:
         scales = dict(self.config.protocols)
         for case in self.config.cases:
-            n = self._volume(case).shape[0]
             for protocol, methods in ready.items():
-                chosen = evenly_spaced(n // scales[protocol][0], self.config.slices)
-                for degradation in self.config.degradations:
+                sz, sy, sx = scales[protocol]
+                n = self._volume(case).shape[0] // sz
+                chosen = evenly_spaced(n, self.config.slices)
+                thick = min(self.config.volume_slices // sz, n)
+                # where nothing is done in plane, there is nothing that could be bicubic
+                for degradation in self.config.degradations if sy * sx > 1 else ("scanner",):
                     for k in chosen:
                         for r in methods:
                             if k in _some(chosen, r.method.slices):
                                 yield _Job(case, protocol, degradation, k, r)
+                    for r in methods if thick else ():
+                        if r.method.slices is None:
+                            yield _Job(case, protocol, degradation, (n - thick) // 2, r, thick, slab=True)
 
     def _is_done(self, job: _Job, done: set[tuple[Any, ...]]) -> bool:
-        sz = job.ready.scale[0]
         where = (job.ready.identity, job.protocol, job.degradation, job.case)
-        return all((*where, job.k * sz + j) in done for j in range(sz))
+        places = [(job.first, job.stop)] if job.slab else range(job.first, job.stop)
+        return all((*where, place) in done for place in places)
 
     def _measure(self, job: _Job) -> Iterator[dict[str, Any]]:
+        """A row for each HR slice in one LR slice."""
+        r = self._restored(job)
+        spacing = self._volume(job.case).spacing_mm[1:]
+        self._keep_picture(job, r.sr)
+        for j, z in enumerate(range(job.first, job.stop)):
+            scores = score_all(r.hr[j].numpy(), r.sr[j].numpy(), spacing, lung=r.lung[j])
+            scores.take(["consistency_hu"], lambda: [_consistency(r.sr, r.lr[CONTEXT], r.acquisition)])
+            yield self._row(job, {"slice": z}, r, scores)
+
+    def _measure_slab(self, job: _Job) -> dict[str, Any]:
+        """One row for all slices of a slab."""
+        r = self._restored(job)
+        scores = score_slab(r.hr.numpy(), r.sr.numpy(), self._volume(job.case).spacing_mm, r.lung)
+        return self._row(job, {"slab": [job.first, job.stop]}, r, scores)
+
+    def _restored(self, job: _Job) -> _Restored:
         volume, acquisition = self._volume(job.case), Acquisition(job.ready.scale, job.degradation)
-        hr, lr = degraded_stack(volume, acquisition, job.k)
-        sz, sy, sx = job.ready.scale
-        z_mm, y_mm, x_mm = volume.spacing_mm
+        hr, lr = degraded_stack(volume, acquisition, job.k, count=job.count)
+        z_mm, y_mm, x_mm = (d * s for d, s in zip(volume.spacing_mm, job.ready.scale, strict=True))
         restore = job.ready.restore(acquisition)
         begin, worked = time.perf_counter(), time.process_time()
-        sr = restore(lr, (z_mm * sz, y_mm * sy, x_mm * sx)).float().cpu()
+        sr = restore(lr, (z_mm, y_mm, x_mm)).float().cpu()
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - worked
-        self._keep_picture(job, sr)
-        for j in range(sz):
-            z = job.k * sz + j
-            lung = self.lungs[job.case][z, : hr.shape[-2], : hr.shape[-1]]
-            scores = score_all(hr[j].numpy(), sr[j].numpy(), (y_mm, x_mm), lung=lung)
-            scores.take(["consistency_hu"], lambda: [_consistency(sr, lr[CONTEXT], acquisition)])
-            yield {
-                "method": job.ready.method.name,
-                "identity": job.ready.identity,
-                "protocol": job.protocol,
-                "degradation": job.degradation,
-                "case": job.case,
-                "slice": z,
-                "seconds": round(seconds / sz, 4),
-                "cpu_seconds": round(cpu_seconds / sz, 4),
-                "values": _rounded(scores),
-                **({"undefined": scores.reasons} if scores.reasons else {}),
-            }
+        lung = self.lungs[job.case][job.first : job.stop, : hr.shape[-2], : hr.shape[-1]]
+        return _Restored(hr, lr, sr, lung, acquisition, seconds / len(hr), cpu_seconds / len(hr))
+
+    def _row(self, job: _Job, where: dict[str, Any], restored: _Restored, scores: Scores) -> dict[str, Any]:
+        return {
+            "method": job.ready.method.name,
+            "identity": job.ready.identity,
+            "protocol": job.protocol,
+            "degradation": job.degradation,
+            "case": job.case,
+            **where,
+            "seconds": round(restored.seconds, 4),
+            "cpu_seconds": round(restored.cpu_seconds, 4),
+            "values": _rounded(scores),
+            **({"undefined": scores.reasons} if scores.reasons else {}),
+        }
 
     def _keep_picture(self, job: _Job, sr: Tensor) -> None:
         """The middle slice of each case, for the report's figures."""
@@ -180,6 +225,7 @@ class Benchmark:
             "torch": torch.__version__,
             "device": device,
             "slices": self.config.slices,
+            "volume_slices": self.config.volume_slices,
             "cases": [
                 {"case": c, "sha256": hashlib.sha256(self._volume(c).hu.tobytes()).hexdigest()[:16]}
                 for c in self.config.cases

@@ -38,7 +38,7 @@ class Method:
     weights : model folder or shipped name; {protocol} in it stands for the protocol's name
     steps : of a sample; 1: the posterior mean, or what a peer takes by itself
     consistency : for our own models: "auto", "hard" or "off"
-    slices : at most so many of the benchmark's slices, for methods that take minutes each
+    slices : at most so many of the benchmark's slices, and no volume, for methods that take minutes each
     """
 
     name: str
@@ -62,6 +62,8 @@ class BenchmarkConfig:
     Parameters
     ----------
     out : the result file, JSON lines
+    slices : HR slices of each case, evenly spaced (through plane: LR slices, with all HR slices inside them)
+    volume_slices : HR slices in the middle of each case that are judged as a volume too (0: none)
     against : the method that all others are tested against ("" for none)
     metrics : columns of the tables; the result file holds all
     """
@@ -73,6 +75,7 @@ class BenchmarkConfig:
     protocols: tuple[tuple[str, tuple[int, int, int]], ...] = (("x2", (1, 2, 2)),)
     degradations: tuple[str, ...] = ("scanner", "bicubic")
     slices: int = 24
+    volume_slices: int = 0
     against: str = ""
     metrics: tuple[str, ...] = HEADLINE
 
@@ -121,7 +124,10 @@ def _checked(raw: dict[str, Any], path: Path) -> BenchmarkConfig:
                 raise UhrctError(
                     f"{path}: {name}: {value!r} is not known; choose from {', '.join(filter(None, allowed))}"
                 )
-    settings: dict[str, Any] = {k: raw[k] for k in ("slices", "against") if k in raw}
+    for name, least in (("slices", 1), ("volume_slices", 0)):
+        if not (isinstance(raw.get(name, least), int) and raw.get(name, least) >= least):
+            raise UhrctError(f"{path}: {name}: {raw[name]!r} is no whole number from {least}")
+    settings: dict[str, Any] = {k: raw[k] for k in ("slices", "volume_slices", "against") if k in raw}
     settings |= {k: tuple(raw[k]) for k in ("cases", "degradations", "metrics") if k in raw}
     settings["out"] = Path(raw.get("out", f"results/{path.stem}.jsonl"))
     settings["data"] = Path(raw.get("data", BenchmarkConfig.data))

@@ -37,11 +37,10 @@ class Ready:
 
     def restore(self, acquisition: Acquisition) -> Restore:
         """As a restorer of slices that `acquisition` degraded (only the projection looks at it)."""
-        scale = self.scale
         if self.model is None:
-            return _interpolation(self.method.kind, scale, acquisition)
+            return _one_by_one(_interpolation(self.method.kind, self.scale, acquisition))
         if self.model.peer is not None:
-            return peer_restorer(self.model, steps=self.method.steps, seed=self.method.seed)
+            return _one_by_one(peer_restorer(self.model, steps=self.method.steps, seed=self.method.seed))
         m = self.method
         return restorer(Upscaler(self.model, steps=m.steps, seed=m.seed, consistency=m.consistency))
 
@@ -54,8 +53,10 @@ def prepare(
     Raises
     ------
     UhrctError
-        If there are none, they are damaged, or of another scale.
+        If there are none, they are damaged, or of another scale; for Lanczos through plane.
     """
+    if method.kind == "lanczos" and scale[0] > 1:
+        raise UhrctError("Lanczos works in plane")
     if not method.weights:
         return Ready(method, scale, facts={"passes": 0})
     name = method.weights.replace("{protocol}", protocol)
@@ -68,7 +69,7 @@ def prepare(
 
 
 def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:
-    """A peer as a restorer of slices.
+    """A peer as a restorer of the middle one of some slices.
 
     Parameters
     ----------
@@ -91,6 +92,16 @@ def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:
     return restore
 
 
+def _one_by_one(restore: Restore) -> Restore:
+    """What restores the middle one of 2 CONTEXT + 1 slices, for any number of them."""
+
+    def every(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        n = 2 * CONTEXT + 1
+        return torch.cat([restore(lr_hu[k : k + n], spacing_mm) for k in range(len(lr_hu) - n + 1)])
+
+    return every
+
+
 def _interpolation(kind: str, scale: tuple[int, int, int], acquisition: Acquisition) -> Restore:
     def bicubic(lr_hu: Tensor, _: Any) -> Tensor:
         return upsample_stack(lr_hu, scale)
@@ -103,8 +114,6 @@ def _interpolation(kind: str, scale: tuple[int, int, int], acquisition: Acquisit
     def projection(lr_hu: Tensor, _: Any) -> Tensor:
         return acquisition.project(upsample_stack(lr_hu, scale), lr_hu[CONTEXT, None])
 
-    if kind == "lanczos" and scale[0] > 1:
-        raise UhrctError("kind lanczos works in plane; leave it out of protocols through plane")
     return {"bicubic": bicubic, "lanczos": lanczos, "projection": projection}[kind]
 
 

@@ -12,34 +12,46 @@ import numpy as np
 
 from uhrct.errors import UhrctError
 
-#: what says which measurement a row is
-KEY = ("identity", "protocol", "degradation", "case", "slice")
+#: what says which measurement a row is, with its `slice`, or its `slab`
+KEY = ("identity", "protocol", "degradation", "case")
 
 
 @dataclass
 class Results:
-    """A result file: `runs` say with what was measured (the last one counts), `rows` hold a slice and method each."""
+    """A result file: `runs` say with what was measured (the last one counts), `rows` hold a slice and method each.
+
+    `slabs` hold what is measured of neighbouring slices as a volume; their `slab` is (first, stop) in HR slices.
+    """
 
     path: Path
     runs: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    slabs: list[dict[str, Any]] = field(default_factory=list)
     #: what is no whole line at the end of the file, in bytes
     broken: int = 0
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
         """Keys of what is measured."""
-        return {tuple(r[k] for k in KEY) for r in self.rows}
+        slices = {(*(r[k] for k in KEY), r["slice"]) for r in self.rows}
+        return slices | {(*(r[k] for k in KEY), r["slab"]) for r in self.slabs}
 
     def of(self, protocol: str, degradation: str, case: str) -> dict[str, dict[int, dict[str, Any]]]:
         """Method's name -> slice -> row, of the weights and settings that the last run had, in its order."""
-        methods = {m["identity"]: m["name"] for m in self.runs[-1]["methods"] if m["protocol"] == protocol}
-        out: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in methods.values()}
-        for row in self.rows:
-            place = (row["protocol"], row["degradation"], row["case"])
-            if place == (protocol, degradation, case) and row["identity"] in methods:
-                out[methods[row["identity"]]][row["slice"]] = row
-        return {name: dict(sorted(rows.items())) for name, rows in out.items() if rows}
+        found = self._at((protocol, degradation, case), self.rows)
+        return {name: {r["slice"]: r for r in sorted(rows, key=lambda r: r["slice"])} for name, rows in found.items()}
+
+    def volumes_of(self, protocol: str, degradation: str, case: str) -> dict[str, dict[str, Any]]:
+        """Method's name -> row of its slab, as in `of`."""
+        return {name: rows[-1] for name, rows in self._at((protocol, degradation, case), self.slabs).items()}
+
+    def _at(self, place: tuple[str, str, str], rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        methods = {m["identity"]: m["name"] for m in self.runs[-1]["methods"] if m["protocol"] == place[0]}
+        out: dict[str, list[dict[str, Any]]] = {name: [] for name in methods.values()}
+        for row in rows:
+            if (row["protocol"], row["degradation"], row["case"]) == place and row["identity"] in methods:
+                out[methods[row["identity"]]].append(row)
+        return {name: found for name, found in out.items() if found}
 
     def places(self) -> list[tuple[str, str, str]]:
         """(protocol, degradation, case) that the last run's methods were measured on."""
@@ -70,8 +82,13 @@ def read_results(path: Path) -> Results:
             record = json.loads(line)
             if "run" in record:
                 results.runs.append(record["run"])
+                continue
+            row = {**record, **{k: record[k] for k in (*KEY, "method", "values", "seconds")}}
+            if "slab" in record:
+                first, stop = record["slab"]
+                results.slabs.append(row | {"slab": (first, stop)})
             else:
-                results.rows.append({**record, **{k: record[k] for k in (*KEY, "method", "values", "seconds")}})
+                results.rows.append(row | {"slice": record["slice"]})
         except (ValueError, KeyError, TypeError) as e:
             raise UhrctError(f"{path}: line {number} is no benchmark result; mend or move the file") from e
     return results

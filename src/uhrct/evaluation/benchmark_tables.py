@@ -10,9 +10,11 @@ import numpy as np
 from uhrct.evaluation.benchmark_config import BenchmarkConfig
 from uhrct.evaluation.benchmark_results import Results, column
 from uhrct.evaluation.measures import MEASURES
+from uhrct.evaluation.slab import SLAB_MEASURES
 from uhrct.evaluation.statistics import holm, interval, paired_test
 from uhrct.evaluation.undefined import Undefined
 
+_ALL = MEASURES | SLAB_MEASURES
 #: below, Holm-corrected, a difference is called one
 ALPHA = 0.05
 
@@ -43,6 +45,8 @@ def tables(results: Results, config: BenchmarkConfig) -> list[Table]:
         out.append(_scores(title, rows, config))
         if config.against in rows and len(rows) > 1:
             out.append(_tests(title, rows, config))
+        if volumes := results.volumes_of(protocol, degradation, case):
+            out.append(_volumes(title, volumes))
     return [*out, _cost(results)]
 
 
@@ -74,7 +78,7 @@ def _scores(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
 
 def _mean(values: np.ndarray, metric: str) -> str:
     """mean [low, high], and on how many slices where it is not defined on all."""
-    m = MEASURES[metric]
+    m = _ALL[metric]
     defined = values[~np.isnan(values)] * m.printed_times
     if not len(defined):
         return "undefined"
@@ -89,7 +93,7 @@ def _mean(values: np.ndarray, metric: str) -> str:
 
 def _best(rows: Rows, metric: str) -> set[str]:
     """Names of the best mean among methods that have a value on as many slices as any."""
-    better = MEASURES[metric].better
+    better = _ALL[metric].better
     defined = {n: (v := column(own, metric))[~np.isnan(v)] for n, own in rows.items()}
     most = max(len(v) for v in defined.values())
     if not most or not better:
@@ -106,7 +110,7 @@ def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
     for metric in config.metrics:
         pairs = [_pairs(rows[config.against], rows[name], metric) for name in others]
         corrected = iter(holm([paired_test(*p) for p in pairs if len(p[0])]))
-        m = MEASURES[metric]
+        m = _ALL[metric]
         for line, (ours, theirs) in zip(cells[1:], pairs, strict=True):
             if not len(ours):
                 line.append("undefined")
@@ -120,6 +124,24 @@ def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
         "too small for other patients."
     )
     return Table(f"{title}: against {config.against}", note, cells)
+
+
+def _volumes(title: str, rows: dict[str, dict[str, Any]]) -> Table:
+    """Values of neighbouring slices judged as a volume, one a method."""
+    best = {m: _best({name: {0: row} for name, row in rows.items()}, m) for m in SLAB_MEASURES}
+    cells = [["method", "HR slices", *(_heading(m) for m in SLAB_MEASURES)]]
+    for name, row in rows.items():
+        first, stop = row["slab"]
+        line = []
+        for metric in SLAB_MEASURES:
+            text = _mean(column({0: row}, metric), metric)
+            line.append(f"**{text}**" if name in best[metric] else text)
+        cells.append([name, f"{first} to {stop - 1}", *line])
+    note = (
+        "Neighbouring slices as one volume, one value a method, so no interval. Flicker is to stay at or below 1.05: "
+        "less is no merit, blurred images have least."
+    )
+    return Table(f"{title}: as a volume", note, cells)
 
 
 def _pairs(a: dict[int, Any], b: dict[int, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +199,6 @@ def median_seconds(results: Results, identity: str, protocol: str) -> tuple[floa
 
 
 def _heading(metric: str) -> str:
-    m = MEASURES[metric]
+    m = _ALL[metric]
     arrow = {"higher": " ↑", "lower": " ↓", "1": " → 1"}.get(m.better, "")
     return f"{m.label}{f' ({m.unit})' if m.unit else ''}{arrow}"

@@ -16,7 +16,8 @@ from uhrct.model import FLOOR_HU
 from uhrct.upscaler import Upscaler
 from uhrct.volume import Volume
 
-#: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU (sz, y', x') inside the middle one of the n slices
+#: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU ((n - 2 CONTEXT) sz, y', x') inside all LR slices but the
+#: `CONTEXT` at each end, which are neighbours only
 Restore = Callable[[Tensor, tuple[float, float, float]], Tensor]
 #: LR neighbours on each side of a slice that methods may look at
 CONTEXT = 2
@@ -79,35 +80,39 @@ def restorer(upscaler: Upscaler) -> Restore:
     """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
 
     def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-        middle = len(lr_hu) // 2
-        [slab] = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), middle, middle + 1)
-        return torch.from_numpy(slab.hu)
+        slabs = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), CONTEXT, len(lr_hu) - CONTEXT)
+        return torch.from_numpy(np.concatenate([slab.hu for slab in slabs]))
 
     return restore
 
 
 def degraded_stack(
-    volume: Volume, acquisition: Acquisition, k: int, *, noise_hu: float = 0.0, noise_fwhm: float = 0.0
+    volume: Volume,
+    acquisition: Acquisition,
+    k: int,
+    *,
+    count: int = 1,
+    noise_hu: float = 0.0,
+    noise_fwhm: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """(truth (sz, y', x'), LR slices (2 CONTEXT + 1, y, x) around LR slice `k`) of a volume; ends go on."""
+    """(truth (count sz, y', x'), LR slices (2 CONTEXT + count, y, x)) of `count` LR slices from `k` on; ends go on."""
     sz, sy, sx = acquisition.scale
     spare = 0 if acquisition.slice_by_slice else 1
     around = CONTEXT + spare
     n = volume.shape[0] // sz
-    numbers = np.arange(k - around, k + around + 1).clip(0, n - 1)
+    numbers = np.arange(k - around, k + count + around).clip(0, n - 1)
+    seen = slice(spare, spare + 2 * CONTEXT + count)
     index = (numbers[:, None] * sz + np.arange(sz)).flatten()
     rows, columns = (volume.shape[1] // sy * sy, volume.shape[2] // sx * sx)
     hr = torch.from_numpy(volume.hu[index, :rows, :columns]).float().clamp(min=FLOOR_HU)
-    lr = acquisition.forward(hr)[spare : spare + 2 * CONTEXT + 1]
+    lr = acquisition.forward(hr)[seen]
     if noise_hu:
         shape = (1, *lr.shape[1:])
         noise = [
-            correlated_noise(shape, noise_fwhm, torch.Generator().manual_seed(10_007 * int(z)))
-            for z in numbers[spare : spare + 2 * CONTEXT + 1]
+            correlated_noise(shape, noise_fwhm, torch.Generator().manual_seed(10_007 * int(z))) for z in numbers[seen]
         ]
         lr = lr + noise_hu * torch.cat(noise)
-    middle = around * sz
-    return hr[middle : middle + sz], lr
+    return hr[around * sz : (around + count) * sz], lr
 
 
 def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
