@@ -41,7 +41,7 @@ def complexity(model: Model, *, steps: int | None = None, lr_shape: tuple[int, i
     with FakeTensorMode():
         twin = Model(model.config).eval()
         work = [_peer_pass(twin, lr_shape, steps)] if twin.peer is not None else _own_passes(twin, lr_shape, steps)
-        counted = [(times, *_count(network, inputs)) for network, inputs, times in work]
+        counted = [(times, *count_pass(network, inputs)) for network, inputs, times in work]
     macs = sum(times * m for times, m, _ in counted)
     return Complexity(
         sum(p for _, _, p in counted), sum(times for times, _, _ in counted), macs / (lr_shape[0] * lr_shape[1])
@@ -77,8 +77,11 @@ def _own_passes(model: Model, lr_shape: tuple[int, int], steps: int | None) -> l
     return work
 
 
-def _count(network: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int]:
-    """(multiply-adds of one pass, parameters of the modules that it went through)."""
+def count_pass(network: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int]:
+    """(multiply-adds of one pass, parameters of the modules that it went through).
+
+    Inputs are by name; those that are named by a number are given by position. On fake tensors nothing is computed.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     used: dict[int, int] = {}
