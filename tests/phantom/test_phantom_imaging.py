@@ -8,8 +8,9 @@ import torch
 
 from uhrct.acquisition import Acquisition
 from uhrct.phantom.imaging import add_noise, noise_hu
-from uhrct.phantom.scene import Imager, Scene, View
+from uhrct.phantom.scene import LUMEN_HU, WALL_HU, Imager, Scene, View
 from uhrct.phantom.tomography import Scanner, scan
+from uhrct.phantom.trees import Tree
 
 
 def test_large_homogeneous_regions_have_their_hu(scene: Scene) -> None:
@@ -29,6 +30,25 @@ def test_lung_is_denser_towards_the_back(scene: Scene) -> None:
     y = np.broadcast_to(view.axis_mm(1)[None, :, None], lung.shape)[lung]
     slope = np.polyfit(y, slab.hu[lung], 1)[0]
     assert 0.15 < slope < 0.6
+
+
+def test_a_thin_airway_has_the_mean_of_its_wall_and_lumen_at_any_voxel(scene: Scene) -> None:
+    """Air takes the place of wall, however many tissues share a voxel: the difference of two volumes is known."""
+    start = np.array([-60.0, 0.3, -70.2])
+    tree = Tree("airway", np.stack([start, start + (120, 0, 0)]), np.array([-1, 0]), np.full(2, 0.26),
+                np.array([0, 3]), np.full(2, 0.26))  # fmt: skip
+    excess = []
+    for spacing in (0.3, 0.8, 1.6):
+        view = View((2, int(16 / spacing), int(16 / spacing)), (spacing,) * 3, centre_mm=(0, 0, -70))
+        images = []
+        for airway in (tree, replace(tree, position_mm=tree.position_mm + (0, 500, 0))):
+            trees = {k: replace(airway, kind=k, position_mm=airway.position_mm + 900) for k in ("artery", "vein")}
+            images.append(Imager(replace(scene, trees={**trees, "airway": airway}), view).slab(0, 2).hu)
+        excess.append(float((images[0] - images[1]).sum() / 2 * spacing**2))
+    lung = float(images[1].mean())
+    wall = float(tree.outer_mm[0] ** 2 - 0.26**2)
+    expected = np.pi * (wall * (WALL_HU - lung) + 0.26**2 * (LUMEN_HU - lung))
+    assert excess == pytest.approx([expected] * 3, rel=0.15)
 
 
 @pytest.mark.parametrize("scale", [(2, 2, 2), (3, 2, 2)])

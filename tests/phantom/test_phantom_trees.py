@@ -9,8 +9,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from uhrct.phantom.contact import closest, near_pairs
 from uhrct.phantom.growth import colonise
-from uhrct.phantom.scene import Scene
+from uhrct.phantom.scene import Scene, make_scene
 from uhrct.phantom.trees import FLOOR_MM, KINDS, Tree, murray
 
 
@@ -52,7 +53,37 @@ def test_murrays_law_holds_at_every_node(scene: Scene, kind: str) -> None:
     assert np.allclose(below[inner], tree.radius_mm[inner] ** 3, rtol=1e-9)
     assert (tree.children > 1).sum() > 20
     assert tree.radius_mm.min() >= FLOOR_MM
-    assert np.allclose(tree.radius_mm[~inner], tree.tip_mm)
+    assert np.allclose(tree.radius_mm[~inner], tree.tip_mm[~inner])
+    assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # or a cut could widen what is left
+
+
+def test_airways_reach_half_a_millimetre_and_end_at_many_calibres(scene: Scene) -> None:
+    tree = scene.trees["airway"]
+    calibre = 2 * tree.radius_mm[tree.children == 0]
+    assert 0.5 <= calibre.min() < 0.55
+    assert np.median(calibre) < 0.8
+    assert calibre.max() > 2 * calibre.min()
+    assert (tree.outer_mm > tree.radius_mm).all()  # every lumen has its wall
+    assert tree.radius_mm[0] > 10 * tree.radius_mm.min()
+
+
+def test_the_full_airways_leave_a_trachea_of_human_width() -> None:
+    tree = make_scene("train", 1).trees["airway"]
+    assert 6 < tree.radius_mm[0] < 11
+    assert (tree.children == 0).sum() > 3000
+
+
+@pytest.mark.parametrize("pair", combinations(KINDS, 2))
+def test_near_pairs_are_all_pairs_that_brute_force_finds(scene: Scene, pair: tuple[str, str]) -> None:
+    a, b = (scene.trees[kind] for kind in pair)
+    rng = np.random.default_rng(0)
+    some = rng.choice(np.arange(1, len(a.parent)), 60, replace=False)
+    found = set(zip(*(x.tolist() for x in near_pairs(a, b, 3.0)), strict=True))
+    i, j = (x.ravel() for x in np.meshgrid(some, np.arange(1, len(b.parent)), indexing="ij"))
+    _, _, distance, _ = closest(a, b, i, j)
+    near = distance < a.outer_mm[i] + b.outer_mm[j] + 3.0
+    assert near.sum() > 20
+    assert set(zip(i[near].tolist(), j[near].tolist(), strict=True)) <= found
 
 
 def test_arteries_veins_and_airways_never_touch(scene: Scene) -> None:
@@ -80,8 +111,9 @@ def test_labels_follow_the_branchings(scene: Scene) -> None:
     assert np.allclose(tree.radius_mm[1:][same], tree.radius_mm[p][same])  # a branch has one calibre
 
 
-def test_cutting_lowers_calibres_alone(scene: Scene) -> None:
-    tree = scene.trees["vein"]
+@pytest.mark.parametrize("kind", KINDS)
+def test_cutting_lowers_calibres_alone(scene: Scene, kind: str) -> None:
+    tree = scene.trees[kind]
     keep = np.ones(len(tree.parent), bool)
     keep[len(keep) // 2] = False
     cut = tree.kept(keep)
@@ -98,4 +130,5 @@ def test_growth_reaches_what_attracts() -> None:
 
 
 def test_murray_of_a_chain_and_a_fork() -> None:
-    assert np.allclose(murray(np.array([-1, 0, 1, 2, 2]), 0.3), np.array([2, 2, 2, 1, 1]) ** (1 / 3) * 0.3)
+    assert np.allclose(murray(np.array([-1, 0, 1, 2, 2]), np.full(5, 0.3)), np.array([2, 2, 2, 1, 1]) ** (1 / 3) * 0.3)
+    assert murray(np.array([-1, 0, 0]), np.array([9.0, 0.3, 0.4]))[0] == pytest.approx((0.027 + 0.064) ** (1 / 3))

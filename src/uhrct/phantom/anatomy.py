@@ -46,7 +46,14 @@ class Plane:
 
 def smooth_max(a: np.ndarray, b: np.ndarray, round_mm: float) -> np.ndarray:
     """Intersection of two bodies with an edge rounded over `round_mm`."""
-    return np.maximum(a, b) + np.maximum(round_mm - np.abs(a - b), 0) ** 2 / (4 * round_mm)
+    edge = a - b
+    np.abs(edge, out=edge)
+    np.subtract(round_mm, edge, out=edge)
+    np.maximum(edge, 0, out=edge)
+    edge *= edge
+    edge *= 1 / (4 * round_mm)
+    edge += np.maximum(a, b)
+    return edge
 
 
 class Anatomy:
@@ -153,8 +160,8 @@ class Anatomy:
 
     def radial(self, name: str, plane: Plane, z: float | np.ndarray) -> np.ndarray:
         """Signed distance (mm) from the star-shaped surface `name`: body, muscle, cage or pleura."""
-        radius = _row(getattr(self, name), z, plane.bin)
-        return (plane.rho - radius) * _row(self.slant[name], z, plane.bin)
+        radius = table_row(getattr(self, name), z, plane.bin)
+        return (plane.rho - radius) * table_row(self.slant[name], z, plane.bin)
 
     def lungs(self, plane: Plane, z: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Signed distances (mm) from the right and the left lung."""
@@ -194,10 +201,11 @@ class Anatomy:
     def lobes(self, plane: Plane, z: float | np.ndarray) -> np.ndarray:
         """Lobe of each point, uint8: 0 outside the lungs, else a key of `LOBES`."""
         right, left = self.lungs(plane, z)
-        return self._lobe(right, left, *self.fissures(plane, z))
+        return self.lobe_of(right, left, *self.fissures(plane, z))
 
     @staticmethod
-    def _lobe(right: np.ndarray, left: np.ndarray, ro: np.ndarray, minor: np.ndarray, lo: np.ndarray) -> np.ndarray:
+    def lobe_of(right: np.ndarray, left: np.ndarray, ro: np.ndarray, minor: np.ndarray, lo: np.ndarray) -> np.ndarray:
+        """Lobe, uint8, by the distances from the lungs and from `fissures`."""
         in_right = np.where(ro < 0, 3, np.where(minor > 0, 1, 2))
         in_left = np.where(lo < 0, 5, 4)
         return np.where(right < 0, in_right, np.where(left < 0, in_left, 0)).astype(np.uint8)
@@ -206,7 +214,7 @@ class Anatomy:
         """Lung distance (mm, negative inside) and lobe of points (n, 3) in mm."""
         plane, z = Plane(points[:, 1], points[:, 2]), points[:, 0]
         right, left = self.lungs(plane, z)
-        return np.minimum(right, left), self._lobe(right, left, *self.fissures(plane, z))
+        return np.minimum(right, left), self.lobe_of(right, left, *self.fissures(plane, z))
 
 
 def _superellipse(theta: np.ndarray, width: np.ndarray, depth: np.ndarray, power: float) -> np.ndarray:
@@ -233,7 +241,7 @@ def _smooth_table(table: np.ndarray, sigma: float) -> np.ndarray:
     return (rows @ table @ columns.T).astype(np.float32)
 
 
-def _row(table: np.ndarray, z: float | np.ndarray, column: np.ndarray) -> np.ndarray:
+def table_row(table: np.ndarray, z: float | np.ndarray, column: np.ndarray) -> np.ndarray:
     """Table at heights `z`, linear between its rows; the columns' indices are given."""
     position = np.clip((np.asarray(z) - Z_MM[0]) / Z_STEP_MM, 0, len(Z_MM) - 1.001)
     if position.ndim == 0:
@@ -249,5 +257,5 @@ def _bilinear(table: np.ndarray, z: float | np.ndarray, y: np.ndarray) -> tuple[
     position = np.clip(y - Y_MM[0], 0, len(Y_MM) - 1.001)
     j = position.astype(int)
     t = position - j
-    a, b = _row(table, z, j), _row(table, z, j + 1)
+    a, b = table_row(table, z, j), table_row(table, z, j + 1)
     return (1 - t) * a + t * b, b - a

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from uhrct.phantom.trees import Tree
+
+
+BANDS_MM = (1.75, 2.2, 3.2, 6.0)  # of a capsule's reach: half its length and its radius
 
 
 def near_pairs(a: Tree, b: Tree, gap_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -17,19 +21,26 @@ def near_pairs(a: Tree, b: Tree, gap_mm: float) -> tuple[np.ndarray, np.ndarray]
     middle_a, half_a = _middles(a)
     middle_b, half_b = _middles(b)
     reach_a, reach_b = half_a + a.outer_mm[1:], half_b + b.outer_mm[1:]
-    found_i, found_j = [], []
-    # thick trunks are few: looked up apart, or every twig would be asked about everything as far as a trunk is wide
-    for low, high in ((0.0, 2.2), (2.2, 3.2), (3.2, 6.0), (6.0, np.inf)):
-        some = np.flatnonzero((reach_b > low) & (reach_b <= high))
-        if not len(some):
-            continue
-        lists = cKDTree(middle_b[some]).query_ball_point(middle_a, reach_a + reach_b[some].max() + gap_mm)
-        counts = np.fromiter((len(x) for x in lists), int, len(lists))
-        found_i.append(np.repeat(np.arange(len(middle_a)), counts))
-        found_j.append(some[np.concatenate([np.asarray(x, int) for x in lists])])
-    i, j = np.concatenate(found_i), np.concatenate(found_j)
-    close = np.linalg.norm(middle_a[i] - middle_b[j], axis=1) < reach_a[i] + reach_b[j] + gap_mm
-    return i[close] + 1, j[close] + 1
+    found = []
+    # by thickness: trunks are few, and twigs should not be asked about everything as far off as a trunk is wide
+    bins = [0.0, *BANDS_MM, np.inf]
+    groups_a, groups_b = (
+        [np.flatnonzero((reach > low) & (reach <= high)) for low, high in pairwise(bins)]
+        for reach in (reach_a, reach_b)
+    )
+    trees_b = [cKDTree(middle_b[some]) for some in groups_b]
+    for some_a in groups_a:
+        lookup = cKDTree(middle_a[some_a])
+        for some_b, other in zip(groups_b, trees_b, strict=True):
+            if not (len(some_a) and len(some_b)):
+                continue
+            far = reach_a[some_a].max() + reach_b[some_b].max() + gap_mm
+            pairs = lookup.sparse_distance_matrix(other, far, output_type="ndarray")
+            i, j = some_a[pairs["i"]], some_b[pairs["j"]]
+            close = pairs["v"] < reach_a[i] + reach_b[j] + gap_mm
+            found.append((i[close] + 1, j[close] + 1))
+    i, j = (np.concatenate(x) for x in zip(*found, strict=True))
+    return i, j
 
 
 def _middles(tree: Tree) -> tuple[np.ndarray, np.ndarray]:

@@ -9,27 +9,19 @@ import numpy as np
 from uhrct.errors import UhrctError
 
 #: Ranges of anatomy (mm, HU) per family. They touch nowhere: no test chest has a train chest's size, calibre or HU.
-RANGES: dict[str, dict[str, tuple[float, float]]] = {
-    "train": {
-        "half_width_mm": (156.0, 172.0),
-        "half_depth_mm": (104.0, 115.0),
-        "fat_mm": (9.0, 17.0),
-        "lung_hu": (-880.0, -845.0),
-        "blood_hu": (38.0, 52.0),
-        "vessel_tip_mm": (0.27, 0.33),
-        "airway_tip_mm": (0.50, 0.58),
-        "heart": (0.92, 1.05),
-    },
-    "test": {
-        "half_width_mm": (174.0, 184.0),
-        "half_depth_mm": (117.0, 124.0),
-        "fat_mm": (18.0, 25.0),
-        "lung_hu": (-840.0, -815.0),
-        "blood_hu": (54.0, 68.0),
-        "vessel_tip_mm": (0.34, 0.39),
-        "airway_tip_mm": (0.60, 0.66),
-        "heart": (1.07, 1.18),
-    },
+_PARAMETERS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
+    # name: (train, test)
+    "half_width_mm": ((156.0, 172.0), (174.0, 184.0)),
+    "half_depth_mm": ((104.0, 115.0), (117.0, 124.0)),
+    "fat_mm": ((9.0, 17.0), (18.0, 25.0)),
+    "lung_hu": ((-880.0, -845.0), (-840.0, -815.0)),
+    "blood_hu": ((38.0, 52.0), (54.0, 68.0)),
+    "vessel_tip_mm": ((0.27, 0.33), (0.34, 0.39)),
+    "airway_tip_mm": ((0.25, 0.27), (0.28, 0.31)),  # of the thinnest
+    "heart": ((0.92, 1.05), (1.07, 1.18)),
+}
+RANGES = {
+    family: {name: ranges[k] for name, ranges in _PARAMETERS.items()} for k, family in enumerate(("train", "test"))
 }
 FAMILIES = tuple(RANGES)
 

@@ -165,11 +165,9 @@ class Imager:
         lobes = np.empty((last - first, *shape[1:]), np.uint8)
         lung = np.empty(shape, np.float32)
         for i, at in enumerate(z):
-            hu[i], right, left = self.tissues.slice(float(at))
-            lung[i] = np.minimum(right, left)
+            hu[i], lung[i], lobe = self.tissues.slice(float(at))
             if i % k == k // 2:
-                plane = self.tissues.plane
-                lobes[i // k] = self.scene.anatomy._lobe(right, left, *self.scene.anatomy.fissures(plane, float(at)))
+                lobes[i // k] = lobe
         lattice = Lattice(
             shape,
             self.fine.spacing_mm,
@@ -219,13 +217,16 @@ class Imager:
         for kind in ("artery", "vein", "airway"):
             tree = self.scene.trees[kind]
             start, end = tree.position_mm[tree.parent[1:]], tree.position_mm[1:]
-            if kind == "airway":
-                wall, _ = draw_capsules(start, end, tree.outer_mm[1:], lattice, width_mm=self.width)
-                _mix_slab(hu, wall, WALL_HU)
             share, mask = draw_capsules(
                 start, end, tree.radius_mm[1:], lattice, width_mm=self.width, within_mm=self.half_diagonal
             )
-            _mix_slab(hu, share, LUMEN_HU if kind == "airway" else blood)
+            value: float | np.ndarray = blood
+            if kind == "airway":
+                # air takes the place of wall alone, never of the lung around: one mixture, not two in turn
+                lumen = share
+                share, _ = draw_capsules(start, end, tree.outer_mm[1:], lattice, width_mm=self.width)
+                value = WALL_HU + (LUMEN_HU - WALL_HU) * np.minimum(lumen / np.maximum(share, 1e-6), 1)
+            _mix_slab(hu, share, value)
             assert mask is not None
             masks[kind] = mask[k // 2 :: k]
         return masks
@@ -262,6 +263,6 @@ def _polylines(
     return np.concatenate(start), np.concatenate(end), np.concatenate(radius)
 
 
-def _mix_slab(hu: np.ndarray, share: np.ndarray, value: float) -> None:
-    for image, part in zip(hu, share, strict=True):
-        mix(image, part, value)
+def _mix_slab(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> None:
+    for k, (image, part) in enumerate(zip(hu, share, strict=True)):
+        mix(image, part, value[k] if isinstance(value, np.ndarray) else value)

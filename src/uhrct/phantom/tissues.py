@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
-from uhrct.phantom.anatomy import Anatomy, Plane
+from uhrct.phantom.anatomy import BINS, Anatomy, Plane, table_row
 from uhrct.phantom.texture import Texture, TextureOnGrid
 
 AIR, FAT, MUSCLE, SKIN, LIVER, SPLEEN = -1000.0, -102.0, 52.0, 20.0, 62.0, 50.0
 CORTEX, MARROW, CARTILAGE, CORD, DISC = 620.0, 190.0, 95.0, 28.0, 75.0
+FAR_MM = 1000.0  # from the lungs, where the distance is not computed
 LEVEL_MM = 24.0  # from rib to rib, and from vertebra to vertebra
 GRAVITY_HU_PER_MM = 0.42  # lung is denser towards the back of a patient who lies on it
 
@@ -39,43 +42,80 @@ class TissueSlices:
         self, tissues: Tissues, y_mm: np.ndarray, x_mm: np.ndarray, spacing_mm: tuple[float, float, float]
     ) -> None:
         self.tissues, self.anatomy = tissues, tissues.anatomy
-        self.plane = Plane(y_mm[:, None].astype(np.float32), x_mm[None].astype(np.float32))
+        a = tissues.anatomy
         self.width = spacing_mm[1]
+        self.shape = len(y_mm), len(x_mm)
+        y_mm, x_mm = y_mm.astype(np.float32), x_mm.astype(np.float32)
+        self.whole = Plane(y_mm[:, None], x_mm[None])
+        # what is in the body is computed in its box alone, what is in the spine in the spine's
+        reach = float(a.body.max()) + 4 * max(spacing_mm)
+        theta = np.arange(BINS) * (2 * np.pi / BINS)
+        high = float((a.body * np.abs(np.sin(theta))).max()) + 4 * max(spacing_mm)
+        self.box = _between(y_mm, -high, high), _between(x_mm, -reach, reach)
+        y_mm, x_mm = y_mm[self.box[0]], x_mm[self.box[1]]
+        self.plane = p = Plane(y_mm[:, None], x_mm[None])
+        middle, margin = a.spine_y + 4, 4 * max(spacing_mm)
+        self.spine_box = (
+            _between(y_mm, middle - 20 - margin, middle + 52 + margin),
+            _between(x_mm, -36 - margin, 36 + margin),
+        )
         self.textures = [
             TextureOnGrid(t, y_mm, x_mm, spacing_mm) for t in (tissues.fine, tissues.middle, tissues.coarse)
         ]
+        # ribs run down from the spine to the front: how far, and how much steeper than level
+        u = p.from_back
+        self.rib_run = 62 * (1 - np.cos(np.minimum(u, 2.4))) / 1.74 - 10 * np.clip(u - 2.1, 0, 1)
+        self.rib_slant = np.sqrt(1 + (62 * np.sin(np.minimum(u, 2.4)) / 1.74 / np.maximum(p.rho, 30)) ** 2)
 
     def cover(self, distance: np.ndarray) -> np.ndarray:
         """Share of the voxel inside a surface: exact for a plane that is parallel to a face."""
-        return np.clip(0.5 - distance / self.width, 0, 1)
+        share = distance * np.float32(-1 / self.width)
+        share += np.float32(0.5)
+        return np.clip(share, 0, 1, out=share)
 
     def _sheet(self, distance: np.ndarray, half_mm: float | np.ndarray) -> np.ndarray:
-        return self.cover(distance - half_mm) - self.cover(distance + half_mm)
+        share = self.cover(distance - half_mm)
+        share -= self.cover(distance + half_mm)
+        return share
+
+    @cached_property
+    def _surroundings(self) -> np.ndarray:
+        """Air and table: the same in every slice."""
+        hu = np.full(self.shape, AIR, np.float32)
+        self._table(hu)
+        return hu
 
     def slice(self, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """HU (y, x) of everything but the trees and nodules, and the distances from the right and left lung."""
+        """HU (y, x) of everything but trees and nodules, distance from the nearer lung, and lobes."""
+        whole = self._surroundings.copy()
+        distance = np.full(self.shape, FAR_MM, np.float32)
+        lobes = np.zeros(self.shape, np.uint8)
+        if self.plane.rho.size:
+            self._body(whole[self.box], z, distance[self.box], lobes[self.box])
+        return whole, distance, lobes
+
+    def _body(self, hu: np.ndarray, z: float, distance: np.ndarray, lobes: np.ndarray) -> None:
         p, a, t = self.plane, self.anatomy, self.tissues
         fine, middle, coarse = (texture.slice(z) for texture in self.textures)
-        hu = np.full(np.broadcast_shapes(p.y.shape, p.x.shape), AIR, np.float32)
-        self._table(hu)
         body = a.radial("body", p, z)
         mix(hu, self.cover(body), SKIN)
         mix(hu, self.cover(body + 1.8), FAT + 9 * coarse + 7 * middle + 4 * fine)
         # septa of the subcutaneous fat
         mix(hu, self.cover(body + 4) * np.clip(np.abs(coarse + 0.5 * middle) * -12 + 1, 0, 0.6), -20)
         self._muscles(hu, z, middle, coarse)
-        self._inside(hu, z, fine, middle, coarse)
-        self._bones(hu, z, fine, middle)
+        self._inside(hu, z, middle, coarse)
+        self._bones(hu, z, middle)
         right, left = a.lungs(p, z)
-        lung = np.minimum(right, left)
+        np.minimum(right, left, out=distance)
         value = t.lung + GRAVITY_HU_PER_MM * p.y + 13 * coarse + 17 * middle + 24 * fine - 0.12 * (z + 10)
         # the last millimetres under the pleura are less aerated, and the pleura itself is a line
-        mix(hu, self.cover(lung), value + 25 * np.exp(lung.clip(-40, 0) / 3))
-        self._fissures(hu, z, right, left)
-        return hu, right, left
+        mix(hu, self.cover(distance), value + 25 * np.exp(distance.clip(-40, 0) / 3))
+        fissures = a.fissures(p, z)
+        self._fissures(hu, fissures, right, left)
+        lobes[:] = a.lobe_of(right, left, *fissures)
 
     def _table(self, hu: np.ndarray) -> None:
-        p, a = self.plane, self.anatomy
+        p, a = self.whole, self.anatomy
         below = p.y - (a.half_depth + 7 - 0.00055 * p.x**2)
         shell = np.maximum(np.abs(below - 9) - 9, np.abs(p.x) - 205)
         mix(hu, self.cover(shell), -340.0)
@@ -106,14 +146,22 @@ class TissueSlices:
         mix(hu, self.cover(cage), MUSCLE + 3 * middle)
         mix(hu, self._sheet(cage + 2.5 + 1.5 * coarse, np.maximum(0.9 + 1.3 * coarse, 0)), -80.0)
 
-    def _inside(self, hu: np.ndarray, z: float, fine: np.ndarray, middle: np.ndarray, coarse: np.ndarray) -> None:
+    def _inside(self, hu: np.ndarray, z: float, middle: np.ndarray, coarse: np.ndarray) -> None:
         """Mediastinum, heart and belly; the lungs are carved out afterwards."""
-        p, a, t = self.plane, self.anatomy, self.tissues
-        _sx, _sy = a.size
+        p, a = self.plane, self.anatomy
         inner = a.radial("pleura", p, z)
         mix(hu, self.cover(inner + 1.0), FAT + 10 * coarse + 8 * middle)
         streak = np.clip(1 - 9 * np.abs(coarse - 0.3 * middle), 0, 0.35)
         mix(hu, self.cover(inner + 3) * streak, 10.0)
+        # where no distance can come near 0 nothing need be computed
+        c, half = a.heart
+        if (abs(z - c[0]) / half[0] - 1) * 44 < 14 + self.width:
+            self._heart(hu, z, middle, coarse)
+        if z < max(a.dome_mm) + 16 + self.width:
+            self._belly(hu, z, inner, middle, coarse)
+
+    def _heart(self, hu: np.ndarray, z: float, middle: np.ndarray, coarse: np.ndarray) -> None:
+        p, a, t = self.plane, self.anatomy, self.tissues
         c, half = a.heart
         # the heart, tilted, with fat in its grooves
         x = p.x - c[2] + 0.25 * (z - c[0]) + 0.2 * (p.y - c[1])
@@ -126,7 +174,6 @@ class TissueSlices:
         mix(hu, septum * self.cover(heart + 4), wall + 3 * middle)
         groove = np.hypot(x + 22 + 0.3 * (z - c[0]), p.y - c[1] + 25) - 6 - 2 * coarse
         mix(hu, self.cover(groove) * self.cover(heart - 6), FAT + 5 * middle)
-        self._belly(hu, z, inner, middle, coarse)
 
     def _belly(self, hu: np.ndarray, z: float, inner: np.ndarray, middle: np.ndarray, coarse: np.ndarray) -> None:
         p, a = self.plane, self.anatomy
@@ -153,39 +200,37 @@ class TissueSlices:
         mix(hu, self.cover(d), CORTEX)
         mix(hu, self.cover(d + shell_mm), MARROW + 45 * middle)
 
-    def _bones(self, hu: np.ndarray, z: float, fine: np.ndarray, middle: np.ndarray) -> None:
+    def _bones(self, hu: np.ndarray, z: float, middle: np.ndarray) -> None:
         p, a = self.plane, self.anatomy
         sx, _sy = a.size
-        # ribs run down from the spine to the front, cartilage takes over there
         u = p.from_back
-        run = 62 * (1 - np.cos(np.minimum(u, 2.4))) / 1.74 - 10 * np.clip(u - 2.1, 0, 1)
-        level = (z + run - a.rib_phase) / LEVEL_MM
-        off = (level - np.rint(level)) * LEVEL_MM
-        slope = 62 * np.sin(np.minimum(u, 2.4)) / 1.74 / np.maximum(p.rho, 30)
-        off = off / np.sqrt(1 + slope**2)
-        depth = a.radial("cage", p, z) + 5.5
+        level = (z + self.rib_run - a.rib_phase) / LEVEL_MM
+        rib_number = np.rint(level)
+        off = (level - rib_number) * LEVEL_MM / self.rib_slant
+        cage = a.radial("cage", p, z)
+        depth = cage + 5.5
         rib = (np.sqrt((off / 6.6) ** 2 + (depth / 3.9) ** 2) - 1) * 4.5
         rib = np.maximum(rib, 14 - np.abs(p.x))
-        rib = np.maximum(rib, (np.abs(np.rint(level)) - 6.5) * 20)
+        rib = np.maximum(rib, (np.abs(rib_number) - 6.5) * 20)
         bony = rib + 40 * np.maximum(u - 2.35, 0)
         mix(hu, self.cover(rib), CARTILAGE + 4 * middle)
         self._bone(hu, bony, 1.3, middle)
-        # breastbone
-        front = -_at_angle(a, z)
+        # breastbone; cartilage takes over from the ribs
+        front = -_cage_in_front(a, z)
         breast = (np.hypot(p.x / (17 + 5 * (z > 50)), (p.y - front - 7) / 6.5) - 1) * 7 + max(0.0, -48 - z) * 2
         if z < 88:
             self._bone(hu, breast, 1.2, middle)
         # shoulder blades
         back = np.abs(u - 0.93) * 90 - (14 + 14 * np.clip((z - 15) / 60, 0, 1))
-        blade = np.maximum(np.abs(a.radial("cage", p, z) - 10 - 0.18 * np.abs(p.x) / sx + 14) - 2.2, back)
+        blade = np.maximum(np.abs(cage - 10 - 0.18 * np.abs(p.x) / sx + 14) - 2.2, back)
         if z > 0:
             self._bone(hu, blade + max(0.0, 8 - z), 1.2, middle)
-        self._spine(hu, z, middle)
+        self._spine(hu[self.spine_box], z, middle[self.spine_box])
 
     def _spine(self, hu: np.ndarray, z: float, middle: np.ndarray) -> None:
-        p, a = self.plane, self.anatomy
-        y = p.y - a.spine_y - 4
-        x = np.abs(p.x)
+        a, (rows, columns) = self.anatomy, self.spine_box
+        y = self.plane.y[rows] - a.spine_y - 4
+        x = np.abs(self.plane.x[:, columns])
         phase = (z - a.rib_phase + 9) % LEVEL_MM  # 0: middle of a disc
         disc = min(phase, LEVEL_MM - phase) < 2.6
         flank = 1 - 0.1 * np.sin(np.pi * phase / LEVEL_MM)
@@ -208,8 +253,8 @@ class TissueSlices:
         mix(hu, self.cover(canal * 9), -30.0)
         mix(hu, self.cover(np.hypot(x / 6.0, (y - 20) / 5.2) * 5.5 - 5.5), CORD + 3 * middle)
 
-    def _fissures(self, hu: np.ndarray, z: float, right: np.ndarray, left: np.ndarray) -> None:
-        ro, minor, lo = self.anatomy.fissures(self.plane, z)
+    def _fissures(self, hu: np.ndarray, fissures: tuple[np.ndarray, ...], right: np.ndarray, left: np.ndarray) -> None:
+        ro, minor, lo = fissures
         inside_right, inside_left = self.cover(right + 0.5), self.cover(left + 0.5)
         mix(hu, self._sheet(ro, 0.2) * inside_right, -350.0)
         mix(hu, self._sheet(lo, 0.2) * inside_left, -350.0)
@@ -230,8 +275,11 @@ def mix(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> None:
     hu[part] += share * (value - hu[part])
 
 
-def _at_angle(anatomy: Anatomy, z: float) -> float:
-    """Radius of the cage in front, mm."""
-    from uhrct.phantom.anatomy import BINS, _row
+def _between(line_mm: np.ndarray, low_mm: float, high_mm: float) -> slice:
+    first, last = np.searchsorted(line_mm, (low_mm, high_mm))
+    return slice(int(first), int(last))
 
-    return float(_row(anatomy.cage, z, np.array([BINS * 3 // 4]))[0])
+
+def _cage_in_front(anatomy: Anatomy, z: float) -> float:
+    """Radius of the cage in front, mm."""
+    return float(table_row(anatomy.cage, z, np.array([BINS * 3 // 4]))[0])

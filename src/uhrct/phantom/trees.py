@@ -8,12 +8,14 @@ import numpy as np
 
 from uhrct.phantom.anatomy import LOBES, Anatomy
 from uhrct.phantom.contact import closest, near_pairs
+from uhrct.phantom.families import Draw
 from uhrct.phantom.growth import colonise
 
 KINDS = ("artery", "vein", "airway")
 FLOOR_MM = 0.25  # radius of a calibre of 0.5 mm
 GAP_MM = 0.25  # between the surfaces of different trees
 STEP_MM = 2.6
+WIDEST_TIP = 1.4  # by how much of the least an airway's tip may be wider
 
 #: Central parts (z, y, x) in mm: the stem and, for each lung, the way to its hilum.
 _STEM = {
@@ -44,7 +46,7 @@ class Tree:
     parent : (n,), -1 for the root; parents stand before their children
     radius_mm : (n,), by Murray's law from the tips
     lobe : (n,), 0 on the way to a lobe, else a key of `LOBES`
-    tip_mm : radius of every tip
+    tip_mm : (n,), radius of each node where it is, or after a cut becomes, a tip: the least of the tips beyond it
     """
 
     kind: str
@@ -52,7 +54,7 @@ class Tree:
     parent: np.ndarray
     radius_mm: np.ndarray
     lobe: np.ndarray
-    tip_mm: float
+    tip_mm: np.ndarray
 
     @property
     def wall_mm(self) -> np.ndarray:
@@ -99,17 +101,12 @@ class Tree:
             keep[i] &= keep[self.parent[i]]
         number = np.cumsum(keep) - 1
         parent = np.where(self.parent[keep] < 0, -1, number[self.parent[keep]])
-        return replace(
-            self,
-            position_mm=self.position_mm[keep],
-            parent=parent,
-            radius_mm=murray(parent, self.tip_mm),
-            lobe=self.lobe[keep],
-        )
+        tip_mm = self.tip_mm[keep]
+        return Tree(self.kind, self.position_mm[keep], parent, murray(parent, tip_mm), self.lobe[keep], tip_mm)
 
 
-def murray(parent: np.ndarray, tip_mm: float) -> np.ndarray:
-    """Radii (mm) of a tree whose tips all have radius `tip_mm`: at each branching r^3 = sum of the children's r^3.
+def murray(parent: np.ndarray, tip_mm: np.ndarray) -> np.ndarray:
+    """Radii (mm) of a tree whose tips have radius `tip_mm` (n,): at each branching r^3 = sum of the children's r^3.
 
     References
     ----------
@@ -117,14 +114,13 @@ def murray(parent: np.ndarray, tip_mm: float) -> np.ndarray:
 
     Example
     -------
-    >>> murray(np.array([-1, 0, 0, 0]), 0.5).round(3).tolist()
+    >>> murray(np.array([-1, 0, 0, 0]), np.full(4, 0.5)).round(3).tolist()
     [0.721, 0.5, 0.5, 0.5]
     """
-    tips = np.zeros(len(parent), int)
-    tips[np.bincount(parent[1:], minlength=len(parent)) == 0] = 1
+    cube = np.where(np.bincount(parent[1:], minlength=len(parent)) == 0, tip_mm**3, 0.0)
     for i in range(len(parent) - 1, 0, -1):
-        tips[parent[i]] += tips[i]
-    return tip_mm * np.cbrt(tips)
+        cube[parent[i]] += cube[i]
+    return np.cbrt(cube)
 
 
 def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
@@ -141,7 +137,7 @@ def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
     distance, lobe = anatomy.at_points(points)
     inside = (distance < -2.5) & (lobe > 0)
     points, distance, lobe = points[inside], distance[inside], lobe[inside]
-    tips = {"artery": 24000 * density, "vein": 24000 * density, "airway": 3500 * density}
+    tips = {"artery": 24000 * density, "vein": 24000 * density, "airway": 11000 * density}
     chosen = {kind: rng.permutation(len(points))[: int(tips[kind])] for kind in ("artery", "vein")}
     # bronchi run beside arteries: they want to go where arteries go, a little aside
     chosen["airway"] = chosen["artery"][: int(tips["airway"])]
@@ -149,9 +145,7 @@ def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
     trees = {}
     for kind in ("airway", "artery", "vein"):
         shift = np.array([1.5, 3.0, 1.5]) if kind == "airway" else np.zeros(3)
-        tip = draw["airway_tip_mm" if kind == "airway" else "vessel_tip_mm"]
-        own = chosen[kind]
-        trees[kind] = _grow(kind, anatomy, points, distance, lobe, own, shift, tip, taken)
+        trees[kind] = _grow(kind, anatomy, points, distance, lobe, chosen[kind], shift, taken)
     return _apart(anatomy, {k: trees[k] for k in KINDS})
 
 
@@ -163,7 +157,6 @@ def _grow(
     lobe: np.ndarray,
     own: np.ndarray,
     shift: np.ndarray,
-    tip_mm: float,
     taken: dict[int, list[np.ndarray]],
 ) -> Tree:
     scale = np.array([1.0, *reversed(anatomy.size)])
@@ -196,8 +189,24 @@ def _grow(
             parent.extend(np.where(above[1:] == 0, at, first + above[1:]).tolist())
             label.extend([k] * (len(nodes) - 1))
     above = np.array(parent)
+    tip_mm = _tips(anatomy.draw, kind, above)
     tree = Tree(kind, np.array(position), above, murray(above, tip_mm), np.array(label), tip_mm)
     return replace(tree, position_mm=_smoothed(tree))
+
+
+def _tips(draw: Draw, kind: str, parent: np.ndarray) -> np.ndarray:
+    """Radius (mm) of every node were it a tip; never more than a tip beyond it, so that cutting only thins a tree.
+
+    Vessels end at one calibre. Airways end at many: a trachea of true width feeds some 30 000 bronchioles of 0.5 mm
+    calibre, more than can be drawn, so that most of the drawn tips stand for several, and are as wide as those.
+    """
+    if kind != "airway":
+        return np.full(len(parent), draw["vessel_tip_mm"])
+    spread = draw.stream("airway", "tips").random(len(parent))
+    tip_mm = draw["airway_tip_mm"] * (1 + WIDEST_TIP * spread**2)
+    for i in range(len(parent) - 1, 0, -1):
+        tip_mm[parent[i]] = min(tip_mm[parent[i]], tip_mm[i])
+    return tip_mm
 
 
 def _fine(corners: np.ndarray) -> np.ndarray:
