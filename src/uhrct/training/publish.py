@@ -34,9 +34,6 @@ CARD = """\
 | trained with | `uhrct train`, configurations in `train.json`, log in `log.jsonl`; {minutes} |
 
 ## Scores
-{slices} evenly spaced slices of each patient at most (padding as -1024 HU). PSNR in [-1000, 600] HU, SMSE x 1000
-(Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.
-
 {scores}
 
 ## Limits
@@ -101,7 +98,6 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
         data=TRAINING_DATA,
         corpus=corpus,
         minutes=", ".join(minutes),
-        slices=24,
         scores=table,
     )
     (folder / "README.md").write_text(text)
@@ -137,7 +133,14 @@ def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
     meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
     if meta["meta"]["weights_sha256"] != sha256:
         raise SystemExit(f"{path}: measured other weights ({meta['meta']['weights_sha256'][:12]}); measure these first")
-    lines = ["| case | degradation | method | PSNR dB | over interpolation | SMSE |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"{meta['meta']['slices']} evenly spaced LR slices of each patient at most (padding as -1024 HU). PSNR in "
+        "[-1000, 600] HU, SMSE x 1000",
+        "(Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.",
+        "",
+        "| case | degradation | method | PSNR dB | over interpolation | SMSE |",
+        "|---|---|---|---|---|---|",
+    ]
     gains = {}
     for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
         mean: dict[str, tuple[float, float]] = {}
