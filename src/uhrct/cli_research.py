@@ -82,6 +82,15 @@ def train(
         if not quiet:
             print(f"model in {model}")
         return
+    if settings.stage == "surrogate":
+        from uhrct.training.surrogate import train_surrogate
+
+        weights = train_surrogate(
+            settings, folder, max_minutes=max_minutes, max_cpu_minutes=max_cpu_minutes, device=chosen, quiet=quiet
+        )
+        if not quiet:
+            print(f"surrogate in {weights}")
+        return
     trainer = Trainer(
         settings,
         folder,

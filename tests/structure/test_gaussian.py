@@ -87,3 +87,13 @@ def test_hessian_of_a_quadratic_volume_is_its_matrix():
 def test_sigmas_that_no_grid_can_hold_are_refused(sigma):
     with pytest.raises(UhrctError, match="sigma"):
         derivative_kernels(sigma)
+
+
+def test_matrices_first_asked_for_in_inference_mode_serve_training_too():
+    image = torch.randn(140, 150)
+    sigma = [1.2345]  # one that nobody asked for before
+    with torch.inference_mode():
+        hessian_2d(image, sigma, sigma)
+    leaf = image.clone().requires_grad_()
+    hessian_2d(leaf, sigma, sigma)[0].sum().backward()
+    assert leaf.grad is not None

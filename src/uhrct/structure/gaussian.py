@@ -75,7 +75,8 @@ def _matrices(n: int, sigma_px: float, device: torch.device, dtype: torch.dtype)
     matrices = np.zeros((3, n, n))
     for matrix, kernel in zip(matrices, kernels, strict=True):
         np.add.at(matrix, (rows, columns), kernel)
-    return torch.from_numpy(matrices).to(device=device, dtype=dtype)
+    with torch.inference_mode(False):  # they are kept: who asks first may be in inference mode, who comes next not
+        return torch.from_numpy(matrices).to(device=device, dtype=dtype)
 
 
 # Two caches by size: hundreds of crop-sized matrices (many patients' spacings) but few of 12 MB and more.

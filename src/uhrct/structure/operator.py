@@ -103,7 +103,7 @@ class StructureOperator:
         Tensor, shaped like `hu`, in [0, 1]
             float64 for float64, float32 for anything else, also inside autocast.
         """
-        spacings = self._spacings(hu, spacing_mm)
+        spacings = self.spacings(hu, spacing_mm)
         with torch.autocast(hu.device.type, enabled=False):  # HU need more than the 8 bits of bf16
             image = hu if hu.dtype == torch.float64 else hu.float()
             # No derivative sees a shift, but rounding does: -1000 HU of lung would cost digits.
@@ -129,7 +129,7 @@ class StructureOperator:
             return frangi(lambdas, c=self.contrast_hu, alpha=self.alpha, beta=self.beta)
         return jerman(lambdas, floor=self.tau * self.strongest * self.contrast_hu)
 
-    def _spacings(self, hu: Tensor, spacing_mm: Spacing) -> list[tuple[float, ...]]:
+    def spacings(self, hu: Tensor, spacing_mm: Spacing) -> list[tuple[float, ...]]:
         """One spacing for all, or one for each item, checked."""
         if not hu.is_floating_point() or hu.ndim < self.ndim or hu.numel() == 0:
             raise UhrctError(

@@ -9,7 +9,8 @@ from typing import Any
 
 from uhrct.errors import UhrctError
 
-STAGES = ("mean", "denoiser", "estimator", "peer")
+STAGES = ("mean", "denoiser", "estimator", "surrogate", "peer")
+TOPOLOGY = ("", "recall", "cldice")
 AUGMENTATIONS = ("grid", "kernel", "noise")
 
 
@@ -20,8 +21,8 @@ class TrainingConfig:
     #: the model (see `uhrct.model.ModelConfig`)
     model: dict[str, Any] = field(default_factory=dict)
     #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
-    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is; "peer": a
-    #: published method, by its published loss
+    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is; "surrogate":
+    #: a network that imitates the operator `model.structure`; "peer": a published method, by its published loss
     stage: str = "mean"
     #: model folder or shipped name to continue from
     init: str | None = None
@@ -70,12 +71,34 @@ class TrainingConfig:
     #: lambda_2's two parts: |G_struct - O(y)|_1 of the structure head, |O(G_img) - O(y)|_1 of the image (eq. 7)
     structure_head_weight: float = 0.1
     structure_image_weight: float = 0.0
+    #: in place of that weight: the norm of the image's structure gradient, as a share of the pixel loss's
+    structure_share: float = 0.0
+    #: 1: |O(G_img) - O(y)|, 2: its square
+    structure_power: int = 1
+    #: O of the image's loss: vc, frangi, jerman, surrogate, or FILE.safetensors ("", 0: the model's own kind, contrast)
+    structure_operator: str = ""
+    structure_contrast_hu: float = 0.0
+    #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
+    structure_items: float = 0.5
+    #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; with such a share of the gradient
+    topology: str = ""
+    topology_share: float = 0.05
+    #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs
+    vessel_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UhrctError(f"stage {self.stage!r} is not known; choose from {', '.join(STAGES)}")
         if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
             raise UhrctError(f"augmentation {unknown[0]!r} is not known; choose from {', '.join(AUGMENTATIONS)}")
+        if self.topology not in TOPOLOGY:
+            raise UhrctError(f"topology {self.topology!r} is not known; choose from {', '.join(TOPOLOGY[1:])}")
+        if not 0 < self.structure_items <= 1:
+            raise UhrctError(f"structure_items is {self.structure_items}; give a share of the batch, such as 0.5")
+        if self.structure_power not in (1, 2):
+            raise UhrctError(f"structure_power is {self.structure_power}; give 1 (absolute) or 2 (squared difference)")
+        if self.structure_share and self.structure_image_weight:
+            raise UhrctError("structure_share and structure_image_weight: one loss has one strength; give one of them")
         for name in ("batch", "crop", "steps", "accumulate"):
             if getattr(self, name) < 1:
                 raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")

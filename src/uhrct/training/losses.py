@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from uhrct.model import Features, Model
-from uhrct.networks import from_channels
 from uhrct.noise import fine_slices_noise
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
 from uhrct.training.peers import peer_losses
+from uhrct.training.structure_losses import StructureTerms
 
 #: one step's loss and its parts, for the log
 Loss = Callable[[nn.Module, Batch, torch.Generator], tuple[Tensor, dict[str, Tensor]]]
@@ -29,23 +29,29 @@ def make_loss(model: Model, config: TrainingConfig) -> Loss | dict[str, Loss]:
 
 
 def _mean_loss(model: Model, config: TrainingConfig) -> Loss:
+    terms = StructureTerms(model, config)
+
     def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         f = _cropped(model.features(batch.lr_hu, batch.spacing_mm, batch.properties))
         image, structure = network(f.x, f.prior, properties=f.properties)
         residual = lr_channels((batch.hr_hu - f.up_hu) / model.config.residual_sd_hu, model)
-        parts = {"pixel": _pixel(image - residual, config, _share(residual, config))}
-        _add_structure(parts, structure, batch, model, config)
-        if config.structure_image_weight:
-            _, sy, sx = model.config.scale
-            up_hu = f.up_hu[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
-            hr = up_hu + from_channels(image, sy, sx) * model.config.residual_sd_hu
-            parts["structure_image"] = config.structure_image_weight * _structure_difference(hr, batch, model)
+        share = _share(residual, config) * terms.emphasis(batch)
+
+        def pixel(image: Tensor) -> Tensor:
+            return _pixel(image - residual, config, share)
+
+        parts = {"pixel": pixel(image)}
+        if structure is not None and config.structure_head_weight:
+            parts["structure_head"] = config.structure_head_weight * terms.head(structure, batch)
+        parts |= terms(image, pixel, batch, f.up_hu)
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss
 
 
 def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
+    terms = StructureTerms(model, config)
+
     def loss(network: nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         whole = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
         with torch.no_grad():
@@ -59,7 +65,8 @@ def _denoiser_loss(model: Model, config: TrainingConfig) -> Loss:
             cut_margin(x, MARGIN), cut_margin(prior, MARGIN), z, g.sqrt().flatten(), properties=whole.properties
         )
         parts = {"pixel": _pixel(predicted - model.diffusion.target(e, n, g), config)}
-        _add_structure(parts, structure, batch, model, config)
+        if structure is not None and config.structure_head_weight:
+            parts["structure_head"] = config.structure_head_weight * terms.head(structure, batch)
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss
@@ -89,32 +96,6 @@ def _share(residual: Tensor, config: TrainingConfig) -> Tensor | float:
     if not config.relative:
         return 1.0
     return 1 / (residual.square().mean((1, 2, 3), keepdim=True) + 0.05)
-
-
-def _add_structure(
-    parts: dict[str, Tensor], structure: Tensor | None, batch: Batch, model: Model, config: TrainingConfig
-) -> None:
-    """|G_struct - O(y)|_1 (eq. 7), if there is a structure stream."""
-    if structure is None or not config.structure_head_weight:
-        return
-    with torch.no_grad():
-        wanted = lr_channels(model.structure_of(batch.hr_hu, _hr_spacing(batch, model)), model)
-    parts["structure_head"] = config.structure_head_weight * (structure - wanted).abs().mean()
-
-
-def _structure_difference(hr: Tensor, batch: Batch, model: Model) -> Tensor:
-    """|O(G_img) - O(y)|_1 (eq. 7), both on the crop."""
-    _, sy, sx = model.config.scale
-    spacing = _hr_spacing(batch, model)
-    with torch.no_grad():
-        truth = batch.hr_hu[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
-        wanted = model.structure_of(truth, spacing)
-    return (model.structure_of(hr, spacing) - wanted).abs().mean()
-
-
-def _hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
-    _, sy, sx = model.config.scale
-    return [(a / sy, b / sx) for a, b in batch.spacing_mm]
 
 
 def _cropped(f: Features) -> Features:
