@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from uhrct.acquisition import Acquisition
+from uhrct.errors import UhrctError
 from uhrct.phantom.imaging import add_noise, noise_hu
 from uhrct.phantom.scene import LUMEN_HU, WALL_HU, Imager, Scene, View
-from uhrct.phantom.tomography import Scanner, scan
+from uhrct.phantom.tomography import BEAMS, KERNELS, MU_WATER_PER_MM, SOURCE_MM, Scanner, scan
 from uhrct.phantom.trees import Tree
 
 
@@ -84,30 +85,90 @@ def test_noise_falls_with_the_root_of_dose_and_is_correlated() -> None:
     assert noise_hu(replace(view, spacing_mm=(4.0, 0.7, 0.7)), 1) == pytest.approx(noise_hu(view, 1) / 2)
 
 
+N, PIXEL_MM = 72, 5.0  # 360 mm: the fan is far from parallel at the rim
+Y, X = np.mgrid[:N, :N] - (N - 1) / 2
+
+
 @pytest.fixture(scope="module")
 def disc() -> np.ndarray:
-    y, x = np.mgrid[:72, :72] - 35.5
-    return np.where(np.hypot(y, x) < 26, 40.0, -1000.0).astype(np.float32)[None].repeat(4, 0)
+    share = np.clip((27 - np.hypot(Y, X)) / 2, 0, 1)  # an edge as soft as a voxel's, as images of the model have
+    return (-1000 + 1040 * share).astype(np.float32)[None].repeat(4, 0)
 
 
-@pytest.mark.parametrize("kernel", ["standard", "sharp"])
-def test_backprojection_of_a_disc_gives_its_hu(disc: np.ndarray, kernel: str) -> None:
-    scanner = Scanner(72, 2.0, kernel=kernel)
-    seen = scanner.reconstruct(scanner.project(torch.from_numpy(disc[:1]))).numpy()[0]
+@pytest.fixture(scope="module")
+def parts(disc: np.ndarray) -> np.ndarray:
+    """A disc with a lung and a bone in it, alike from no two sides."""
+    parts = disc[:1].copy()
+    parts[:, np.hypot(Y - 4, X - 12) < 8] = -850
+    parts[:, np.hypot(Y + 9, X + 14) < 3] = 500
+    return parts
+
+
+def seen_by(scanner: Scanner, images: np.ndarray) -> np.ndarray:
+    return scanner.reconstruct(scanner.project(torch.from_numpy(images))).numpy()
+
+
+@pytest.mark.parametrize("beam", BEAMS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_backprojection_of_a_disc_gives_its_hu(disc: np.ndarray, kernel: str, beam: str) -> None:
+    seen = seen_by(Scanner(N, PIXEL_MM, kernel=kernel, beam=beam), disc[:1])[0]
     assert seen[22:50, 22:50] == pytest.approx(40, abs=6)
     assert seen[22:50, 22:50].mean() == pytest.approx(40, abs=1)
     assert seen[:6, :6].mean() == pytest.approx(-1000, abs=5)
 
 
-def test_a_sharp_kernel_keeps_more_of_an_edge(disc: np.ndarray) -> None:
+@pytest.mark.parametrize("beam", BEAMS)
+def test_parts_are_seen_where_they_are(parts: np.ndarray, beam: str) -> None:
+    seen = seen_by(Scanner(N, PIXEL_MM, kernel="sharp", beam=beam), parts)[0]
+    for y, x, radius, hu in ((4, 12, 5, -850), (-9, -14, 1.5, 500), (-14, 12, 2, 40)):
+        assert seen[np.hypot(Y - y, X - x) < radius].mean() == pytest.approx(hu, abs=25)
+
+
+def test_fan_and_parallel_beam_agree(parts: np.ndarray) -> None:
+    fan, parallel = (seen_by(Scanner(N, PIXEL_MM, beam=beam), parts)[0] for beam in BEAMS)
+    assert np.abs(fan - parallel).max() < 0.03 * 1500  # of the contrast, at edges
+    assert (fan - parallel).std() < 8
+    assert abs((fan - parallel).mean()) < 0.5
+
+
+def test_a_fan_measures_the_chords_of_a_disc() -> None:
+    """A long way from Joseph: 2 sqrt(r^2 - d^2) for a ray that passes the middle at the distance d."""
+    scanner = Scanner(160, 2.0, beam="fan")
+    y, x = np.mgrid[:160, :160] - 79.5
+    disc = np.where(np.hypot(y, x) * 2 < 100, 0.0, -1000.0).astype(np.float32)[None]
+    measured = scanner.project(torch.from_numpy(disc))[:, :, 0].mean(0).numpy()
+    fan = (np.arange(scanner.fan_detectors) - (scanner.fan_detectors - 1) / 2) * 2.0 / SOURCE_MM
+    away = SOURCE_MM * np.sin(fan)
+    chord = MU_WATER_PER_MM * 2 * np.sqrt(np.maximum(100**2 - away**2, 0))
+    assert measured[np.abs(away) < 90] == pytest.approx(chord[np.abs(away) < 90], rel=0.01)
+    assert not measured[np.abs(away) > 104].any()
+
+
+@pytest.mark.parametrize("beam", BEAMS)
+def test_a_sharp_kernel_keeps_more_of_an_edge(disc: np.ndarray, beam: str) -> None:
     steep = []
     for kernel in ("standard", "sharp"):
-        scanner = Scanner(72, 2.0, kernel=kernel)
-        seen = scanner.reconstruct(scanner.project(torch.from_numpy(disc[:1])))[0]
-        steep.append(float((seen[35, 1:] - seen[35, :-1]).abs().max()))
+        seen = seen_by(Scanner(N, PIXEL_MM, kernel=kernel, beam=beam), disc[:1])[0]
+        steep.append(np.abs(np.diff(seen[35])).max())
     assert steep[1] > 1.15 * steep[0]
 
 
-def test_noise_of_projections_falls_with_the_root_of_dose(disc: np.ndarray) -> None:
-    spread = [scan(disc, (1.0, 2.0, 2.0), dose, 5, 0)[:, 24:48, 24:48].std(axis=0).mean() for dose in (1.0, 16.0)]
-    assert spread[0] / spread[1] == pytest.approx(4.0, rel=0.15)
+def noise_of_scan(disc: np.ndarray, dose: float, beam: str) -> float:
+    seen = scan(disc.repeat(6, 0), (1.0, PIXEL_MM, PIXEL_MM), dose, 5, 0, beam=beam)
+    return float(seen[:, 24:48, 24:48].std(axis=0).mean())
+
+
+@pytest.mark.parametrize("beam", BEAMS)
+def test_noise_of_projections_falls_with_the_root_of_dose(disc: np.ndarray, beam: str) -> None:
+    assert noise_of_scan(disc, 1.0, beam) / noise_of_scan(disc, 16.0, beam) == pytest.approx(4.0, rel=0.1)
+
+
+def test_a_dose_means_the_same_noise_to_either_beam(disc: np.ndarray) -> None:
+    assert noise_of_scan(disc, 1.0, "fan") == pytest.approx(noise_of_scan(disc, 1.0, "parallel"), rel=0.05)
+
+
+def test_unknown_kernels_and_beams_are_refused() -> None:
+    with pytest.raises(UhrctError, match="choose from standard, sharp"):
+        Scanner(8, 1.0, kernel="lung")
+    with pytest.raises(UhrctError, match="choose from fan, parallel"):
+        Scanner(8, 1.0, beam="cone")

@@ -18,6 +18,8 @@ from uhrct.errors import UhrctError
 from uhrct.formats.writer import output_files
 from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
+from uhrct.phantom.tomography import BEAMS, KERNELS, scan
+from uhrct.phantom.truth import MASKS, describe, write_truth
 from uhrct.progress import track
 from uhrct.volume import Grid
 
@@ -79,6 +81,7 @@ def phantom_folder(
     dose: float | None = 1.0,
     imaging: str = "model",
     kernel: str = "standard",
+    beam: str = "fan",
     psf_fwhm_mm: float | None = None,
     name: str = "ct.nii.gz",
     quiet: bool = False,
@@ -93,7 +96,7 @@ def phantom_folder(
     shape, spacing_mm, centre_mm : its grid (see `make_view`)
     dose : 1 is a usual chest scan; noise falls with its root; None or 0: no noise (imaging by the model only)
     imaging : model or projections
-    kernel : standard or sharp, of the projections
+    kernel, beam : standard or sharp, fan or parallel, of the projections
     name : of the image; its suffix says the format
     density : share of the full number of vessel tips, for quick tests
 
@@ -108,8 +111,8 @@ def phantom_folder(
     if imaging not in IMAGING:
         raise UhrctError(f"--imaging {imaging!r}: choose from {', '.join(IMAGING)}")
     if imaging == "projections":
-        _check_projections(view, dose)
-    if Path(name).name != name or name.lower().split(".")[0] in ("truth", "lungs", "lobes", "vessels", "airways"):
+        _check_projections(view, dose, kernel, beam)
+    if Path(name).name != name or name.lower().split(".")[0] in ("truth", *MASKS):
         raise UhrctError(f"--image {name!r}: give a file name of its own, such as ct.nii.gz")
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -122,7 +125,7 @@ def phantom_folder(
     scene = make_scene(family, seed, density=density)
     how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm}
     if imaging == "projections":
-        how["kernel"] = kernel
+        how |= {"kernel": kernel, "beam": beam}
     with output_files(out) as tmp:
         folder = tmp / out.name
         folder.mkdir()
@@ -135,7 +138,10 @@ def phantom_folder(
         )
 
 
-def _check_projections(view: View, dose: float | None) -> None:
+def _check_projections(view: View, dose: float | None, kernel: str, beam: str) -> None:
+    for name, given, known in (("kernel", kernel, KERNELS), ("beam", beam, BEAMS)):
+        if given not in known:
+            raise UhrctError(f"--{name} {given!r}: choose from {', '.join(known)}")
     if not dose:
         raise UhrctError("--imaging projections counts photons: give a --dose above 0")
     if abs(view.spacing_mm[1] / view.spacing_mm[2] - 1) > 1e-6:
@@ -148,8 +154,6 @@ def _check_projections(view: View, dose: float | None) -> None:
 
 
 def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], quiet: bool) -> None:
-    from uhrct.phantom.truth import MASKS, describe, write_truth
-
     grid = _grid(view)
     tree_masks = {kind: np.zeros(view.shape, bool) for kind in scene.trees}
     seed = scene.anatomy.draw.seed
@@ -188,9 +192,7 @@ def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator
         slab = imager.slab(first, min(first + SLAB, view.shape[0]))
         hu = slab.hu
         if how["kind"] == "projections":
-            from uhrct.phantom.tomography import scan
-
-            return slab, scan(hu, view.spacing_mm, how["dose"], seed, first, how["kernel"])
+            return slab, scan(hu, view.spacing_mm, how["dose"], seed, first, kernel=how["kernel"], beam=how["beam"])
         if how["dose"]:
             from uhrct.phantom.imaging import add_noise
 

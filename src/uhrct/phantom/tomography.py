@@ -1,4 +1,7 @@
-"""A scanner's projections and filtered backprojection: parallel beam, slice by slice, Poisson noise by dose.
+"""A scanner's projections and filtered backprojection: fan or parallel beam, slice by slice, Poisson noise by dose.
+
+A fan is sorted into parallel rays before it is filtered, as many scanners do (rebinning): the filter is then the same
+at every pixel, and half a turn has to be backprojected instead of a whole one.
 
 The same rays and the same pixels serve every slice of a batch, so that a sum over a ray (or over the views of a
 pixel) is one weighted look-up of rows that hold all slices: `torch.nn.functional.embedding_bag`.
@@ -18,18 +21,28 @@ if TYPE_CHECKING:
 MU_WATER_PER_MM = 0.0195  # at about 70 keV
 #: Photons per ray at dose 1, for 1 mm slices and 0.7 mm detector elements: 10 to 20 HU in a chest.
 PHOTONS = 3.0e4
+BEAMS = ("fan", "parallel")
+SOURCE_MM = 570.0  # from the X-ray source to the axis of rotation
+FAN_REACH_MM = 330.0  # from the axis, what a fan sees: table and body lie within
 KERNELS = {"standard": 0.55, "sharp": 0.9}  # Hann window's cut-off, as a share of the Nyquist frequency
 
 
 class Scanner:
-    """Parallel-beam geometry for square images.
+    """Geometry and reconstruction of square images.
 
     Parameters
     ----------
     n : side of the image, pixels
-    pixel_mm : of image and detector alike
-    views : over half a turn; None: as many as keep streaks below the pixel (about 1.2 n)
+    pixel_mm : of the image, and of the detector where the axis of rotation is
+    views : parallel rays over half a turn; None: as many as keep streaks below the pixel (about 1.2 n). A fan is
+        read 1.6 n times in a whole turn by an arc of equal angles, and sorted into as many parallel views
     kernel : standard or sharp
+    beam : fan or parallel
+
+    Raises
+    ------
+    UhrctError
+        On a kernel or beam that is not known.
 
     Example
     -------
@@ -42,15 +55,37 @@ class Scanner:
     True
     """
 
-    def __init__(self, n: int, pixel_mm: float, *, views: int | None = None, kernel: str = "standard") -> None:
-        if kernel not in KERNELS:
-            raise UhrctError(f"kernel {kernel!r} is not known; choose from {', '.join(KERNELS)}")
-        self.n, self.pixel_mm, self.cutoff = n, pixel_mm, KERNELS[kernel]
+    def __init__(
+        self, n: int, pixel_mm: float, *, views: int | None = None, kernel: str = "standard", beam: str = "parallel"
+    ) -> None:
+        for name, given, known in (("kernel", kernel, KERNELS), ("beam", beam, BEAMS)):
+            if given not in known:
+                raise UhrctError(f"{name} {given!r} is not known; choose from {', '.join(known)}")
+        self.n, self.pixel_mm, self.cutoff, self.beam = n, pixel_mm, KERNELS[kernel], beam
         self.detectors = int(np.ceil(n * 2**0.5 / 2)) * 2 + 2
-        self.angles = np.arange(views or int(1.2 * n)) * np.pi / (views or int(1.2 * n))
+        views = views or int(1.2 * n)
+        self.angles = np.arange(views) * np.pi / views
+        # what is read: a fan's positions of the source, and its detector's angles
+        self.fan_step = pixel_mm / SOURCE_MM
+        reach_mm = min(n * pixel_mm * 2**-0.5, FAN_REACH_MM)
+        self.fan_detectors = 2 * int(np.ceil(np.arcsin(reach_mm / SOURCE_MM) / self.fan_step)) + 2
+        self.readings = views if beam == "parallel" else round(views * 4 / 3)
+
+    @property
+    def photon_share(self) -> float:
+        """Photons per ray against those of the parallel beam, so that the same dose is spent in a whole scan."""
+        return len(self.angles) / self.readings
+
+    def _rays(self, reading: int) -> tuple[np.ndarray, np.ndarray]:
+        """Normal's angle (radian) and distance from the axis (pixels) of the rays that one reading measures."""
+        if self.beam == "parallel":
+            t = np.arange(self.detectors) - (self.detectors - 1) / 2
+            return np.full(len(t), self.angles[reading]), t
+        fan = (np.arange(self.fan_detectors) - (self.fan_detectors - 1) / 2) * self.fan_step
+        return 2 * np.pi * reading / self.readings - fan, np.sin(fan) * SOURCE_MM / self.pixel_mm
 
     def project(self, hu: torch.Tensor) -> torch.Tensor:
-        """Line integrals (views, detectors, slices) of attenuation, by Joseph's method, of images (slices, y, x) in HU.
+        """Line integrals (readings, detectors, slices) of attenuation, of images (slices, y, x) in HU; Joseph's method.
 
         References
         ----------
@@ -63,30 +98,58 @@ class Scanner:
         pixels = mu.permute(1, 2, 0).reshape(self.n * self.n, -1)
         table = torch.cat([pixels, pixels.new_zeros(1, pixels.shape[1])])
         half, outside = (self.n - 1) / 2, self.n * self.n
-        t = torch.arange(self.detectors) - (self.detectors - 1) / 2
-        line = torch.arange(self.n) - half
+        steps = torch.arange(self.n)[None]
         out = []
-        for angle in self.angles:
-            c, s = float(np.cos(angle)), float(np.sin(angle))
+        for reading in range(self.readings):
+            angle, t = (torch.from_numpy(a).float()[:, None] for a in self._rays(reading))
+            c, s = torch.cos(angle), torch.sin(angle)
             # walk along the axis that the ray is steeper to, interpolate along the other
-            by_columns = abs(s) > abs(c)
-            given, wanted = (c, s) if by_columns else (s, c)
-            at = (t[:, None] - line[None] * given) / wanted + half
+            by_columns = s.abs() > c.abs()
+            given, wanted = torch.where(by_columns, c, s), torch.where(by_columns, s, c)
+            at = (t - (steps - half) * given) / wanted + half
             low = torch.floor(at)
             share = at - low
             low = low.long()
+            length = self.pixel_mm / wanted.abs()
             index, weight = [], []
             for k, w in ((low, 1 - share), (low + 1, share)):
-                steps = torch.arange(self.n)[None].expand_as(k)
-                flat = k * self.n + steps if by_columns else steps * self.n + k
+                flat = torch.where(by_columns, k * self.n + steps, steps * self.n + k)
                 index.append(torch.where((k >= 0) & (k < self.n), flat, outside))
-                weight.append(w)
-            length = self.pixel_mm / max(abs(c), abs(s))
-            out.append(
-                F.embedding_bag(
-                    torch.cat(index, 1), table, per_sample_weights=torch.cat(weight, 1) * length, mode="sum"
-                )
-            )
+                weight.append(w * length)
+            out.append(F.embedding_bag(torch.cat(index, 1), table, per_sample_weights=torch.cat(weight, 1), mode="sum"))
+        return torch.stack(out)
+
+    def _parallel(self, sinogram: torch.Tensor) -> torch.Tensor:
+        """Line integrals of a fan (readings, fan's detectors, slices) as parallel views (views, detectors, slices).
+
+        Every parallel ray is read twice in a turn, from either end: the mean of both, each linear between the four
+        nearest measured rays.
+
+        References
+        ----------
+        Kak and Slaney, Principles of Computerized Tomographic Imaging, 1988, section 3.4.3.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        table = torch.cat([sinogram.flatten(0, 1), sinogram.new_zeros(1, sinogram.shape[2])])
+        t = (np.arange(self.detectors) - (self.detectors - 1) / 2) * self.pixel_mm / SOURCE_MM
+        fan = np.arcsin(np.clip(t, -1, 1))
+        out = []
+        for angle in self.angles:
+            index, weight = [], []
+            for source, gamma in ((angle + fan, fan), (angle + np.pi - fan, -fan)):
+                reading = source * self.readings / (2 * np.pi)
+                detector = gamma / self.fan_step + (self.fan_detectors - 1) / 2
+                i, j = np.floor(reading).astype(int), np.floor(detector).astype(int)
+                for di, u in ((0, 1 - (reading - i)), (1, reading - i)):
+                    for dj, v in ((0, 1 - (detector - j)), (1, detector - j)):
+                        seen = (j + dj >= 0) & (j + dj < self.fan_detectors)
+                        flat = (i + di) % self.readings * self.fan_detectors + j + dj
+                        index.append(np.where(seen, flat, len(table) - 1))
+                        weight.append(u * v / 2)
+            bags, weights = (torch.from_numpy(np.stack(x, 1)) for x in (index, weight))
+            out.append(F.embedding_bag(bags, table, per_sample_weights=weights.float(), mode="sum"))
         return torch.stack(out)
 
     def noisy(self, sinogram: torch.Tensor, photons: float, generator: torch.Generator) -> torch.Tensor:
@@ -97,11 +160,11 @@ class Scanner:
         return -torch.log(counts / photons)
 
     def reconstruct(self, sinogram: torch.Tensor) -> torch.Tensor:
-        """Images (slices, y, x) in HU by ramp filter, kernel and backprojection."""
+        """Images (slices, y, x) in HU of what `project` gave, by ramp filter, kernel and backprojection."""
         import torch
         import torch.nn.functional as F
 
-        filtered = self._filtered(sinogram)
+        filtered = self._filtered(sinogram if self.beam == "parallel" else self._parallel(sinogram))
         views, detectors, slices = filtered.shape
         half = (self.n - 1) / 2
         axis = torch.arange(self.n) - half
@@ -149,14 +212,21 @@ class Scanner:
 
 
 def scan(
-    hu: np.ndarray, spacing_mm: tuple[float, float, float], dose: float, seed: int, first: int, kernel: str = "standard"
+    hu: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    dose: float,
+    seed: int,
+    first: int,
+    *,
+    kernel: str = "standard",
+    beam: str = "fan",
 ) -> np.ndarray:
     """Slices (z, y, x) as a scanner would show them; noise depends on the seed and `first` alone.
 
     Raises
     ------
     UhrctError
-        If pixels are not square.
+        If pixels are not square, or the kernel or beam is not known.
     """
     import torch
 
@@ -166,9 +236,9 @@ def scan(
     n = max(y, x)
     top, left = (n - y) // 2, (n - x) // 2
     square = np.pad(hu, ((0, 0), (top, n - y - top), (left, n - x - left)), constant_values=-1000)
-    scanner = Scanner(n, spacing_mm[1], kernel=kernel)
+    scanner = Scanner(n, spacing_mm[1], kernel=kernel, beam=beam)
     sinogram = scanner.project(torch.from_numpy(square))
     generator = torch.Generator().manual_seed((seed * 1_000_003 + first) % 2**63)
-    photons = PHOTONS * dose * spacing_mm[0] * spacing_mm[1] / 0.7
+    photons = PHOTONS * scanner.photon_share * dose * spacing_mm[0] * spacing_mm[1] / 0.7
     seen = scanner.reconstruct(scanner.noisy(sinogram, photons, generator)).numpy()
     return np.ascontiguousarray(seen[:, top : top + y, left : left + x])
