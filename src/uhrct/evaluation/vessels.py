@@ -10,7 +10,8 @@ from uhrct.evaluation.undefined import Undefined
 
 #: of the V_C map in [0, 1] with the fixed constants of `SMSE_OPERATORS`; the same for reference and test, since a
 #: threshold chosen on each image by itself would hide that one of them has lost contrast. On real slices 0.25
-#: outlines what one would call a vessel, 0.1 takes in faint ones just above the noise, 0.5 the wide ones alone
+#: outlines what one would call a vessel, 0.1 takes in faint ones, 0.5 the wide ones alone. How far what they find
+#: hangs on noise: benchmarks/vessel_thresholds.py, on a validation patient
 VESSEL_THRESHOLDS = (0.1, 0.25, 0.5)
 
 
