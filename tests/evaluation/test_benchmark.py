@@ -16,13 +16,14 @@ from uhrct.errors import UhrctError
 from uhrct.evaluation import benchmark as benchmark_module
 from uhrct.evaluation.benchmark import Benchmark
 from uhrct.evaluation.benchmark_config import BenchmarkConfig, Method, load_benchmark
+from uhrct.evaluation.benchmark_figures import _apart
 from uhrct.evaluation.benchmark_methods import prepare
 from uhrct.evaluation.benchmark_report import write_report
 from uhrct.evaluation.benchmark_results import column, read_results
 from uhrct.evaluation.benchmark_tables import tables
 from uhrct.evaluation.complexity import complexity
 from uhrct.evaluation.measures import MEASURES
-from uhrct.evaluation.protocol import CONTEXT, score
+from uhrct.evaluation.protocol import CONTEXT, evenly_spaced, score
 from uhrct.evaluation.slab import SLAB_MEASURES
 from uhrct.evaluation.statistics import holm, paired_test
 from uhrct.model import Model, ModelConfig
@@ -253,6 +254,24 @@ def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
     assert not torch.equal(sample(0), sample(1))
 
 
+@pytest.mark.parametrize("most", [1, 2, 5, 23, None])
+def test_slow_methods_have_their_picture_on_the_slice_of_all(most: int | None) -> None:
+    for n in (24, 95, 275):
+        chosen = evenly_spaced(n, 24)
+        some = benchmark_module._some(chosen, most, n)
+        assert len(set(some)) == len(some) == (most or 24)
+        assert set(some) <= set(chosen)
+        assert benchmark_module.picture_slice(chosen, n) in some
+
+
+def test_no_name_of_a_figure_covers_another() -> None:
+    heights = _apart([0.9, 0.9, 0.1, 0.91, 0.5], 0.05)
+    assert np.diff(sorted(heights)).min() >= 0.05 - 1e-5
+    assert heights[2] == 0.1
+    assert heights[4] == 0.5
+    assert heights[0] < heights[1] < heights[3]
+
+
 # --- cost on paper
 
 
@@ -341,8 +360,11 @@ def test_the_page_holds_everything(place: Path) -> None:
     folder = write_report(load_benchmark(place / "config.yaml"), place / "report", quiet=True)
     text = (folder / "report.html").read_text()
     drawn = {p.name for p in (folder / "figures").iterdir()}
-    assert drawn == {f"x2-scanner-test-a-{kind}.png" for kind in ("boxes", "time", "vessels", "images")}
+    assert drawn == {f"x2-scanner-test-a-{kind}.png" for kind in ("boxes", "time", "vessels", "images-1")}
     assert text.count("data:image/png;base64,") == 4
     assert "http" not in text.replace("http-equiv", "")
     assert "<script" not in text
     assert "<td>projected</td>" in text
+    psnr = tables(read_results(place / "results.jsonl"), load_benchmark(place / "config.yaml"))[0].cells[1][2]
+    mean, interval = psnr.strip("*").split(" ", 1)
+    assert f'{mean}<br><span class="small">{interval}</span>' in text

@@ -143,7 +143,7 @@ class Benchmark:
                 for degradation in self.config.degradations if sy * sx > 1 else ("scanner",):
                     for k in chosen:
                         for r in methods:
-                            if k in _some(chosen, r.method.slices):
+                            if k in _some(chosen, r.method.slices, n):
                                 yield _Job(case, protocol, degradation, k, r)
                     for r in methods if thick else ():
                         if r.method.slices is None:
@@ -198,7 +198,7 @@ class Benchmark:
     def _keep_picture(self, job: _Job, sr: Tensor) -> None:
         """The middle slice of each case, for the report's figures."""
         n = self._volume(job.case).shape[0] // job.ready.scale[0]
-        if job.k == picture_slice(n, _some(evenly_spaced(n, self.config.slices), job.ready.method.slices)):
+        if job.k == picture_slice(evenly_spaced(n, self.config.slices), n):
             file = picture_file(self.config.out, job.protocol, job.degradation, job.case, job.ready.identity)
             file.parent.mkdir(parents=True, exist_ok=True)
             middle = len(sr) // 2
@@ -258,16 +258,18 @@ def picture_file(out: Path, protocol: str, degradation: str, case: str, identity
     return out.parent / f"{out.stem}-pictures" / f"{protocol}-{degradation}-{case.replace('/', '-')}-{identity}.npz"
 
 
-def picture_slice(n: int, chosen: list[int]) -> int:
+def picture_slice(chosen: list[int], n: int) -> int:
     """The one of the `chosen` slices that is nearest the middle of `n`."""
     return min(chosen, key=lambda k: abs(k - n / 2))
 
 
-def _some(chosen: list[int], most: int | None) -> list[int]:
-    """Evenly spaced ones of the chosen slices, with the middle one among them where it is one alone."""
+def _some(chosen: list[int], most: int | None, n: int) -> list[int]:
+    """About evenly spaced ones of the chosen slices, that of the pictures among them, so that no method lacks one."""
     if most is None or most >= len(chosen):
         return chosen
-    return [chosen[len(chosen) // 2]] if most == 1 else [chosen[i] for i in evenly_spaced(len(chosen), most)]
+    some, middle = [chosen[i] for i in evenly_spaced(len(chosen), most)], picture_slice(chosen, n)
+    some[min(range(most), key=lambda i: abs(some[i] - middle))] = middle
+    return some
 
 
 def _consistency(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> float:

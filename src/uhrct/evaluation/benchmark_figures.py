@@ -1,4 +1,4 @@
-"""Figures of a benchmark: spread over slices, quality against time, vessels lost and invented, images side by side."""
+"""Figures of a benchmark's numbers: spread over slices, quality against time, vessels lost and invented."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from uhrct import formats
-from uhrct.evaluation.benchmark import picture_file
-from uhrct.evaluation.benchmark_config import BenchmarkConfig
 from uhrct.evaluation.benchmark_results import Results, column
 from uhrct.evaluation.benchmark_tables import median_seconds
-from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.measures import MEASURES, without_padding
-from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.report import DISPLAY_HU, Panel, busiest, comparison, pyplot
+from uhrct.evaluation.measures import MEASURES
+from uhrct.report import pyplot
 
 #: what is drawn as boxes
 BOXES = ("psnr_wide", "smse_vc", "cldice_25")
@@ -24,6 +19,8 @@ BOXES = ("psnr_wide", "smse_vc", "cldice_25")
 def boxes(results: Results, place: tuple[str, str, str], path: Path) -> Path:
     """Box plots over slices, a method a row."""
     plt = pyplot()
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     rows = results.of(*place)
     names = list(rows)[::-1]
     figure, axes = plt.subplots(1, len(BOXES), figsize=(13, 0.9 + 0.32 * len(names)), sharey=True, layout="constrained")
@@ -36,27 +33,70 @@ def boxes(results: Results, place: tuple[str, str, str], path: Path) -> Path:
         axis.set(
             xlabel=f"{m.label}{f' ({m.unit})' if m.unit else ''}", yticks=range(1, len(names) + 1), yticklabels=names
         )
+        if metric.startswith("smse") and all((v[~np.isnan(v)] > 0).all() for v in values):
+            axis.set_xscale("log")  # interpolation has tens of times the error of networks
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(axis="x", alpha=0.3)
     return _saved(plt, figure, path)
 
 
 def against_time(results: Results, place: tuple[str, str, str], path: Path) -> Path:
-    """Mean PSNR over the seconds that a slice takes, logarithmic."""
+    """Mean PSNR over the seconds that a slice takes, logarithmic; names at the right, where none covers another."""
     plt = pyplot()
     identities = {m["name"]: m["identity"] for m in results.runs[-1]["methods"] if m["protocol"] == place[0]}
-    figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    points = []
     for name, own in results.of(*place).items():
         values = column(own, "psnr_wide")
         seconds = median_seconds(results, identities[name], place[0])
-        if seconds is None or np.isnan(values).all():
-            continue
-        mean = float(np.nanmean(values))
-        axis.plot(max(seconds[0], 1e-4), mean, "o", color="#b03060" if name.startswith("ours") else "#305080")
-        axis.annotate(f" {name}", (max(seconds[0], 1e-4), mean), fontsize=8, va="center")
-    axis.set(xscale="log", xlabel="seconds per slice (median)", ylabel=f"{MEASURES['psnr_wide'].label} (dB)")
-    axis.margins(x=0.25)
+        if seconds is not None and not np.isnan(values).all():
+            points.append((float(np.nanmean(values)), max(seconds[0], 1e-4), name))
+    figure, axis = plt.subplots(figsize=(9.5, 0.9 + max(3.6, 0.3 * len(points))), layout="constrained")
+    levels, times = [p[0] for p in points], [p[1] for p in points]
+    margin = 0.12 * (max(levels) - min(levels)) or 1.0
+    axis.set(xscale="log", ylim=(min(levels) - margin, max(levels) + margin), xlim=(min(times) / 2, 2 * max(times)))
+    heights = _apart(
+        [axis.transAxes.inverted().transform(axis.transData.transform((1.0, v)))[1] for v in levels], 0.055
+    )
+    for (level, time, name), height in zip(points, heights, strict=True):
+        colour = "#b03060" if name.startswith("ours") else "#305080"
+        axis.plot(time, level, "o", color=colour, zorder=3)
+        axis.annotate(
+            name,
+            (time, level),
+            (1.03, height),
+            textcoords="axes fraction",
+            fontsize=9,
+            va="center",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "alpha": 0.6, "relpos": (0, 0.5)},
+        )
+    axis.set(xlabel="seconds per slice (median)", ylabel=f"{MEASURES['psnr_wide'].label} (dB)")
     axis.grid(alpha=0.3)
     return _saved(plt, figure, path)
+
+
+def _apart(heights: list[float], least: float) -> list[float]:
+    """Heights in their order, moved as little as makes them `least` apart or more.
+
+    Example
+    -------
+    >>> [round(h, 2) for h in _apart([0.5, 0.52, 0.1], 0.1)]
+    [0.46, 0.56, 0.1]
+    """
+    order = np.argsort(heights, kind="stable")
+    out = np.array(heights, float)[order]
+    for _ in range(1000):
+        gap = least - np.diff(out)
+        if (gap <= 1e-6).all():
+            break
+        push = np.where(gap > 0, gap, 0.0) / 2
+        out[:-1] -= push
+        out[1:] += push
+    back = np.empty_like(out)
+    back[order] = out
+    return back.tolist()
 
 
 def vessels(results: Results, place: tuple[str, str, str], path: Path) -> Path:
@@ -80,36 +120,6 @@ def _rate(rows: dict[int, dict[str, Any]], metric: str) -> float:
     both = ~(np.isnan(length) | np.isnan(wrong))
     whole = length[both].sum()
     return float(100 * wrong[both].sum() / whole) if whole else 0.0
-
-
-def side_by_side(results: Results, config: BenchmarkConfig, place: tuple[str, str, str], path: Path) -> Path | None:
-    """Truth and methods on one slice: image, error, two zooms with their structure maps; None without pictures."""
-    protocol, degradation, case = place
-    rows = results.of(*place)
-    found = []
-    for m in results.runs[-1]["methods"]:
-        file = picture_file(config.out, protocol, degradation, case, m["identity"])
-        if m["protocol"] == protocol and m["name"] in rows and file.is_file():
-            with np.load(file) as stored:
-                found.append((m["name"], int(stored["slice"]), stored["hu"].astype(np.float64)))
-    if not found:
-        return None
-    z = max(found, key=lambda f: sum(f[1] == other[1] for other in found))[1]
-    volume = formats.read(config.data / case)
-    shown = [(name, hu) for name, of, hu in found if of == z]
-    height, width = shown[0][1].shape
-    truth = volume.hu[z, :height, :width].astype(np.float64)
-    panels = []
-    for name, hu in [("truth", truth), *shown]:
-        a, b = without_padding(truth, hu)
-        structure = structure_maps(np.stack([b, b]), tuple(volume.spacing_mm[1:]), SMSE_OPERATORS["vc"])[0]
-        psnr = rows[name][z]["values"].get("psnr_wide") if name in rows and z in rows[name] else None
-        scores = "" if psnr is None else f"PSNR {psnr:.2f} dB"
-        panels.append(Panel(name, b, structure, scores, None if name == "truth" else b - a))
-    lung = lung_mask(truth, tuple(volume.spacing_mm[1:]))  # else the edge of the couch is busiest
-    zooms = busiest(panels[0].structure * lung if lung.any() else panels[0].structure, max(width // 6, 16))
-    title = f"{case}, slice {z}, {protocol}, {degradation} degradation."
-    return comparison(panels, path, window_hu=DISPLAY_HU["paper"], zooms=zooms, title=title)
 
 
 def _saved(plt: Any, figure: Any, path: Path) -> Path:

@@ -18,7 +18,11 @@ LIMITS = (
     "What this does not show: few patients, so intervals over slices say nothing of other patients; the degradation "
     "is a model, not a scanner; the peers had minutes on the named device, not the days of their publications."
 )
-WIDE = "body { max-width: 1400px } .wide { overflow-x: auto } td { white-space: nowrap } b { color: #8a1c4a }"
+WIDE = (
+    "body { max-width: 1400px } .wide { overflow-x: auto } td { white-space: nowrap } b { color: #8a1c4a } "
+    ".wide table { font-size: .82rem } .wide th, .wide td { padding: .25rem .32rem } "
+    ".wide .small { font-size: .72rem } figure img { width: auto; max-width: 100% }"
+)
 
 
 def page(results: Results, tables: list[Table], figures: list[tuple[str, Path]]) -> str:
@@ -49,11 +53,19 @@ def page(results: Results, tables: list[Table], figures: list[tuple[str, Path]])
 def _table(table: Table) -> str:
     head, *rows = table.cells
     first = "".join(f"<th>{_text(cell)}</th>" for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(
+        f"<tr><td>{_text(name)}</td>{''.join(f'<td>{_below(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows
+    )
     return (
         f'<h2>{_text(table.title)}</h2><p class="small">{_text(table.note)}</p>'
         f'<div class="wide"><table><tr>{first}</tr>{body}</table></div>'
     )
+
+
+def _below(cell: str) -> str:
+    """The interval, or p, below its value: ten columns then fit on a page."""
+    return re.sub(r" ([\[(].*?)(</b>|$)", r'<br><span class="small">\1</span>\2', _text(cell))
 
 
 def _text(markdown: str) -> str:

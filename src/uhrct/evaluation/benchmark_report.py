@@ -8,6 +8,7 @@ from uhrct.errors import UhrctError
 from uhrct.evaluation import benchmark_figures as figures
 from uhrct.evaluation.benchmark_config import BenchmarkConfig
 from uhrct.evaluation.benchmark_page import page
+from uhrct.evaluation.benchmark_pictures import side_by_side
 from uhrct.evaluation.benchmark_results import Results, read_results
 from uhrct.evaluation.benchmark_tables import markdown, tables
 from uhrct.progress import track
@@ -44,9 +45,9 @@ def _figures(
         (f"PSNR against time: {where}", figures.against_time(results, place, folder / f"{name}-time.png")),
         (f"Vessels broken and invented: {where}", figures.vessels(results, place, folder / f"{name}-vessels.png")),
     ]
-    images = figures.side_by_side(results, config, place, folder / f"{name}-images.png")
-    what = "Image, error, two zooms and their structure maps (V_C)"
-    return [(f"{what}: {where}", images), *out] if images is not None else out
+    what = "Image, structure map (V_C) and error, with two zooms"
+    images = side_by_side(results, config, place, folder / f"{name}-images.png")
+    return [(f"{what}: {where}, {k} of {len(images)}", file) for k, file in enumerate(images, 1)] + out
 
 
 def _write(path: Path, text: str) -> None:

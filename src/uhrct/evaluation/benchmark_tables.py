@@ -92,14 +92,16 @@ def _mean(values: np.ndarray, metric: str) -> str:
 
 
 def _best(rows: Rows, metric: str) -> set[str]:
-    """Names of the best mean among methods that have a value on as many slices as any."""
-    better = _ALL[metric].better
+    """Names of the best mean, as printed, among methods that have a value on as many slices as any."""
+    m = _ALL[metric]
     defined = {n: (v := column(own, metric))[~np.isnan(v)] for n, own in rows.items()}
     most = max(len(v) for v in defined.values())
-    if not most or not better:
+    if not most or not m.better:
         return set()
-    badness = {"higher": lambda v: -v, "lower": lambda v: v, "1": lambda v: abs(v - 1)}[better]
-    means = {n: badness(float(v.mean())) for n, v in defined.items() if len(v) == most}
+    badness = {"higher": lambda v: -v, "lower": lambda v: v, "1": lambda v: abs(v - 1)}[m.better]
+    means = {
+        n: badness(round(float(v.mean()) * m.printed_times, m.decimals)) for n, v in defined.items() if len(v) == most
+    }
     return {n for n, v in means.items() if v == min(means.values())}
 
 
