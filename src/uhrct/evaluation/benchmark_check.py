@@ -96,7 +96,7 @@ def _weights(run: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 def _rows(results: Results) -> dict[tuple[str, ...], Row]:
     """(protocol, degradation, case, slice or slab, method) -> row of the last run's weights and settings."""
-    out = {}
+    out: dict[tuple[str, ...], Row] = {}
     current = {(m["identity"], m["protocol"]) for m in results.runs[-1]["methods"]}
     for row in [*results.rows, *results.slabs]:
         if (row["identity"], row["protocol"]) in current:
