@@ -49,6 +49,12 @@ def test_items_do_not_see_each_other() -> None:
     assert not torch.allclose(s(images, (0.7, 0.7))[0], together[0], atol=1e-4)  # the spacing is heard
 
 
+def test_the_spacing_is_heard_where_there_is_no_gradient_to_tell_it() -> None:
+    s, flat = untrained(), torch.zeros(20, 20)
+    for finer in ((0.5, 1.4), (1.4, 0.5)):
+        assert not torch.allclose(s(flat, finer), s(flat, (1.4, 1.4)), atol=1e-4)
+
+
 def test_a_shift_of_all_hu_changes_nothing() -> None:
     image = 300 * torch.randn(20, 20)
     assert torch.allclose(untrained()(image + 700, (0.7, 0.7)), untrained()(image, (0.7, 0.7)), atol=1e-4)

@@ -79,7 +79,7 @@ class TrainingConfig:
     structure_operator: str = ""
     structure_contrast_hu: float = 0.0
     #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
-    structure_items: float = 0.5
+    structure_items: float = 0.25
     #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; with such a share of the gradient
     topology: str = ""
     topology_share: float = 0.05
@@ -94,7 +94,7 @@ class TrainingConfig:
         if self.topology not in TOPOLOGY:
             raise UhrctError(f"topology {self.topology!r} is not known; choose from {', '.join(TOPOLOGY[1:])}")
         if not 0 < self.structure_items <= 1:
-            raise UhrctError(f"structure_items is {self.structure_items}; give a share of the batch, such as 0.5")
+            raise UhrctError(f"structure_items is {self.structure_items}; give a share of the batch, such as 0.25")
         if self.structure_power not in (1, 2):
             raise UhrctError(f"structure_power is {self.structure_power}; give 1 (absolute) or 2 (squared difference)")
         if self.structure_share and self.structure_image_weight:
