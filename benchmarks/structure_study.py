@@ -1,0 +1,267 @@
+"""Does training in the structure domain pay? Variants at x4, trained alike, judged on patients and on a phantom.
+
+    python benchmarks/structure_study.py --max-cpu-minutes 8 --seeds 0,1,2     # equal time
+    python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
+    python benchmarks/structure_study.py --table                               # tables of docs/structure.md, no more
+    python benchmarks/structure_study.py --list                                # the variants
+
+One training after the other, seed by seed, pinned to a core (--core). Whatever is interrupted goes on with the same
+command: trainings from their checkpoints, scores patient by patient. Results are rows of results/structure_study.jsonl,
+one a slice. Phantoms are made first, once: they take some minutes. A variant is configs/structure-study.yaml with its
+settings behind it, as one would type them behind `uhrct train configs/structure-study.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from structure_tables import write_tables
+
+from uhrct import formats
+from uhrct.acquisition import Acquisition
+from uhrct.errors import UhrctError
+from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
+from uhrct.evaluation.lengths import vessel_lengths
+from uhrct.evaluation.lungs import lung_mask
+from uhrct.evaluation.protocol import Restore, degraded_stack, evenly_spaced, restorer
+from uhrct.evaluation.structure_error import SMSE_OPERATORS, difference, structure_maps
+from uhrct.evaluation.undefined import Undefined
+from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
+from uhrct.model import Model
+from uhrct.phantom.make import phantom_folder
+from uhrct.progress import track
+from uhrct.resampling import upsample_stack
+from uhrct.structure import StructureOperator
+from uhrct.training.config import TrainingConfig, load_config
+from uhrct.training.packing import pack
+from uhrct.training.trainer import Trainer
+from uhrct.upscaler import Upscaler
+
+BASE = Path("configs/structure-study.yaml")
+DATA = Path("../shared/ct")
+SCALE = (1, 4, 4)
+#: phantoms to train on (they take this share of the items together), and the one that none of them is like
+TRAIN_SEEDS, PHANTOM_SHARE, TEST_SEED = (1, 2, 3, 4), 0.25, 901
+PHANTOM_MM = (1.25, 0.7, 0.7)
+
+HEAD = ["structure_head_weight=0.1"]
+SQUARED = [*HEAD, "structure_power=2", "structure_share=0.15"]
+SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
+FEEDBACK = ["model.mean.structure_feedback=1"]
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "single": ("single stream, one block more", SINGLE),
+    "single-vc": ("single stream, squared V_C difference of the image at 0.15", [*SINGLE, *SQUARED]),
+    "dual": ("dual stream, pixel loss alone", []),
+    "head": ("dual stream + structure head, L1", HEAD),
+    "paper": ("+ image, L1 (the paper's losses)", ["structure_head_weight=0.5", "structure_image_weight=0.5"]),
+    "vc": ("head + image, squared, 0.15 of the gradient, V_C", SQUARED),
+    "frangi": ("the same by Frangi", [*SQUARED, "structure_operator=frangi"]),
+    "jerman": ("the same by Jerman", [*SQUARED, "structure_operator=jerman"]),
+    "surrogate": (
+        "the same by the surrogate of V_C",
+        [*SQUARED, "structure_operator=surrogate", "structure_contrast_hu=0"],
+    ),
+    "recall": ("V_C + skeleton recall at 0.05", [*SQUARED, "topology=recall"]),
+    "cldice": ("V_C + soft clDice at 0.05", [*SQUARED, "topology=cldice"]),
+    "phantoms": ("V_C + a quarter of phantoms with exact maps", [*SQUARED, "PHANTOMS"]),
+    "vessels": ("V_C + pixels of lung vessels counted up to 5 times", [*SQUARED, "vessel_weight=4"]),
+    "single-vessels": ("single stream, the same", [*SINGLE, *SQUARED, "vessel_weight=4"]),
+    "feedback": ("V_C + structure map enters the fusion", [*SQUARED, *FEEDBACK]),
+    "far": (
+        "V_C + structure stream of three dilated blocks",
+        [*SQUARED, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
+    ),
+    "full": (
+        "V_C, skeleton recall, vessel pixels, feedback, phantoms",
+        [*SQUARED, *FEEDBACK, "topology=recall", "vessel_weight=4", "PHANTOMS"],
+    ),
+}
+
+#: who judges; every variant's loss leaves at least one of them out
+JUDGES = {
+    "vc": SMSE_OPERATORS["vc"],
+    "frangi": SMSE_OPERATORS["frangi"],
+    "jerman": StructureOperator("jerman", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0),
+}
+THRESHOLD = VESSEL_THRESHOLDS[1]
+
+
+def settings(variant: str, work: Path, steps: int | None, seed: int) -> tuple[TrainingConfig, str]:
+    """A variant's configuration, and a hash of it: another one is another training."""
+    overrides: list[str] = []
+    for item in VARIANTS[variant][1]:
+        overrides += phantom_overrides(work) if item == "PHANTOMS" else [item]
+    overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
+    config = load_config(BASE, overrides)
+    return config, hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def phantom_overrides(work: Path) -> list[str]:
+    """The packed phantoms beside the patients, with their share."""
+    base = load_config(BASE)
+    patients = sum(base.corpus_weights.get(p.name, 1.0) for p in (DATA / "train").iterdir() if p.is_dir())
+    each = round(PHANTOM_SHARE / (1 - PHANTOM_SHARE) * patients / len(TRAIN_SEEDS), 4)
+    corpus = ", ".join([*base.corpus, str(work / "phantoms" / "store" / "train")])
+    return [f"corpus=[{corpus}]"] + [f"corpus_weights.chest{seed}={each}" for seed in TRAIN_SEEDS]
+
+
+def make_phantoms(work: Path, train: bool, small: bool) -> None:
+    """The test phantom, and the packed ones to train on if a variant wants them; what is there already is kept."""
+    folder = work / "phantoms"
+    chests = [(folder / "test" / f"chest{TEST_SEED}", "test", TEST_SEED)]
+    chests += [(folder / "train" / f"chest{seed}", "train", seed) for seed in TRAIN_SEEDS] if train else []
+    detail: dict[str, Any] = {"shape": (24, 320, 320), "density": 0.2} if small else {}
+    for out, family, seed in chests:
+        if not out.exists():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            phantom_folder(out, seed=seed, family=family, spacing_mm=PHANTOM_MM, **detail)
+    if train:
+        report = pack([folder / "train"], folder / "store")
+        if report.problems:
+            raise UhrctError(report.problems[0])
+
+
+def train(config: TrainingConfig, out: Path, max_cpu_minutes: float | None) -> tuple[Model, dict[str, Any]]:
+    """The trained model (from where it was left), and what it took."""
+    trainer = Trainer(config, out, max_cpu_minutes=max_cpu_minutes, resume=True, device=torch.device("cpu"))
+    folder = trainer.run()
+    last = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][-1]
+    model = Model.from_pretrained(folder)
+    facts = {"steps": last["step"], "cpu_minutes": last["cpu_minutes"], "weights_sha256": model.weights_sha256[:16]}
+    return model, facts
+
+
+def cases(work: Path) -> dict[str, Path]:
+    return {
+        "rider0117": DATA / "validation" / "rider0117",
+        "lidc0314": DATA / "test" / "lidc0314",
+        "phantom": work / "phantoms" / "test" / f"chest{TEST_SEED}" / "ct.nii.gz",
+    }
+
+
+def score(path: Path, restore: Restore | None, count: int) -> list[dict[str, Any]]:
+    """Every measure of `count` evenly spaced slices of a patient or a phantom; None: of the truth itself."""
+    volume = formats.read(path)
+    acquisition = Acquisition(SCALE)
+    spacing = volume.spacing_mm
+    lr_spacing = (spacing[0], spacing[1] * SCALE[1], spacing[2] * SCALE[2])
+    labels: dict[str, np.ndarray] = {}
+    if (path.parent / "truth.json").is_file():
+        labels = {name: formats.read(path.parent / f"{name}.nii.gz").hu > 0 for name in ("lungs", "vessels", "nodules")}
+    rows = []
+    for k in track(evenly_spaced(volume.shape[0], count), path.parent.name if labels else path.name):
+        hr, lr = degraded_stack(volume, acquisition, k)
+        y, x = hr.shape[-2:]
+        sr = hr if restore is None else restore(lr, lr_spacing).float().cpu()
+        pair = np.stack([hr[0].numpy(), sr[0].numpy()])
+        known = {name: label[k, :y, :x] for name, label in labels.items()}
+        rows.append({"slice": k, **judge(pair, (spacing[1], spacing[2]), known)})
+    return rows
+
+
+def judge(pair: np.ndarray, spacing_mm: tuple[float, float], known: dict[str, np.ndarray]) -> dict[str, float | None]:
+    """Truth against restoration (2, y, x): fidelity, and structure by every judge; by exact masks where known."""
+    decibels = psnr(pair[0], pair[1], window_hu=WINDOWS_HU["wide"])
+    out: dict[str, float | None] = {"psnr": decibels if np.isfinite(decibels) else None}
+    lungs = known["lungs"] if known else lung_mask(pair[0], spacing_mm)
+    for name, operator in JUDGES.items():
+        maps = structure_maps(pair, spacing_mm, operator)
+        out[f"smse_{name}"] = 1000 * difference(maps)
+        a, b = (vessel_mask(m, lungs, THRESHOLD) for m in maps)
+        try:
+            out[f"cldice_{name}"] = cldice(a, b)
+        except Undefined:
+            out[f"cldice_{name}"] = None
+        lengths = vessel_lengths(a, b, spacing_mm)
+        out |= {f"{what}_{name}": getattr(lengths, what) for what in ("broken", "invented")}
+        if known and name == "vc":  # nodules are in the map but in no tree
+            inside = lungs & ~known["nodules"]
+            exact = vessel_lengths(known["vessels"] & inside, b & inside, spacing_mm)
+            out |= {"vessel_exact": exact.reference, "broken_exact": exact.broken, "invented_exact": exact.invented}
+    return out
+
+
+def run(args: argparse.Namespace) -> None:
+    work, out = args.work, args.out
+    budget = f"{args.steps} steps" if args.steps else f"{args.max_cpu_minutes:g} CPU minutes"
+    make_phantoms(work, any("PHANTOMS" in VARIANTS[v][1] for v in args.variants), args.small_phantoms)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    done = {key(json.loads(line)) for line in out.read_text().splitlines()} if out.exists() else set()
+    judged = cases(work)
+
+    def record(restore: Restore | None, about: dict[str, Any], case: str) -> None:
+        rows = score(judged[case], restore, args.slices)
+        text = "".join(json.dumps({**about, "case": case, **row}) + "\n" for row in rows)
+        with out.open("a") as file:
+            file.write(text)
+
+    plain: dict[str, Restore | None] = {"interpolation": lambda lr, _: upsample_stack(lr, SCALE), "truth": None}
+    for name, case in [("truth", "phantom")] + [("interpolation", case) for case in judged]:
+        about = {"variant": name, "seed": 0, "budget": "", "settings": "", "slices": args.slices}
+        if key({**about, "case": case}) not in done:
+            record(plain[name], about, case)
+    for seed in args.seeds:
+        for variant in args.variants:
+            config, digest = settings(variant, work, args.steps, seed)
+            about = {"variant": variant, "seed": seed, "budget": budget, "settings": digest, "slices": args.slices}
+            left = [case for case in judged if key({**about, "case": case}) not in done]
+            if not left:
+                continue
+            print(f"== {variant}, seed {seed}, {budget}", file=sys.stderr, flush=True)
+            name = f"{variant}-{seed}-{digest}-{budget.replace(' ', '-')}"
+            model, facts = train(config, work / name, args.max_cpu_minutes)
+            restore = restorer(Upscaler(model, consistency="off"))
+            for case in left:
+                record(restore, about | facts, case)
+
+
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a row's run and patient: rows with the same are not measured again."""
+    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "slices", "case"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, help="train every variant for so many steps")
+    parser.add_argument("--max-cpu-minutes", type=float, help="or for so much processor time")
+    parser.add_argument("--seeds", type=lambda s: [int(v) for v in s.split(",")], default=[0])
+    parser.add_argument("--variants", type=lambda s: s.split(","), default=list(VARIANTS), help="some, A,B,C")
+    parser.add_argument("--slices", type=int, default=24, help="of each patient")
+    parser.add_argument("--core", type=int, help="pin everything to this processor core")
+    parser.add_argument("--work", type=Path, default=Path("runs/structure-study"))
+    parser.add_argument("--out", type=Path, default=Path("results/structure_study.jsonl"))
+    parser.add_argument("--doc", type=Path, default=Path("docs/structure.md"))
+    parser.add_argument("--small-phantoms", action="store_true", help="for a trial of this script alone")
+    parser.add_argument("--table", action="store_true", help="write the tables of --out into --doc, run nothing")
+    parser.add_argument("--list", action="store_true", help="print the variants")
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(f"{name:15} {what}: {' '.join(more) or '-'}" for name, (what, more) in VARIANTS.items()))
+        return
+    if unknown := set(args.variants) - set(VARIANTS):
+        parser.error(f"unknown variant {sorted(unknown)[0]!r}; --list shows them")
+    if not args.table:
+        if (args.steps is None) == (args.max_cpu_minutes is None):
+            parser.error("give --steps or --max-cpu-minutes")
+        if not DATA.is_dir():
+            parser.error(f"{DATA}: real CT not here")
+        if args.core is not None:
+            os.sched_setaffinity(0, {args.core})
+            torch.set_num_threads(1)
+        run(args)
+    write_tables(args.out, args.doc, {name: what for name, (what, _) in VARIANTS.items()})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UhrctError as error:
+        sys.exit(f"structure_study: {error}")
