@@ -175,6 +175,8 @@ def test_train_then_upscale(
     refused(uhrct("train", config, *overrides), "not empty; go on with --resume")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))
     assert (result.out, result.err) == ("", "")
+    result = done(uhrct("train", config, "stage=surrogate", "batch=2", "crop=16", "steps=2", "--out", tmp_path / "s"))
+    assert f"surrogate in {tmp_path / 's' / 'surrogate.safetensors'}" in result.out
     refused(uhrct("train", config, "bathc=2", "--out", tmp_path / "b"), "unknown setting 'bathc'")
     refused(uhrct("train", tmp_path / "none.yaml"), "none.yaml")
     refused(uhrct("train", config, "corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such corpus")
