@@ -44,7 +44,7 @@ def main() -> None:
     if lines:
         print("\n".join(lines))
         sys.exit(
-            f"{len(lines)} disagreements with {config.out}; if they are meant, run make benchmark-small-refresh "
+            f"{config.out} disagrees in {len(lines)} places; if that is meant, run make benchmark-small-refresh "
             "and commit what it gives"
         )
     print(f"{len(measured.rows)} rows agree with {config.out}")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from uhrct import formats
 from uhrct.evaluation.benchmark import Benchmark
 from uhrct.evaluation.benchmark_check import TOLERANCES, disagreements, tolerance
 from uhrct.evaluation.benchmark_config import load_benchmark
 from uhrct.evaluation.benchmark_results import Results, read_results
 from uhrct.evaluation.measures import MEASURES
 from uhrct.evaluation.slab import SLAB_MEASURES
+from uhrct.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,6 +81,48 @@ def test_other_weights_cases_and_constants_are_said_once() -> None:
     for what in ("cases", "constants"):
         other.runs[-1][what] = []
         assert disagreements(made_up(), other) == [f"the {what} are not those of the committed numbers"]
+
+
+SMALL = """
+data: {root}
+out: {root}/committed.jsonl
+cases: [a.nii.gz]
+protocols: {{x2: [1, 2, 2]}}
+degradations: [scanner]
+slices: 1
+methods:
+  bicubic: {{kind: bicubic}}
+"""
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It makes the committed numbers, finds them again, and ends with 1 where one was changed."""
+    hu = np.random.default_rng(0).normal(-500, 50, (2, 32, 32)).astype(np.int16)
+    formats.write(Volume(hu, (1.0, 0.7, 0.7)), tmp_path / "a.nii.gz")
+    config, committed = tmp_path / "small.yaml", tmp_path / "committed.jsonl"
+    config.write_text(SMALL.format(root=tmp_path))
+
+    def command(*options: str) -> None:
+        monkeypatch.setattr("sys.argv", ["small.py", "--config", str(config), *options])
+        runpy.run_path(str(ROOT / "benchmarks/small.py"), run_name="__main__")
+
+    with pytest.raises(SystemExit, match="disagrees in 1 places"):
+        command()
+    assert f"{committed}: no committed numbers" in capsys.readouterr().out
+    command("--refresh")
+    assert {f.name for f in tmp_path.iterdir()} == {"a.nii.gz", "small.yaml", "committed.jsonl"}
+    command()
+    assert "1 rows agree" in capsys.readouterr().out
+    *before, row = committed.read_text().splitlines()
+    changed = json.loads(row)
+    changed["values"]["mae_hu"] += 1
+    committed.write_text("\n".join([*before, json.dumps(changed)]) + "\n")
+    with pytest.raises(SystemExit, match="disagrees in 1 places"):
+        command()
+    assert "x2, scanner, a.nii.gz, slice 0, bicubic: mae_hu is " in capsys.readouterr().out
+    (tmp_path / "a.nii.gz").unlink()
+    with pytest.raises(SystemExit, match=r"error: .*no such case"):
+        command()
 
 
 @pytest.fixture(scope="module")
