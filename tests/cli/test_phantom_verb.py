@@ -10,6 +10,7 @@ import pytest
 from run_cli import Uhrct, done, everything, refused
 
 from uhrct import formats
+from uhrct.errors import UhrctError
 from uhrct.phantom import make
 from uhrct.phantom.scene import Scene
 
@@ -98,7 +99,10 @@ def test_projections_see_the_same_chest(uhrct: Uhrct, tmp_path: Path) -> None:
         (("--psf-fwhm-mm", "-1"), "--psf-fwhm-mm"),
         (("--image", "ct.foo"), "suffix"),
         (("--image", "lungs.nii.gz"), "--image"),
+        (("--image", "nodules.nrrd"), "--image"),
         (("--image", "../ct.nii.gz"), "--image"),
+        (("--kernel", "sharp"), "--imaging projections"),
+        (("--shape", "8,16,16", "--spacing", "1,1,1", "--centre", "0,150,200"), "nothing of the body"),
         (("--imaging", "projections", "--dose", "0"), "--dose"),
         (("--imaging", "projections", "--shape", "8,64,64", "--spacing", "1,1,1"), "whole body"),
         (("--imaging", "projections", "--shape", "8,64,80"), "square pixels"),
@@ -109,6 +113,24 @@ def test_bad_options_are_one_line_and_leave_nothing(
 ) -> None:
     refused(uhrct("phantom", tmp_path / "out", *options), words)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_place_is_named(uhrct: Uhrct, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    refused(uhrct("phantom", tmp_path / "file", *SMALL), "is a file")
+    refused(uhrct("phantom", tmp_path / "no" / "out", *SMALL), f"{tmp_path / 'no'}: no such folder")
+
+
+def test_beams_see_the_same_chest(tmp_path: Path) -> None:
+    image = partial(make.phantom_folder, shape=(8, 64, 64), imaging="projections", dose=20.0, quiet=True)
+    for beam in ("fan", "parallel"):
+        image(tmp_path / beam, beam=beam)
+        assert json.loads((tmp_path / beam / "truth.json").read_text())["imaging"]["beam"] == beam
+    fan, parallel = (formats.read(tmp_path / beam / "ct.nii.gz").hu.astype(float) for beam in ("fan", "parallel"))
+    assert 0 < (fan - parallel).std() < 25
+    assert abs((fan - parallel).mean()) < 2
+    with pytest.raises(UhrctError, match="--beam 'cone': choose from fan, parallel"):
+        image(tmp_path / "c", beam="cone")
 
 
 def test_a_full_folder_is_not_touched(uhrct: Uhrct, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.formats.writer import output_files
+from uhrct.phantom.anatomy import Anatomy, Plane
 from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
 from uhrct.phantom.tomography import BEAMS, KERNELS, scan
@@ -110,15 +111,24 @@ def phantom_folder(
         raise UhrctError(f"--dose {dose}: give a number from 0 (no noise); 1 is a usual chest scan")
     if imaging not in IMAGING:
         raise UhrctError(f"--imaging {imaging!r}: choose from {', '.join(IMAGING)}")
+    for option, given, known in (("kernel", kernel, tuple(KERNELS)), ("beam", beam, BEAMS)):
+        if given not in known:
+            raise UhrctError(f"--{option} {given!r}: choose from {', '.join(known)}")
+        if imaging == "model" and given != known[0]:
+            raise UhrctError(f"--{option} {given} is of a scanner: give --imaging projections with it")
     if imaging == "projections":
-        _check_projections(view, dose, kernel, beam)
+        _check_projections(view, dose)
     if Path(name).name != name or name.lower().split(".")[0] in ("truth", *MASKS):
         raise UhrctError(f"--image {name!r}: give a file name of its own, such as ct.nii.gz")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_file():
+        raise UhrctError(f"{out}: is a file; choose a new folder")
+    if out.exists() and any(out.iterdir()):
         raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
+    if not out.absolute().parent.is_dir():
+        raise UhrctError(f"{out.parent}: no such folder; create it first")
     formats.check_output(out.absolute().parent / name)  # its suffix
-    Draw(family, seed)  # refuses what it does not know before anything is said
+    _check_in_view(Draw(family, seed), view)  # refuses what it does not know before anything is said
     begin = time.monotonic()
     if not quiet:
         print(f"growing the chest of seed {seed} ({family})", file=sys.stderr, flush=True)
@@ -138,10 +148,7 @@ def phantom_folder(
         )
 
 
-def _check_projections(view: View, dose: float | None, kernel: str, beam: str) -> None:
-    for name, given, known in (("kernel", kernel, KERNELS), ("beam", beam, BEAMS)):
-        if given not in known:
-            raise UhrctError(f"--{name} {given!r}: choose from {', '.join(known)}")
+def _check_projections(view: View, dose: float | None) -> None:
     if not dose:
         raise UhrctError("--imaging projections counts photons: give a --dose above 0")
     if abs(view.spacing_mm[1] / view.spacing_mm[2] - 1) > 1e-6:
@@ -151,6 +158,17 @@ def _check_projections(view: View, dose: float | None, kernel: str, beam: str) -
             f"--imaging projections must see the whole body: give a --shape and --spacing of "
             f"{FIELD_MM[1]:.0f} x {FIELD_MM[2]:.0f} mm in plane"
         )
+
+
+def _check_in_view(draw: Draw, view: View) -> None:
+    """Refuse a grid of which no point (16 along each axis are looked at) lies in the body."""
+    if all(abs(c) <= n * s / 2 for c, n, s in zip(view.centre_mm, view.shape, view.spacing_mm, strict=True)):
+        return  # holds the middle of the chest
+    anatomy = Anatomy(draw)
+    z, y, x = (np.linspace(line[0], line[-1], 16) for line in map(view.axis_mm, range(3)))
+    plane = Plane(y[:, None], x[None])
+    if not any((anatomy.radial("body", plane, at) < 0).any() for at in z):
+        raise UhrctError("the grid holds nothing of the body; give a --centre nearer to 0,0,0 or a larger --shape")
 
 
 def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], quiet: bool) -> None:
