@@ -255,17 +255,42 @@ def test_vessels_are_looked_for_in_lungs_alone(tiny: Tiny) -> None:
     assert reference_vessels(everywhere, lung, m).min() == 1
 
 
-def test_exact_maps_rule_where_they_are_known(tiny: Tiny) -> None:
+def test_exact_maps_say_which_of_what_shows_is_a_vessel(tiny: Tiny) -> None:
     m, batch = setting(tiny())
     lung = replace(batch, hr_hu=batch.hr_hu * 0 - 850)
     exact = torch.full_like(batch.hr_hu, torch.nan)
     exact[..., 20:24, :] = 1
     exact[..., 24:30, :] = 0
-    wanted = torch.ones_like(hr_crop(batch.hr_hu, m))
-    vessels = reference_vessels(wanted, replace(lung, structure=exact), m)
     known = hr_crop(exact, m)
-    assert torch.equal(vessels[~known.isnan()], known[~known.isnan()])
-    assert (vessels[known.isnan()] == 1).all()
+    for shows in (0.0, 1.0):
+        wanted = torch.full_like(hr_crop(batch.hr_hu, m), shows)
+        vessels = reference_vessels(wanted, replace(lung, structure=exact), m)
+        assert torch.equal(vessels[~known.isnan()], shows * known[~known.isnan()])
+        assert (vessels[known.isnan()] == shows).all()
+
+
+@pytest.mark.parametrize("kind", ["recall", "cldice"])
+def test_no_image_is_better_than_the_truth_with_an_exact_map_too(tiny: Tiny, kind: str) -> None:
+    config = tiny(topology=kind, structure_items=1.0)
+    m, batch = setting(config)
+    exact = torch.full_like(batch.hr_hu, torch.nan)
+    exact[..., :40] = 1  # much that no image shows
+    for seen in (batch, replace(batch, structure=exact)):
+        perfect, interpolated = (
+            float(of_image(m, config, seen, residual)[0]["topology"].detach())
+            for residual in (truth(m, batch), torch.zeros_like(truth(m, batch)))
+        )
+        assert perfect < interpolated
+        assert kind == "cldice" or perfect < 1e-3
+
+
+def test_what_lies_outside_the_lungs_is_nobodys_invention(tiny: Tiny) -> None:
+    config = tiny(topology="cldice", structure_items=1.0)
+    m, batch = setting(config)
+    body = Batch(batch.lr_hu + 900, batch.hr_hu + 900, batch.spacing_mm)
+    assert in_lungs(body, m).max() == 0
+    parts, _ = of_image(m, config, body, torch.zeros_like(truth(m, body)))
+    assert parts["topology"].detach().abs() < 1e-3
 
 
 def test_the_head_learns_the_exact_map_in_place_of_the_operators(tiny: Tiny) -> None:

@@ -92,7 +92,8 @@ class StructureTerms:
                 values["structure_image"] = value, config.structure_share
             if config.topology:
                 vessels = reference_vessels(wanted, part, self.model)
-                values["topology"] = topology_loss(config.topology, made, vessels), config.topology_share
+                inside = made * torch.maximum(vessels, in_lungs(part, self.model))  # ribs are nobody's invention
+                values["topology"] = topology_loss(config.topology, inside, vessels), config.topology_share
             whole = image.detach().requires_grad_()
             # of these items in the whole batch's mean; the terms' mean is over these items alone
             pull = torch.autograd.grad(pixel(whole), whole)[0][seen].norm() * (len(image) / len(leaf))
@@ -155,12 +156,17 @@ def in_lungs(batch: Batch, model: Model) -> Tensor:
 
 
 def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
-    """Vessels in the lungs, 0 or 1, (B, sz, y', x'): exact where a patient carries its truth, else by O(y)."""
-    vessels = (wanted >= VESSEL).to(wanted.dtype) * in_lungs(batch, model)
+    """Vessels in the lungs, 0 or 1, (B, sz, y', x'): where O(y) shows one, and the exact map, if any, agrees.
+
+    What the exact map knows and y does not show (twigs thinner than a voxel) is not asked for: no image would be
+    better than y itself, and what can't be seen would have to be invented.
+    """
+    shown = (wanted >= VESSEL).to(wanted.dtype)
+    vessels = shown * in_lungs(batch, model)
     if batch.structure is None:
         return vessels
     exact = hr_crop(batch.structure, model)
-    return torch.where(exact.isnan(), vessels, (exact >= 0.5).to(wanted.dtype))
+    return torch.where(exact.isnan(), vessels, shown * (exact >= 0.5))
 
 
 def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
