@@ -143,3 +143,15 @@ def test_auto_consistency_never_loses(noise_hu, start):
         assert auto < 0.9 * off  # clean data: agreeing pays
     if noise_hu == 40 and start != "interpolation":
         assert auto < 0.5 * (hard - off) + off  # noisy data: agreeing exactly imprints the noise
+
+
+def test_smooth_noise_is_not_imprinted_where_it_is_known():
+    """A kernel's noise looks small to an estimate for white noise; what is told of it counts."""
+    truth, lr, A = phantom(0.0)
+    lr = lr + 40 * correlated_noise(tuple(lr.shape), 1.5, torch.Generator().manual_seed(0))
+    assert noise_sigma_hu(lr) < 25
+    unaware, told = (
+        float((A.project_within_noise(truth[None], lr[None], noise_hu)[0] - truth).square().mean())
+        for noise_hu in (0.0, 40.0)
+    )
+    assert told < 0.5 * unaware

@@ -115,19 +115,20 @@ class Acquisition:
         """
         return hr + self.pinv(lr - self.forward(hr))
 
-    def project_within_noise(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+    def project_within_noise(self, hr: torch.Tensor, lr: torch.Tensor, noise_hu: float = 0.0) -> torch.Tensor:
         """The projection, weighted down where the scan's own noise makes exact agreement harmful.
 
         Parameters
         ----------
         hr : (..., y', x');  lr : (..., y, x), HU, as for `project`
+        noise_hu : what is known of the scan's noise; counts where it is more than `noise_sigma_hu` sees in a slice
         """
         import torch
 
         for _ in range(2):  # the weight depends on what is left: the second pass finds less
             difference = lr - self.forward(hr)
             slices = zip(lr.flatten(0, -3), difference.flatten(0, -3), strict=True)
-            weight = torch.stack([measurement_weight(x, d) for x, d in slices])
+            weight = torch.stack([measurement_weight(x, d, noise_hu) for x, d in slices])
             hr = hr + self.pinv(weight.reshape(lr.shape) * difference)
         return hr
 
@@ -213,7 +214,9 @@ def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:
     return (d.abs().median() / 0.6745 / 6).to(image.dtype)
 
 
-def measurement_weight(lr: torch.Tensor, difference: torch.Tensor, window_px: int = 5) -> torch.Tensor:
+def measurement_weight(
+    lr: torch.Tensor, difference: torch.Tensor, noise_hu: float = 0.0, window_px: int = 5
+) -> torch.Tensor:
     """How far each LR voxel's difference x - A y is to be corrected: signal / (signal + noise variance), in [0, 1].
 
     The local mean square of the difference (a window of `window_px` pixels) holds the image's error and the scan's
@@ -223,6 +226,8 @@ def measurement_weight(lr: torch.Tensor, difference: torch.Tensor, window_px: in
     Parameters
     ----------
     lr : (y, x), HU: the measurement x;  difference : (y, x), HU: x - A y
+    noise_hu : standard deviation of the noise, if more is known than `noise_sigma_hu` sees, which takes it for white:
+        a kernel's smooth noise looks smaller to it than it is
     """
     import torch
     import torch.nn.functional as F
@@ -230,7 +235,7 @@ def measurement_weight(lr: torch.Tensor, difference: torch.Tensor, window_px: in
     half = window_px // 2
     square = F.pad(difference[None, None].double() ** 2, (half, half, half, half), mode="replicate")
     local = F.avg_pool2d(square, window_px, 1)[0, 0]
-    noise_variance = noise_sigma_hu(lr).double() ** 2
+    noise_variance = noise_sigma_hu(lr).double().clamp(min=noise_hu) ** 2
     if float(noise_variance) == 0:
         return torch.ones_like(lr)
     return ((local - noise_variance).clamp(min=0) / local.clamp(min=1e-6)).to(lr.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 #: length over which a sample's noise stays alike along z (standard deviation of its Gaussian weights): about a
 #: clinical slice, so that a volume does not flicker from slice to slice
-CORRELATION_MM = 1.5
+CORRELATION_MM = 1.75
 
 
 class SliceNoise:

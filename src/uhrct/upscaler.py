@@ -233,12 +233,12 @@ class Upscaler:
                     return torch.stack(fine).to(device)
 
                 drawn.append(model.sample_hu(f, mean, spacing, stacked, self.steps, self.tile))
-            drawn = [self._consistent(y, measured, work.acquisition) for y in drawn]
+            drawn = [self._consistent(y, measured, work) for y in drawn]
             if drawn:
                 hr = torch.stack(drawn).mean(0)
             else:
                 assert mean is not None
-                hr = self._consistent(mean, measured, work.acquisition)
+                hr = self._consistent(mean, measured, work)
             structure = None
             if self.structure:
                 # the operator on the result: nearer to the truth's map than the network's own structure head
@@ -251,11 +251,12 @@ class Upscaler:
             hr = torch.where(_nearest(padding, model), _nearest(lr, model), hr)
         return _slices(hr), structure, None if sd is None else _slices(sd), apart
 
-    def _consistent(self, hr: Tensor, lr: Tensor, acquisition: Acquisition) -> Tensor:
+    def _consistent(self, hr: Tensor, lr: Tensor, work: _Pass) -> Tensor:
+        acquisition = work.acquisition
         if self.consistency == "off" or not acquisition.slice_by_slice:
             return hr
         if self.consistency == "auto":
-            return acquisition.project_within_noise(hr, lr)
+            return acquisition.project_within_noise(hr, lr, work.scan.noise_hu)
         return acquisition.project(hr, lr)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
