@@ -56,6 +56,10 @@ class Kernel(StrEnum):
     standard, sharp = "standard", "sharp"
 
 
+class Beam(StrEnum):
+    fan, parallel = "fan", "parallel"
+
+
 class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 

@@ -10,6 +10,7 @@ import typer
 
 from uhrct.cli_options import (
     INPUT_HELP,
+    Beam,
     Degradation,
     Device,
     Family,
@@ -181,6 +182,7 @@ def phantom(
         Imaging, typer.Option(help="Acquisition model, or projections and filtered backprojection.")
     ] = Imaging.model,
     kernel: Annotated[Kernel, typer.Option(help="Of the backprojection.")] = Kernel.standard,
+    beam: Annotated[Beam, typer.Option(help="Of the projections.")] = Beam.fan,
     psf_fwhm_mm: Annotated[float | None, typer.Option(help="In-plane blur; default 0.6 of the pixel.")] = None,
     image: Annotated[str, typer.Option(help="Name of the image in the folder; the suffix says the format.")] = (
         "ct.nii.gz"
@@ -200,6 +202,7 @@ def phantom(
         dose=dose,
         imaging=imaging.value,
         kernel=kernel.value,
+        beam=beam.value,
         psf_fwhm_mm=psf_fwhm_mm,
         name=image,
         quiet=quiet,

@@ -102,6 +102,7 @@ def test_projections_see_the_same_chest(uhrct: Uhrct, tmp_path: Path) -> None:
         (("--image", "nodules.nrrd"), "--image"),
         (("--image", "../ct.nii.gz"), "--image"),
         (("--kernel", "sharp"), "--imaging projections"),
+        (("--beam", "parallel"), "--imaging projections"),
         (("--shape", "8,16,16", "--spacing", "1,1,1", "--centre", "0,150,200"), "nothing of the body"),
         (("--imaging", "projections", "--dose", "0"), "--dose"),
         (("--imaging", "projections", "--shape", "8,64,64", "--spacing", "1,1,1"), "whole body"),
