@@ -100,17 +100,17 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def tables(path: Path) -> str:
-    """Markdown tables of a result file."""
+def tables(path: Path, against: str) -> str:
+    """Markdown tables of a result file; differences, slice by slice, from the method `against`."""
     meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
     lines = [f"Weights sha256 {meta['meta']['weights_sha256'][:16]}, {meta['meta']['slices']} slices a case.", ""]
     for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
         here = [r for r in rows if (r["case"], r["degradation"]) == (case, kind)]
-        base = np.array([r["psnr_wide"] for r in here if r["method"] == "interpolation"])
+        base = np.array([r["psnr_wide"] for r in here if r["method"] == against])
         lines += [
             f"**{case}**, {meta['meta']['weights']}, {kind} degradation",
             "",
-            f"| method | over interpolation, dB [95 %] | {' | '.join(COLUMNS)} |",
+            f"| method | over {against}, dB [95 %] | {' | '.join(COLUMNS)} |",
             "|---" * (len(COLUMNS) + 2) + "|",
         ]
         for method in dict.fromkeys(r["method"] for r in here):
@@ -127,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="default results/WEIGHTS.jsonl")
     parser.add_argument("--table", action="store_true", help="print the tables of --out, measure nothing")
+    parser.add_argument("--against", default="interpolation", help="method that the tables compare with")
     parser.add_argument("--weights", default="x2")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--case", action="append", default=[], metavar="SPLIT/PATIENT")
@@ -139,7 +140,7 @@ def main() -> None:
             sys.exit(f"{args.data}: real CT not here; give its folder with --data")
         args.out.parent.mkdir(parents=True, exist_ok=True)
         measure(args)
-    print(tables(args.out))
+    print(tables(args.out, args.against))
 
 
 if __name__ == "__main__":
