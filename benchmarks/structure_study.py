@@ -73,9 +73,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "recall": ("V_C + skeleton recall at 0.05", [*SQUARED, "topology=recall"]),
     "cldice": ("V_C + soft clDice at 0.05", [*SQUARED, "topology=cldice"]),
     "phantoms": ("V_C + a quarter of phantoms with exact maps", [*SQUARED, "PHANTOMS"]),
-    "vessels": ("V_C + pixels of lung vessels counted up to 5 times", [*SQUARED, "vessel_weight=4"]),
-    "vessels-alone": ("head + those pixels, no structure difference", [*HEAD, "vessel_weight=4"]),
-    "single-vessels": ("single stream, V_C + those pixels", [*SINGLE, *SQUARED, "vessel_weight=4"]),
+    "vessels": ("V_C + pixels of lung vessels counted up to twice", [*SQUARED, "vessel_weight=1"]),
+    "vessels-alone": ("head + those pixels, no structure difference", [*HEAD, "vessel_weight=1"]),
+    "single-vessels": ("single stream, V_C + those pixels", [*SINGLE, *SQUARED, "vessel_weight=1"]),
     "feedback": ("V_C + structure map enters the fusion", [*SQUARED, *FEEDBACK]),
     "far": (
         "V_C + structure stream of three dilated blocks",
@@ -83,7 +83,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "full": (
         "V_C, skeleton recall, vessel pixels, feedback, phantoms",
-        [*SQUARED, *FEEDBACK, "topology=recall", "vessel_weight=4", "PHANTOMS"],
+        [*SQUARED, *FEEDBACK, "topology=recall", "vessel_weight=1", "PHANTOMS"],
     ),
 }
 
