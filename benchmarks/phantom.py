@@ -114,7 +114,7 @@ def figure(images: dict[str, Image], out: Path, *, detail: bool) -> None:
                 axis.set_title(title, color="white", fontsize=11)
     fig.patch.set_facecolor("black")
     fig.tight_layout(pad=0.3)
-    fig.savefig(out, dpi=72, facecolor="black")
+    fig.savefig(out, dpi=72, facecolor="black", bbox_inches="tight", pad_inches=0.1)  # else titles are cut
     plt.close(fig)
 
 

@@ -79,7 +79,9 @@ def train(
     if settings.stage == "estimator":
         from uhrct.training.estimator import train_estimator
 
-        model = train_estimator(settings, folder, max_minutes=max_minutes, device=chosen, quiet=quiet)
+        model = train_estimator(
+            settings, folder, max_minutes=max_minutes, max_cpu_minutes=max_cpu_minutes, device=chosen, quiet=quiet
+        )
         if not quiet:
             print(f"model in {model}")
         return

@@ -173,7 +173,7 @@ def test_budgets_end_a_training(tiny: Tiny, tmp_path: Path, budget: str) -> None
 
 def test_processor_time_counts_on_over_resumed_parts(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
     passed = iter(range(60, 10**6, 60))  # a minute each time that one looks
-    monkeypatch.setattr(trainer_module.time, "process_time", lambda: next(passed))
+    monkeypatch.setattr("time.process_time", lambda: next(passed))
     train(tiny(steps=2), tmp_path / "run")
     train(tiny(steps=10**6), tmp_path / "run", resume=True, max_cpu_minutes=6.0)
     logged = [r["cpu_minutes"] for r in records(tmp_path / "run") if "cpu_minutes" in r]

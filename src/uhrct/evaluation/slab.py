@@ -19,7 +19,6 @@ _LENGTHS = ("vessel_mm_3d", "broken_mm_3d", "invented_mm_3d")
 #: one value per slab, in the order of tables; vessels are the masks of single slices, stacked, their centre lines Lee's
 SLAB_MEASURES: dict[str, Measure] = {
     **VOLUME_MEASURES,
-    "flicker": VOLUME_MEASURES["flicker"]._replace(better=""),  # a bound, no race: blurred images have least
     **{name: Measure(f"clDice in 3D, V_C from {t}", "", "higher", 4) for t, name in _CLDICE.items()},
     "vessel_mm_3d": Measure("vessels of the reference in 3D", "mm", "", 0),
     "broken_mm_3d": Measure("broken vessels in 3D", "mm", "lower", 0),

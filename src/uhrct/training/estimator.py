@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from uhrct.errors import UhrctError
 from uhrct.evaluation.protocol import degraded_stack, evenly_spaced
 from uhrct.model import FLOOR_HU, Model
 from uhrct.scan import ESTIMATED, ScanProperties
+from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
 from uhrct.training.degrade import acquire, draw_properties
@@ -37,6 +37,7 @@ def train_estimator(
     out: Path,
     *,
     max_minutes: float | None = None,
+    max_cpu_minutes: float | None = None,
     device: torch.device | None = None,
     quiet: bool = False,
 ) -> Path:
@@ -46,15 +47,14 @@ def train_estimator(
     ----------
     config : corpus, crop, share of degraded items; `steps` batches are gathered at most
     out : folder of the run, which gets `model/`, `train.json` and `log.jsonl`; must be new or empty
-    max_minutes : gather for so long
+    max_minutes, max_cpu_minutes : gather for so long (`Budget`)
 
     Returns
     -------
     Path of the model folder.
     """
     device = device or torch.device("cpu")
-    if max_minutes is not None and not max_minutes > 0:
-        raise UhrctError(f"--max-minutes {max_minutes}: give a number above 0")
+    budget = Budget(max_minutes, max_cpu_minutes)
     if out.exists() and any(out.iterdir()):
         raise UhrctError(f"{out}: not empty; choose another --out (an estimator takes minutes: it does not resume)")
     model = build_model(config)
@@ -65,7 +65,7 @@ def train_estimator(
     (out / "train.json").write_text(json.dumps(config.as_dict(), indent=2) + "\n")
     patients = load_patients(config.corpus, config.corpus_weights, device)
     batches = BatchMaker(patients, config, model)
-    begin = time.monotonic()
+    budget.look()
     seen, truth = [], []
     for step in range(config.steps):
         batch = batches(step)
@@ -73,17 +73,18 @@ def train_estimator(
         hu = batch.lr_hu[:, model.config.context].clamp(min=FLOOR_HU)
         seen.append(model.estimator.statistics(hu))
         truth.append(batch.properties[:, : len(ESTIMATED)])
-        if max_minutes is not None and time.monotonic() - begin > 60 * max_minutes:
+        if budget.look() >= 1:
             break
     x, y = torch.cat(seen), torch.cat(truth)
     loss = _fit(model, x, y, config)
     held_out = load_patients(config.validation, {}, device)
     scores = {p.name: _errors(model, p, config) for p in held_out}
-    minutes = (time.monotonic() - begin) / 60
+    budget.look()
     record: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": len(seen),
-        "minutes": round(minutes, 3),
+        "minutes": round(budget.minutes, 3),
+        "cpu_minutes": round(budget.cpu_minutes, 3),
         "pieces": len(x),
         "loss": round(loss, 5),
         "validation": scores,
@@ -91,7 +92,7 @@ def train_estimator(
     }
     (out / "log.jsonl").write_text(json.dumps(record) + "\n")
     if not quiet:
-        print(f"{len(x)} pieces in {minutes:.1f} min, {scores}", file=sys.stderr)
+        print(f"{len(x)} pieces in {budget.minutes:.1f} min, {scores}", file=sys.stderr)
     model.save_pretrained(out / "model")
     return out / "model"
 

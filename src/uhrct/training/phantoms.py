@@ -10,11 +10,10 @@ from torch import Tensor
 
 from uhrct import formats
 from uhrct.errors import UhrctError
+from uhrct.phantom.truth import MASKS
 
 #: what tells a phantom's folder from any other
 TRUTH = "truth.json"
-#: label volumes beside the image (see docs/phantom.md)
-LABELS = ("lungs", "lobes", "vessels", "airways", "nodules")
 #: thousandths in which a map is stored, and what stands for "not known"
 ONE, UNKNOWN = 1000, -1
 
@@ -23,7 +22,7 @@ def phantom_image(folder: Path, files: list[Path]) -> Path | None:
     """The image among a folder's volumes, None if it is no phantom's."""
     if not (folder / TRUTH).is_file():
         return None
-    images = [f for f in files if f.parent == folder and f.name.split(".")[0] not in ("truth", *LABELS)]
+    images = [f for f in files if f.parent == folder and f.name.split(".")[0] not in ("truth", *MASKS)]
     return images[0] if len(images) == 1 else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
 from uhrct.model import Model, ModelConfig
 from uhrct.resampling import upsample_stack
 from uhrct.structure.surrogate import Surrogate
+from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker, hr_spacing
 from uhrct.training.patients import Patient, corpus_hash, load_patients
@@ -41,7 +41,7 @@ def train_surrogate(
     ----------
     config : corpus, batch, crop, augmentation, steps, learning rate; `model.scale` is that of the interpolation
     out : folder of the run, which gets `surrogate.safetensors`, `train.json` and `log.jsonl`; must be new or empty
-    max_minutes, max_cpu_minutes : budgets of wall-clock and of processor time
+    max_minutes, max_cpu_minutes : `Budget`
 
     Returns
     -------
@@ -53,10 +53,7 @@ def train_surrogate(
         If `out` is not empty, the budget is none, or the configuration is no good.
     """
     device = device or torch.device("cpu")
-    budgets = {"--max-minutes": max_minutes, "--max-cpu-minutes": max_cpu_minutes}
-    for option, budget in budgets.items():
-        if budget is not None and not budget > 0:
-            raise UhrctError(f"{option} {budget}: give a number above 0")
+    budget = Budget(max_minutes, max_cpu_minutes)
     if out.exists() and any(out.iterdir()):
         raise UhrctError(f"{out}: not empty; choose another --out (a surrogate takes minutes: it does not resume)")
     try:
@@ -70,9 +67,8 @@ def train_surrogate(
     out.mkdir(parents=True, exist_ok=True)
     (out / "train.json").write_text(json.dumps(config.as_dict(), indent=2) + "\n")
     optimizer = torch.optim.AdamW(surrogate.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    clocks = {"--max-minutes": time.monotonic, "--max-cpu-minutes": time.process_time}
-    begin = {option: clock() for option, clock in clocks.items()}
     running, step, done = math.nan, 0, 0.0
+    budget.look()
     while done < 1:
         for group in optimizer.param_groups:
             warm = min((step + 1) / max(config.warmup_steps, 1), 1.0)
@@ -87,23 +83,21 @@ def train_surrogate(
         value = float(loss.detach())
         running = value if step == 0 else 0.99 * running + 0.01 * value
         step += 1
-        minutes = {option: (clock() - begin[option]) / 60 for option, clock in clocks.items()}
-        done = max([step / config.steps] + [minutes[option] / budget for option, budget in budgets.items() if budget])
+        done = max(step / config.steps, budget.look())
     surrogate.save(out / "surrogate.safetensors")
     scores = {p.name: mean_error(surrogate, p, config.validation_slices) for p in _held_out(config, device)}
     record: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
-        "minutes": round(minutes["--max-minutes"], 3),
-        "cpu_minutes": round(minutes["--max-cpu-minutes"], 3),
+        "minutes": round(budget.minutes, 3),
+        "cpu_minutes": round(budget.cpu_minutes, 3),
         "loss": round(running, 5),
         "validation": scores,
         "corpus_sha256": corpus_hash(patients)[:16],
     }
     (out / "log.jsonl").write_text(json.dumps(record) + "\n")
     if not quiet:
-        spent = minutes["--max-minutes"]
-        print(f"{step} steps in {spent:.1f} min, mean absolute error {running:.4f}; {scores}", file=sys.stderr)
+        print(f"{step} steps in {budget.minutes:.1f} min, mean absolute error {running:.4f}; {scores}", file=sys.stderr)
     return out / "surrogate.safetensors"
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from uhrct.errors import UhrctError
 from uhrct.model import Model, ModelConfig, inference_dtype
+from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
 from uhrct.training.losses import make_loss
@@ -35,9 +35,7 @@ class Trainer:
     Parameters
     ----------
     out : folder of the run
-    max_minutes : wall-clock budget over all resumed parts; None: until `config.steps`
-    max_cpu_minutes : budget of processor time (threads summed), resumed parts counted in: fair to several trainings
-        that share a busy machine
+    max_minutes, max_cpu_minutes : `Budget` over all resumed parts; None: until `config.steps`
     resume : go on from `out`'s checkpoint (start anew if there is none)
 
     Example
@@ -57,10 +55,7 @@ class Trainer:
         quiet: bool = False,
     ) -> None:
         self.config, self.out, self.quiet = config, Path(out), quiet
-        self.max_minutes, self.max_cpu_minutes = max_minutes, max_cpu_minutes
-        for option, budget in {"--max-minutes": max_minutes, "--max-cpu-minutes": max_cpu_minutes}.items():
-            if budget is not None and not budget > 0:
-                raise UhrctError(f"{option} {budget}: give a number above 0")
+        self.budget = Budget(max_minutes, max_cpu_minutes)
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
         self.device = device or _own_device()
         if self.world > 1 and not torch.distributed.is_initialized():
@@ -85,7 +80,7 @@ class Trainer:
         if len(self.players) > 1 and self.world > 1:
             raise UhrctError("networks that play against one another train in one process; leave torchrun out")
         self.optimizers = {name: self._optimizer(name) for name in self.players}
-        self.step, self.minutes_before, self.cpu_minutes_before = 0, 0.0, 0.0
+        self.step = 0
         if resume and checkpoint.is_file():
             self._load(checkpoint)
         if self.rank == 0:
@@ -113,14 +108,13 @@ class Trainer:
             + (f", {self.world} processes" if self.world > 1 else "")
             + (f", going on at step {self.step}" if self.step else "")
         )
-        begin, cpu_begin = time.monotonic(), time.process_time()
-        minutes = self.minutes_before
+        self.budget.look()
+        minutes = self.budget.minutes
         last_said = last_saved = last_validated = minutes
         self.running: dict[str, float] = {}
         while True:
-            minutes = self.minutes_before + (time.monotonic() - begin) / 60
-            self.cpu_minutes = self.cpu_minutes_before + (time.process_time() - cpu_begin) / 60
-            done = self._progress(minutes)
+            done = self._progress()
+            minutes = self.budget.minutes
             if done >= 1:
                 break
             parts: dict[str, Tensor] = {}
@@ -200,13 +194,9 @@ class Trainer:
                 (loss / n).backward(inputs=only)
         return parts
 
-    def _progress(self, minutes: float) -> float:
-        """Share of the budget that is used, the same on every process."""
-        done = self.step / self.config.steps
-        if self.max_minutes is not None:
-            done = max(done, minutes / self.max_minutes)
-        if self.max_cpu_minutes is not None:
-            done = max(done, self.cpu_minutes / self.max_cpu_minutes)
+    def _progress(self) -> float:
+        """Share of steps or budget that is used, the same on every process."""
+        done = max(self.step / self.config.steps, self.budget.look())
         if self.world > 1:
             shared = torch.tensor([done], dtype=torch.float64, device=self.device)
             torch.distributed.broadcast(shared, 0)
@@ -240,7 +230,7 @@ class Trainer:
                 self.running[name] = v if name not in self.running else 0.99 * self.running[name] + 0.01 * v
 
     def _log(self, minutes: float, done: float) -> None:
-        spent = {"minutes": round(minutes, 3), "cpu_minutes": round(self.cpu_minutes, 3)}
+        spent = {"minutes": round(minutes, 3), "cpu_minutes": round(self.budget.cpu_minutes, 3)}
         record = {"step": self.step, **spent, "lr": self._rate()}
         self._write_log({**record, **{k: round(v, 6) for k, v in self.running.items()}})
         parts = "  ".join(f"{k} {v:.4f}" for k, v in self.running.items())
@@ -270,7 +260,7 @@ class Trainer:
         state = {
             "step": self.step,
             "minutes": minutes,
-            "cpu_minutes": self.cpu_minutes,
+            "cpu_minutes": self.budget.cpu_minutes,
             "network": self.network.state_dict(),
             "ema": self.ema,
             "optimizer": [o.state_dict() for o in self.optimizers.values()],
@@ -291,8 +281,8 @@ class Trainer:
             stored = state["optimizer"]  # one of its own, not a list, until there were players
             for o, of in zip(self.optimizers.values(), stored if isinstance(stored, list) else [stored], strict=True):
                 o.load_state_dict(of)
-            self.ema, self.step, self.minutes_before = state["ema"], state["step"], state["minutes"]
-            self.cpu_minutes_before = state.get("cpu_minutes", 0.0)  # not counted by the first versions
+            self.ema, self.step, self.budget.minutes = state["ema"], state["step"], state["minutes"]
+            self.budget.cpu_minutes = state.get("cpu_minutes", 0.0)  # not counted by the first versions
             before = state["config"]
         except Exception as e:  # unpickling raises whatever it likes
             reason = " ".join(f"{type(e).__name__} {e}".split())[:120]

@@ -1,0 +1,48 @@
+"""How long a training may take, and has taken."""
+
+from __future__ import annotations
+
+import time
+
+from uhrct.errors import UhrctError
+
+
+class Budget:
+    """Minutes of wall-clock and of processor time: spent, and at most.
+
+    Parameters
+    ----------
+    max_minutes : wall-clock time; None: no limit
+    max_cpu_minutes : processor time, threads summed: fair to several trainings that share a busy machine
+
+    Raises
+    ------
+    UhrctError
+        If a limit is not above 0.
+
+    Example
+    -------
+    >>> budget = Budget(max_minutes=60)
+    >>> budget.minutes = 30.0  # before it was resumed
+    >>> budget.look(), round(budget.look(), 3)
+    (0.5, 0.5)
+    """
+
+    def __init__(self, max_minutes: float | None = None, max_cpu_minutes: float | None = None) -> None:
+        for option, most in {"--max-minutes": max_minutes, "--max-cpu-minutes": max_cpu_minutes}.items():
+            if most is not None and not most > 0:
+                raise UhrctError(f"{option} {most}: give a number above 0")
+        self.max_minutes, self.max_cpu_minutes = max_minutes, max_cpu_minutes
+        #: spent, over all resumed parts
+        self.minutes = self.cpu_minutes = 0.0
+        self._last: tuple[float, float] | None = None
+
+    def look(self) -> float:
+        """Count what has passed since the last look (the first one starts the clocks); share of the budget used."""
+        now = time.monotonic(), time.process_time()
+        if self._last is not None:
+            self.minutes += (now[0] - self._last[0]) / 60
+            self.cpu_minutes += (now[1] - self._last[1]) / 60
+        self._last = now
+        pairs = ((self.minutes, self.max_minutes), (self.cpu_minutes, self.max_cpu_minutes))
+        return max((spent / most for spent, most in pairs if most is not None), default=0.0)
