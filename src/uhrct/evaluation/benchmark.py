@@ -140,12 +140,12 @@ class Benchmark:
                 chosen = evenly_spaced(n, self.config.slices)
                 thick = min(self.config.volume_slices // sz, n)
                 # where nothing is done in plane, there is nothing that could be bicubic
-                for degradation in self.config.degradations if sy * sx > 1 else ("scanner",):
+                for i, degradation in enumerate(self.config.degradations if sy * sx > 1 else ("scanner",)):
                     for k in chosen:
                         for r in methods:
                             if k in _some(chosen, r.method.slices, n):
                                 yield _Job(case, protocol, degradation, k, r)
-                    for r in methods if thick else ():
+                    for r in methods if thick and i == 0 else ():
                         if r.method.slices is None:
                             yield _Job(case, protocol, degradation, (n - thick) // 2, r, thick, slab=True)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 MU_WATER_PER_MM = 0.0195  # at about 70 keV
-#: Photons per ray at dose 1, for 1 mm slices and 0.7 mm detector elements: with the standard kernel about 18 HU in
-#: the heart and less towards the skin (scaled from 29 HU at 3e4), where the model has 14, in slices of 1.25 mm.
+#: Photons per ray at dose 1, for 1 mm slices and 0.7 mm detector elements: chosen so that the standard kernel's noise
+#: in the heart is of the size of the model's, and less towards the skin.
 PHOTONS = 8.0e4
 BEAMS = ("fan", "parallel")
 SOURCE_MM = 570.0  # from the X-ray source to the axis of rotation
