@@ -5,7 +5,8 @@ import torch
 
 from uhrct.acquisition import Acquisition, correlated_noise, noise_sigma_hu
 from uhrct.errors import UhrctError
-from uhrct.resampling import upsample
+from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix, upsample
+from uhrct.training.degrade import FLAT
 
 OPERATORS = [
     Acquisition((1, 2, 2)),
@@ -17,6 +18,8 @@ OPERATORS = [
     Acquisition((5, 1, 1)),
     Acquisition((5, 2, 2), slice_fwhm=0.3),
     Acquisition((5, 2, 2), slice_thickness=0.6),
+    Acquisition((1, 2, 2), psf_fwhm=0.8, sharpening=0.3),
+    Acquisition((5, 2, 2), sharpening=1.5),
     Acquisition.from_mm((1, 2, 2), lr_spacing_mm=(2.5, 1.4, 1.4), psf_fwhm_mm=1.0),
 ]
 HR = (10, 24, 36)
@@ -155,3 +158,26 @@ def test_smooth_noise_is_not_imprinted_where_it_is_known():
         for noise_hu in (0.0, 40.0)
     )
     assert told < 0.5 * unaware
+
+
+def test_a_kernel_adds_detail_and_leaves_flat_parts():
+    plain, sharp = Acquisition((1, 2, 2)), Acquisition((1, 2, 2), sharpening=0.5)
+    flat = torch.full((1, 16, 16), 40.0, dtype=torch.float64)
+    assert torch.allclose(sharp.forward(flat), flat[:, ::2, ::2])
+    edge = flat.clone()
+    edge[:, :, 8:] = -900.0
+    assert sharp.forward(edge).max() > plain.forward(edge).max() + 50
+    with pytest.raises(UhrctError, match="smoothing kernel"):
+        Acquisition((1, 2, 2), sharpening=-0.1)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_flat_scanner_is_nearly_bicubic_downsampling(scale):
+    blur = as_tensor(gaussian_matrix(32 * scale, scale / 3), random(1))
+    hr = apply_in_plane(random(32 * scale, 32 * scale), blur, blur)  # images have more of low frequencies
+    psf, sharpening = FLAT
+    x, clean, flat = (
+        Acquisition((1, scale, scale), kind, psf_fwhm=p, sharpening=s).forward(hr)[..., 4:-4, 4:-4]
+        for kind, p, s in (("bicubic", 0.6, 0.0), ("scanner", 0.6, 0.0), ("scanner", psf, sharpening))
+    )
+    assert (flat - x).norm() < 0.7 * (clean - x).norm()

@@ -206,6 +206,16 @@ def test_every_scale_agrees_exactly_when_asked(told_model, slice_hu):
     assert upscaler.measured["consistency_hu"] < 0.01
 
 
+def test_agreement_counts_the_kernel(told_model, slice_hu):
+    """With a sharp kernel it is the sharpened result that is to agree with the scan."""
+    volume = scan(np.maximum(slice_hu[:48, :40], -1000), dtype=np.float32)
+    told = {"psf_fwhm": 0.6, "sharpening": 0.5}
+    hu = np.concatenate([s.hu for s in Upscaler(told_model, consistency="hard", told=told).part(volume)])
+    kernel = replace(told_model.acquisition, sharpening=0.5)
+    measured = kernel.forward(torch.from_numpy(hu).double())
+    assert np.abs(measured.numpy() - volume.hu).max() < 0.05
+
+
 def test_what_the_user_tells_takes_the_place_of_the_estimate(told_model, slice_hu):
     volume = scan(slice_hu, dtype=np.float32)
     told = Upscaler(told_model, told={"noise_hu": 33.0}).scan(volume)

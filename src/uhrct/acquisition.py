@@ -7,6 +7,7 @@ matrices and *exact*: ``A(project(y, x)) == x`` to rounding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -48,6 +49,9 @@ class Acquisition:
         (5 mm every 2.5 mm), below 1 where there are gaps. Counts along z only where scale[0] > 1.
     slice_fwhm : float
         Full width at half maximum of a Gaussian blur of that box, in LR increments.
+    sharpening : float
+        Edge enhancement by the reconstruction kernel, after all that: the share of in-plane detail (LR image minus its
+        blur by one pixel) that is added; 0: none.
 
     Every method takes tensors (..., y, x), or (..., z, y, x) when scale[0] > 1; sides of HR tensors must be multiples
     of the scale.
@@ -66,8 +70,11 @@ class Acquisition:
     psf_fwhm: float = 0.6
     slice_fwhm: float = 0.0
     slice_thickness: float = 1.0
+    sharpening: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.sharpening < 0:
+            raise UhrctError(f"sharpening {self.sharpening}: a smoothing kernel can't be undone; give 0 or more")
         if self.kind not in KINDS:
             raise UhrctError(f"acquisition {self.kind!r} is not known; choose from {', '.join(KINDS)}")
         if len(self.scale) != 3 or any(s < 1 for s in self.scale):
@@ -98,14 +105,17 @@ class Acquisition:
 
     def forward(self, hr: torch.Tensor) -> torch.Tensor:
         """x = A y."""
-        return self._apply(hr, tuple(self.axis_matrix(n // s, i) for n, s, i in self._sides(hr, self.scale)))
+        lr = self._apply(hr, tuple(self.axis_matrix(n // s, i) for n, s, i in self._sides(hr, self.scale)))
+        return sharpened(lr, self.sharpening)
 
     def adjoint(self, lr: torch.Tensor) -> torch.Tensor:
         """A^T x."""
+        lr = sharpened(lr, self.sharpening, transposed=True)
         return self._apply(lr, tuple(self.axis_matrix(n, i).T for n, _, i in self._sides(lr)))
 
     def pinv(self, lr: torch.Tensor) -> torch.Tensor:
         """A^+ x, the smallest HR image that A maps to x."""
+        lr = unsharpened(lr, self.sharpening)
         return self._apply(lr, tuple(self._axis_pinv(n, i) for n, _, i in self._sides(lr)))
 
     def project(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
@@ -158,6 +168,27 @@ class Acquisition:
         *along_z, rows, columns = (as_tensor(m, image) for m in matrices)
         image = apply_in_plane(image, rows, columns)
         return apply_along_z(image, along_z[0]) if along_z else image
+
+
+def sharpened(lr: torch.Tensor, share: float, *, transposed: bool = False) -> torch.Tensor:
+    """An edge-enhancing kernel on LR slices (..., y, x): (1 + share) x - share G x, G a blur by one pixel."""
+    if not share:
+        return lr
+    blurs = (gaussian_matrix(n, 1.0) for n in lr.shape[-2:])
+    rows, columns = (as_tensor(g.T if transposed else g, lr) for g in blurs)
+    return lr + share * (lr - apply_in_plane(lr, rows, columns))
+
+
+def unsharpened(lr: torch.Tensor, share: float) -> torch.Tensor:
+    """The inverse of `sharpened`, to twelve digits."""
+    if not share:
+        return lr
+    rows, columns = (as_tensor(gaussian_matrix(n, 1.0), lr) for n in lr.shape[-2:])
+    q = share / (1 + share)  # G is a mean, so the error falls by q in each step
+    out = lr
+    for _ in range(math.ceil(math.log(1e-12) / math.log(q))):
+        out = (1 - q) * lr + q * apply_in_plane(out, rows, columns)
+    return out
 
 
 @lru_cache(maxsize=256)

@@ -186,7 +186,7 @@ class Upscaler:
         scan = self.scan(volume)
         acquisition = replace(self.model.acquisition, slice_thickness=scan.slice_thickness)
         if self.model.config.properties or "psf_fwhm" in self.told:
-            acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm)
+            acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm, sharpening=max(scan.sharpening, 0.0))
         if not acquisition.slice_by_slice and self.consistency == "hard":
             raise UhrctError("slabs overlap (thickness above increment): exact consistency is not offered; use auto")
         noises = [

@@ -63,7 +63,8 @@ class BenchmarkConfig:
     ----------
     out : the result file, JSON lines
     slices : HR slices of each case, evenly spaced (through plane: LR slices, with all HR slices inside them)
-    volume_slices : HR slices in the middle of each case that are judged as a volume too, under the first degradation (0: none)
+    volume_slices : HR slices in the middle of each case that are judged as a volume too, under the first
+        degradation (0: none)
     against : the method that all others are tested against ("" for none)
     metrics : columns of the tables; the result file holds all
     """
