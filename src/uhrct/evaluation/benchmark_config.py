@@ -23,6 +23,7 @@ HEADLINE = (
     "cldice_25",
     "broken_mm",
     "invented_mm",
+    "texture_1",
     "consistency_hu",
 )
 
