@@ -217,6 +217,32 @@ def test_methods_without_weights_are_left_out_with_a_word(place: Path, capsys: p
     assert set(results.of("x2", "scanner", "test/a")) == {"bicubic", "projected"}
 
 
+def test_what_was_measured_outlives_its_weights(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = run(place)
+    (place / "peer-x2").rename(place / "elsewhere")
+    results = Benchmark(load_benchmark(place / "config.yaml")).run()
+    assert "peer, x2: no weights here; what was measured with them stays" in capsys.readouterr().err
+    assert len(results.rows) == len(before.rows)
+    assert results.runs[-1]["methods"] == before.runs[-1]["methods"]  # in the configuration's order
+    assert set(run(place).of("x2", "scanner", "test/a")) == {"bicubic", "projected", "peer"}  # once more
+
+
+@pytest.mark.parametrize("changed", ["settings", "case", "weights of another scale"])
+def test_what_was_measured_otherwise_does_not_stay(place: Path, monkeypatch: Any, changed: str) -> None:
+    run(place)
+    (place / "peer-x2").rename(place / "elsewhere")
+    if changed == "settings":
+        text = (place / "config.yaml").read_text()
+        (place / "config.yaml").write_text(text.replace("slices: 1}", "slices: 1, seed: 7}"))
+    elif changed == "case":
+        volume = benchmark_module.formats.read(Path())
+        monkeypatch.setattr(benchmark_module.formats, "read", lambda path: Volume(volume.hu + 1, volume.spacing_mm))
+    else:
+        peer = {"architecture": "srcnn", "middle": 1}
+        Model(ModelConfig(scale=(1, 4, 4), mean=None, peer=peer)).save_pretrained(place / "peer-x2")
+    assert {m["name"] for m in run(place).runs[-1]["methods"]} == {"bicubic", "projected"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

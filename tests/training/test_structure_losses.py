@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uhrct.errors import UhrctError
+from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.vessels import skeleton as hard_skeleton
 from uhrct.model import Model, ModelConfig
 from uhrct.networks import from_channels
@@ -19,6 +20,7 @@ from uhrct.training.corpus import Batch, BatchMaker, hr_crop, lr_channels
 from uhrct.training.losses import make_loss
 from uhrct.training.patients import load_patients
 from uhrct.training.structure_losses import (
+    VESSEL,
     StructureTerms,
     in_lungs,
     loss_operator,
@@ -202,7 +204,7 @@ def cross(gap: int = 0) -> Tensor:
     return mask
 
 
-@pytest.mark.parametrize("kind", ["recall", "cldice"])
+@pytest.mark.parametrize("kind", ["recall", "cldice", "lengths"])
 def test_topology_is_nothing_for_the_truth_and_grows_with_the_gap(kind: str) -> None:
     losses = [float(topology_loss(kind, cross(gap), cross())) for gap in (0, 4, 8, 12)]
     assert losses[0] < 1e-3
@@ -211,11 +213,29 @@ def test_topology_is_nothing_for_the_truth_and_grows_with_the_gap(kind: str) -> 
     assert float(topology_loss(kind, torch.zeros_like(cross()), torch.zeros_like(cross()))) < 1e-3
 
 
-def test_cldice_minds_the_invented_and_recall_does_not() -> None:
+def test_cldice_and_lengths_mind_the_invented_and_recall_does_not() -> None:
     more = cross()
     more[..., 36:39, 20:44] = 1
     assert float(topology_loss("recall", more, cross())) < 1e-3
     assert float(topology_loss("cldice", more, cross())) > 0.02
+    assert float(topology_loss("lengths", more, cross())) > 0.02
+
+
+def test_lengths_pull_towards_what_is_measured() -> None:
+    """Of a map in doubt, a broken piece is pulled up and an invented one down, and what is settled is left alone."""
+    made = cross(8) + 0.2 * (cross() - cross(8))
+    made[..., 36:39, 20:44] = 0.3
+    made.requires_grad_()
+    (gradient,) = torch.autograd.grad(topology_loss("lengths", made, cross()), made)
+    assert (gradient[..., 23:25, 31:37] < 0).all()
+    assert (gradient[..., 37:39, 20:44] > 0).all()
+    assert gradient[..., 30:36, 4:9].abs().max() == 0
+    moved = (made.detach() - 1e3 * gradient).clamp(0, 1)
+    before, after = (vessel_lengths(cross()[0, 0] > 0, m[0, 0] >= VESSEL, (1.0, 1.0)) for m in (made.detach(), moved))
+    assert before.broken > 2
+    assert before.invented > 10
+    assert after.broken == 0
+    assert after.invented == 0
 
 
 def test_a_gap_pulls_where_it_is() -> None:

@@ -21,9 +21,9 @@ from torch import Tensor
 from uhrct import __version__, formats
 from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
-from uhrct.evaluation.benchmark_config import BenchmarkConfig
+from uhrct.evaluation.benchmark_config import BenchmarkConfig, Method
 from uhrct.evaluation.benchmark_methods import Ready, prepare
-from uhrct.evaluation.benchmark_results import Results, read_results
+from uhrct.evaluation.benchmark_results import Results, measured_before, read_results
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import Scores, constants, score_all
@@ -98,8 +98,9 @@ class Benchmark:
         for case in config.cases:
             if not (config.data / case).exists():
                 raise UhrctError(f"{config.data / case}: no such case; set data to the folder that holds it")
-        ready = self._methods()
+        ready, absent = self._methods()
         record = self._record(ready)
+        self._carry_over(record, results, absent)
         if results.runs and results.runs[-1]["constants"] != record["constants"]:
             raise UhrctError(f"{config.out}: measured with other constants of the metrics; choose another out")
         jobs = [j for j in self._jobs(ready) if not self._is_done(j, results.done)]
@@ -114,22 +115,25 @@ class Benchmark:
                     _write(file, row)
         return read_results(config.out)
 
-    def _methods(self) -> dict[str, list[Ready]]:
-        """Methods by protocol; those without weights are left out with a word."""
+    def _methods(self) -> tuple[dict[str, list[Ready]], list[tuple[str, Method, str]]]:
+        """Methods by protocol, and (protocol, method, reason) of those that are not to be had."""
         shape = self._volume(self.config.cases[0]).shape
         out: dict[str, list[Ready]] = {}
+        absent: list[tuple[str, Method, str]] = []
         for protocol, scale in self.config.protocols:
             lr_shape = (shape[1] // scale[1], shape[2] // scale[2])
             for method in self.config.methods:
                 try:
                     ready = prepare(method, protocol, scale, self.device, lr_shape)
                 except UhrctError as reason:
-                    self._say(f"note: {method.name} left out of {protocol}: {reason}")
+                    absent.append((protocol, method, str(reason)))
                     continue
                 out.setdefault(protocol, []).append(ready)
         if not out:
+            for protocol, method, why in absent:
+                self._say(f"note: {method.name} left out of {protocol}: {why}")
             raise UhrctError("no method has weights; train them first (configs/peers)")
-        return out
+        return out, absent
 
     def _jobs(self, ready: dict[str, list[Ready]]) -> Iterator[_Job]:
         scales = dict(self.config.protocols)
@@ -247,6 +251,19 @@ class Benchmark:
             ],
             "constants": json.loads(json.dumps(constants())),
         }
+
+    def _carry_over(self, record: dict[str, Any], results: Results, absent: list[tuple[str, Method, str]]) -> None:
+        """Methods whose weights are gone keep their rows; others are left out with a word."""
+        found = record["methods"]
+        for protocol, method, reason in absent:
+            before = measured_before(results, method, protocol, record["cases"])
+            if before is None:
+                self._say(f"note: {method.name} left out of {protocol}: {reason}")
+            else:
+                found.append(before)
+                self._say(f"note: {method.name}, {protocol}: no weights here; what was measured with them stays")
+        order = [m.name for m in self.config.methods], [name for name, _ in self.config.protocols]
+        found.sort(key=lambda m: (order[1].index(m["protocol"]), order[0].index(m["name"])))
 
     def _say(self, line: str) -> None:
         if not self.quiet:

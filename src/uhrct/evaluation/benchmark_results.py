@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from uhrct.errors import UhrctError
+from uhrct.evaluation.benchmark_config import Method
 
 #: what says which measurement a row is, with its `slice`, or its `slab`
 KEY = ("identity", "protocol", "degradation", "case")
@@ -92,6 +93,28 @@ def read_results(path: Path) -> Results:
         except (ValueError, KeyError, TypeError) as e:
             raise UhrctError(f"{path}: line {number} is no benchmark result; mend or move the file") from e
     return results
+
+
+def measured_before(results: Results, method: Method, protocol: str, cases: list[Any]) -> dict[str, Any] | None:
+    """The last run's record of a method whose weights are no longer there, None where its rows would not count.
+
+    They count if the method's settings and the cases' voxels are still those that they were measured with. Weights
+    that are there and do not fit are another matter: the method was changed, and old rows would hide it.
+
+    Parameters
+    ----------
+    cases : as in the run's record, with the hashes of their voxels
+    """
+    if not results.runs or Path(method.weights.replace("{protocol}", protocol)).exists():
+        return None
+    last = results.runs[-1]
+    if any(c not in last["cases"] for c in cases):
+        return None
+    for m in last["methods"]:
+        same = m["name"] == method.name and m["protocol"] == protocol
+        if same and m["identity"] == method.identity(m.get("weights_sha256", "")):
+            return m
+    return None
 
 
 def column(rows: dict[int, dict[str, Any]], metric: str, slices: Sequence[int] | None = None) -> np.ndarray:

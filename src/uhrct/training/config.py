@@ -10,7 +10,7 @@ from typing import Any
 from uhrct.errors import UhrctError
 
 STAGES = ("mean", "denoiser", "estimator", "surrogate", "peer")
-TOPOLOGY = ("", "recall", "cldice")
+TOPOLOGY = ("", "recall", "cldice", "lengths")
 AUGMENTATIONS = ("grid", "kernel", "noise")
 
 
@@ -80,7 +80,8 @@ class TrainingConfig:
     structure_contrast_hu: float = 0.0
     #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
     structure_items: float = 0.25
-    #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; with such a share of the gradient
+    #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; "lengths": what is broken and what
+    #: is invented; with such a share of the gradient
     topology: str = ""
     topology_share: float = 0.05
     #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs

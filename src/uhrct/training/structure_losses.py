@@ -25,6 +25,8 @@ VESSEL = VESSEL_THRESHOLDS[1]
 THINNING = 4
 #: the lungs, roughly: where the mean over 5 x 5 LR pixels lies below this. Ribs and skin answer operators too
 LUNG_BELOW_HU, LUNG_LR_PX = -500.0, 5
+#: how far from that a map still says "perhaps": half the width of the soft step in "lengths"
+DOUBT = 0.2
 
 #: the pixel loss as a function of the network's image channels
 Pixel = Callable[[Tensor], Tensor]
@@ -170,12 +172,18 @@ def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
 
 
 def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
-    """1 - skeleton recall ("recall"), or 1 - soft clDice ("cldice"), over a batch.
+    """1 - skeleton recall ("recall"), 1 - soft clDice ("cldice"), or broken and invented ("lengths"), over a batch.
 
     Parameters
     ----------
-    made : (B, c, y, x), structure map of the image; it belongs to a vessel as far as it comes up to the threshold
+    made : (B, c, y, x), structure map of the image; it belongs to a vessel as far as it comes up to the threshold.
+        For "lengths" it does by a soft step at the threshold: what is well above or below is settled and pulls no more
     vessels : (B, c, y, x), 0 or 1
+
+    Returns
+    -------
+    A number. "lengths": the share of the reference's tubes that is broken, plus what is shown farther than a pixel
+    from every vessel as a share of their area: the two that `uhrct.evaluation.lengths` measures, made soft
 
     References
     ----------
@@ -189,14 +197,31 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
     >>> [round(topology_loss("recall", m, line).item(), 2) for m in (line, broken)]
     [0.0, 0.5]
     """
-    member = (made / VESSEL).clamp(max=1)
     with torch.no_grad():
         line = skeleton(vessels)
         tube = dilate(line) * vessels  # a pixel to each side: where exactly the centre lies is noise
+    if kind == "lengths":
+        shown = soft_step(made)
+        # at least a pixel's worth of vessel, so that a batch without any can tell what it invents
+        invented = (shown * (1 - dilate(vessels))).sum() / vessels.sum().clamp(min=1)
+        return 1 - _share_within(tube, shown) + invented
+    member = (made / VESSEL).clamp(max=1)
     if kind == "recall":
         return 1 - _share_within(tube, member)
     found, true = _share_within(line, member), _share_within(skeleton(member), vessels)
     return 1 - 2 * found * true / (found + true)
+
+
+def soft_step(made: Tensor) -> Tensor:
+    """0 well below the threshold of a vessel, 1 well above it, smooth between.
+
+    Example
+    -------
+    >>> [round(v, 2) for v in soft_step(torch.tensor([0.0, VESSEL, 0.5])).tolist()]
+    [0.0, 0.5, 1.0]
+    """
+    t = ((made - VESSEL) / (2 * DOUBT) + 0.5).clamp(0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def _share_within(lines: Tensor, mask: Tensor) -> Tensor:
