@@ -72,6 +72,13 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "recall": ("V_C + skeleton recall at 0.05", [*SQUARED, "topology=recall"]),
     "cldice": ("V_C + soft clDice at 0.05", [*SQUARED, "topology=cldice"]),
+    "lengths": ("V_C + broken and invented at 0.05", [*SQUARED, "topology=lengths"]),
+    "lengths-strong": ("the same at 0.15", [*SQUARED, "topology=lengths", "topology_share=0.15"]),
+    "lengths-alone": ("head + broken and invented at 0.15", [*HEAD, "topology=lengths", "topology_share=0.15"]),
+    "late": (
+        "V_C + broken and invented at 0.15, in the last half only",
+        [*SQUARED, "topology=lengths", "topology_share=0.15", "structure_from=0.5"],
+    ),
     "phantoms": ("V_C + a quarter of phantoms with exact maps", [*SQUARED, "PHANTOMS"]),
     "vessels": ("V_C + pixels of lung vessels counted up to twice", [*SQUARED, "vessel_weight=1"]),
     "vessels-alone": ("head + those pixels, no structure difference", [*HEAD, "vessel_weight=1"]),
@@ -103,7 +110,9 @@ def settings(variant: str, work: Path, steps: int | None, seed: int) -> tuple[Tr
         overrides += phantom_overrides(work) if item == "PHANTOMS" else [item]
     overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
     config = load_config(BASE, overrides)
-    return config, hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()[:8]
+    usual = TrainingConfig().as_dict()
+    own = {k: v for k, v in config.as_dict().items() if v != usual[k]}  # a setting that comes new changes no hash
+    return config, hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def phantom_overrides(work: Path) -> list[str]:

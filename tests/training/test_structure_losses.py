@@ -313,6 +313,14 @@ def test_what_lies_outside_the_lungs_is_nobodys_invention(tiny: Tiny) -> None:
     assert parts["topology"].detach().abs() < 1e-3
 
 
+def test_late_terms_wait_for_their_share_of_the_training(tiny: Tiny) -> None:
+    config = tiny(structure_share=0.15, structure_power=2, topology="lengths", structure_from=0.5)
+    m, batch = setting(config)
+    loss = make_loss(m, config)
+    early, late = (set(loss(m.mean, replace(batch, done=d), torch.Generator())[1]) for d in (0.49, 0.5))
+    assert late - early == {"structure_image", "topology"}
+
+
 def test_the_head_learns_the_exact_map_in_place_of_the_operators(tiny: Tiny) -> None:
     config = tiny()
     m, batch = setting(config)

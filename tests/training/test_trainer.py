@@ -380,7 +380,7 @@ def test_accumulated_gradients_are_those_of_all_the_batches(tiny: Tiny, tmp_path
         t = Trainer(config, tmp_path / f"{step}-{accumulate}", resume=True, quiet=True, device=torch.device("cpu"))
         t.step = step
         batches = BatchMaker(load_patients(t.config.corpus, {}, torch.device("cpu")), t.config, t.model)
-        t._gradients("", t._trained(""), t.network, batches)
+        t._gradients("", t._trained(""), t.network, batches, 0.0)
         return [p.grad.clone() for p in t._trained("")]
 
     together = gradients(0, accumulate=2)

@@ -78,6 +78,8 @@ class TrainingConfig:
     #: O of the image's loss: vc, frangi, jerman, surrogate, or FILE.safetensors ("", 0: the model's own kind, contrast)
     structure_operator: str = ""
     structure_contrast_hu: float = 0.0
+    #: share of the training (of its steps or minutes) after which the image's structure and topology terms begin
+    structure_from: float = 0.0
     #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
     structure_items: float = 0.25
     #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; "lengths": what is broken and what

@@ -43,6 +43,7 @@ class Batch:
     properties: Tensor | None = None  # (B, k): what scan each item is of
     increment_mm: tuple[float, ...] = ()  # between the LR slices of each item
     structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is not known
+    done: float = 1.0  # share of the training that is over: some terms begin late
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def _mean_loss(model: Model, config: TrainingConfig) -> Loss:
         parts = {"pixel": pixel(image)}
         if structure is not None and config.structure_head_weight:
             parts["structure_head"] = config.structure_head_weight * terms.head(structure, batch)
-        parts |= terms(image, pixel, batch, f.up_hu)
+        if batch.done >= config.structure_from:
+            parts |= terms(image, pixel, batch, f.up_hu)
         return torch.stack(list(parts.values())).sum(), parts
 
     return loss

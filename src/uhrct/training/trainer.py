@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class Trainer:
                 break
             parts: dict[str, Tensor] = {}
             for name in self.players:
-                parts |= self._play(name, network, batches, config.learning_rate * self._pace(done))
+                parts |= self._play(name, network, batches, done)
             self.step += 1
             self._average()
             self._track(parts)
@@ -163,20 +164,20 @@ class Trainer:
             fused=True,
         )
 
-    def _play(self, player: str, network: nn.Module, batches: BatchMaker, rate: float) -> dict[str, Tensor]:
+    def _play(self, player: str, network: nn.Module, batches: BatchMaker, done: float) -> dict[str, Tensor]:
         """One optimiser's turn in a step; the parts of its loss and its gradient's norm."""
         optimizer, trained = self.optimizers[player], self._trained(player)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.config.learning_rate * self._pace(done)
         optimizer.zero_grad(set_to_none=True)
-        parts = self._gradients(player, trained, network, batches)
+        parts = self._gradients(player, trained, network, batches, done)
         norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
         if torch.isfinite(norm):  # one bad batch must not end an hour's training
             optimizer.step()
         return {**parts, f"{player}_gradient_norm".lstrip("_"): norm}
 
     def _gradients(
-        self, player: str, trained: list[nn.Parameter], network: nn.Module, batches: BatchMaker
+        self, player: str, trained: list[nn.Parameter], network: nn.Module, batches: BatchMaker, done: float
     ) -> dict[str, Tensor]:
         """Gradients of a turn, over `config.accumulate` batches; the parts of the last one's loss."""
         n = self.config.accumulate
@@ -190,7 +191,8 @@ class Trainer:
             wait = nullcontext() if last or self.world == 1 else network.no_sync()  # type: ignore[operator]
             with wait:
                 with self._autocast():
-                    loss, parts = self.players[player](network, batches(micro_step, self.rank), generator)
+                    batch = replace(batches(micro_step, self.rank), done=done)
+                    loss, parts = self.players[player](network, batch, generator)
                 (loss / n).backward(inputs=only)
         return parts
 
