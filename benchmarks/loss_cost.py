@@ -37,6 +37,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "image, squared, surrogate": {**SQUARED, "structure_operator": "surrogate", "structure_contrast_hu": 0.0},
     "skeleton recall": {"topology": "recall", "structure_contrast_hu": 250.0},
     "soft clDice": {"topology": "cldice", "structure_contrast_hu": 250.0},
+    "broken and invented": {"topology": "lengths", "structure_contrast_hu": 250.0},
     "vessel-weighted pixels": {"vessel_weight": 4.0, "structure_contrast_hu": 250.0},
     "head + image, squared, V_C": {**SQUARED, "structure_head_weight": 0.1},
     "head + image, squared, V_C + recall": {**SQUARED, "structure_head_weight": 0.1, "topology": "recall"},
@@ -57,7 +58,7 @@ def measure(config_file: Path, corpus: str, rounds: int, changes: list[str]) -> 
             for name, trainer in trainers.items():
                 trainer.step = k
                 begin = time.process_time()
-                trainer._play("", trainer.network, batches[name], 1e-6)
+                trainer._play("", trainer.network, batches[name], 1.0)
                 if k:  # the first step allocates
                     seconds[name].append(time.process_time() - begin)
             print(f"round {k} of {rounds}", file=sys.stderr, flush=True)

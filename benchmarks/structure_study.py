@@ -48,50 +48,40 @@ from uhrct.upscaler import Upscaler
 BASE = Path("configs/structure-study.yaml")
 DATA = Path("../shared/ct")
 SCALE = (1, 4, 4)
-#: phantoms to train on (they take this share of the items together), and the one that none of them is like
-TRAIN_SEEDS, PHANTOM_SHARE, TEST_SEED = (1, 2, 3, 4), 0.25, 901
+#: phantoms to train on, and the one that none of them is like; PHANTOMS=SHARE in a variant: their share of the items
+TRAIN_SEEDS, TEST_SEED = (1, 2, 3, 4), 901
 PHANTOM_MM = (1.25, 0.7, 0.7)
 
 HEAD = ["structure_head_weight=0.1"]
 SQUARED = [*HEAD, "structure_power=2", "structure_share=0.15"]
+HALF = [*SQUARED, "structure_from=0.5"]
+LENGTHS = ["topology=lengths", "topology_share=0.15", "structure_from=0.6"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
-FEEDBACK = ["model.mean.structure_feedback=1"]
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single": ("single stream, one block more", SINGLE),
-    "single-vc": ("single stream, squared V_C difference of the image at 0.15", [*SINGLE, *SQUARED]),
+    "single-lengths": ("single stream; in the last 0.4 broken and invented at 0.15", [*SINGLE, *LENGTHS]),
     "dual": ("dual stream, pixel loss alone", []),
     "head": ("dual stream + structure head, L1", HEAD),
     "paper": ("+ image, L1 (the paper's losses)", ["structure_head_weight=0.5", "structure_image_weight=0.5"]),
     "vc": ("head + image, squared, 0.15 of the gradient, V_C", SQUARED),
-    "vc-strong": ("the same at twice the strength", [*SQUARED, "structure_share=0.3"]),
-    "frangi": ("V_C's place taken by Frangi", [*SQUARED, "structure_operator=frangi"]),
-    "jerman": ("by Jerman", [*SQUARED, "structure_operator=jerman"]),
+    "late-vc": ("the same, the image's in the last half only", HALF),
+    "frangi": ("late-vc, V_C's place taken by Frangi", [*HALF, "structure_operator=frangi"]),
+    "jerman": ("late-vc, by Jerman", [*HALF, "structure_operator=jerman"]),
     "surrogate": (
-        "by the surrogate of V_C",
-        [*SQUARED, "structure_operator=surrogate", "structure_contrast_hu=0"],
+        "late-vc, by the surrogate of V_C",
+        [*HALF, "structure_operator=surrogate", "structure_contrast_hu=0"],
     ),
-    "recall": ("V_C + skeleton recall at 0.05", [*SQUARED, "topology=recall"]),
-    "cldice": ("V_C + soft clDice at 0.05", [*SQUARED, "topology=cldice"]),
-    "lengths": ("V_C + broken and invented at 0.05", [*SQUARED, "topology=lengths"]),
-    "lengths-strong": ("the same at 0.15", [*SQUARED, "topology=lengths", "topology_share=0.15"]),
-    "lengths-alone": ("head + broken and invented at 0.15", [*HEAD, "topology=lengths", "topology_share=0.15"]),
-    "late": (
-        "V_C + broken and invented at 0.15, in the last half only",
-        [*SQUARED, "topology=lengths", "topology_share=0.15", "structure_from=0.5"],
-    ),
-    "phantoms": ("V_C + a quarter of phantoms with exact maps", [*SQUARED, "PHANTOMS"]),
-    "vessels": ("V_C + pixels of lung vessels counted up to twice", [*SQUARED, "vessel_weight=1"]),
-    "vessels-alone": ("head + those pixels, no structure difference", [*HEAD, "vessel_weight=1"]),
-    "single-vessels": ("single stream, V_C + those pixels", [*SINGLE, *SQUARED, "vessel_weight=1"]),
-    "feedback": ("V_C + structure map enters the fusion", [*SQUARED, *FEEDBACK]),
+    "recall": ("in the last 0.4 skeleton recall at 0.15", [*LENGTHS, "topology=recall"]),
+    "cldice": ("in the last 0.4 soft clDice at 0.15", [*LENGTHS, "topology=cldice"]),
+    "lengths": ("in the last 0.4 broken and invented at 0.15", LENGTHS),
+    "vessels": ("pixels of lung vessels counted up to twice", ["vessel_weight=1"]),
+    "feedback": ("lengths, the structure map enters the fusion", [*LENGTHS, *HEAD, "model.mean.structure_feedback=1"]),
     "far": (
-        "V_C + structure stream of three dilated blocks",
-        [*SQUARED, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
+        "lengths, a structure stream of three dilated blocks",
+        [*LENGTHS, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
     ),
-    "full": (
-        "V_C, skeleton recall, vessel pixels, feedback, phantoms",
-        [*SQUARED, *FEEDBACK, "topology=recall", "vessel_weight=1", "PHANTOMS"],
-    ),
+    "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
+    "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
 
 #: who judges; every variant's loss leaves at least one of them out
@@ -107,7 +97,8 @@ def settings(variant: str, work: Path, steps: int | None, seed: int) -> tuple[Tr
     """A variant's configuration, and a hash of it: another one is another training."""
     overrides: list[str] = []
     for item in VARIANTS[variant][1]:
-        overrides += phantom_overrides(work) if item == "PHANTOMS" else [item]
+        name, _, value = item.partition("=")
+        overrides += phantom_overrides(work, float(value)) if name == "PHANTOMS" else [item]
     overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
     config = load_config(BASE, overrides)
     usual = TrainingConfig().as_dict()
@@ -115,11 +106,11 @@ def settings(variant: str, work: Path, steps: int | None, seed: int) -> tuple[Tr
     return config, hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def phantom_overrides(work: Path) -> list[str]:
+def phantom_overrides(work: Path, share: float) -> list[str]:
     """The packed phantoms beside the patients, with their share."""
     base = load_config(BASE)
     patients = sum(base.corpus_weights.get(p.name, 1.0) for p in (DATA / "train").iterdir() if p.is_dir())
-    each = round(PHANTOM_SHARE / (1 - PHANTOM_SHARE) * patients / len(TRAIN_SEEDS), 4)
+    each = round(share / (1 - share) * patients / len(TRAIN_SEEDS), 4)
     corpus = ", ".join([*base.corpus, str(work / "phantoms" / "store" / "train")])
     return [f"corpus=[{corpus}]"] + [f"corpus_weights.chest{seed}={each}" for seed in TRAIN_SEEDS]
 
@@ -203,7 +194,9 @@ def judge(pair: np.ndarray, spacing_mm: tuple[float, float], known: dict[str, np
 def run(args: argparse.Namespace) -> None:
     work, out = args.work, args.out
     budget = f"{args.steps} steps" if args.steps else f"{args.max_cpu_minutes:g} CPU minutes"
-    make_phantoms(work, any("PHANTOMS" in VARIANTS[v][1] for v in args.variants), args.small_phantoms)
+    make_phantoms(
+        work, any(item.startswith("PHANTOMS") for v in args.variants for item in VARIANTS[v][1]), args.small_phantoms
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {key(json.loads(line)) for line in out.read_text().splitlines()} if out.exists() else set()
     judged = cases(work)

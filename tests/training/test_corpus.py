@@ -85,7 +85,7 @@ def test_rescaled_items_say_their_coarser_spacing(tiny: Tiny) -> None:
     g = torch.Generator().manual_seed(0)
     for factor in (1.0, 1.5, 2.0):
         for _ in range(4):
-            crop = make._crop(make.patients[0], factor, g)
+            crop = make._crop(0, factor, g)
             image, (dy, dx) = crop.hu[0], crop.spacing_mm
             # over 24 pixels: antialiasing ripples a little from one to the next
             rows = (image[40, 30] - image[16, 30]).abs() / 24

@@ -264,20 +264,43 @@ def test_thinning_agrees_with_hard_skeletons() -> None:
 # --- where vessels are, and exact truth
 
 
+def with_lungs(batch: Batch, inside: bool) -> Batch:
+    return replace(batch, lungs=torch.full_like(batch.hr_hu, inside, dtype=torch.bool))
+
+
 def test_vessels_are_looked_for_in_lungs_alone(tiny: Tiny) -> None:
     m, batch = setting(tiny())
-    body = Batch(batch.lr_hu * 0, batch.hr_hu * 0, batch.spacing_mm)
-    lung = Batch(batch.lr_hu * 0 - 850, batch.hr_hu * 0 - 850, batch.spacing_mm)
     everywhere = torch.ones_like(hr_crop(batch.hr_hu, m))
-    assert in_lungs(body, m).max() == 0
-    assert in_lungs(lung, m).min() == 1
-    assert reference_vessels(everywhere, body, m).max() == 0
-    assert reference_vessels(everywhere, lung, m).min() == 1
+    assert reference_vessels(everywhere, with_lungs(batch, False), m).max() == 0
+    assert reference_vessels(everywhere, with_lungs(batch, True), m).min() == 1
+
+
+@pytest.mark.parametrize("changes", [{"topology": "lengths"}, {"vessel_weight": 1.0}, {"structure_where": "lungs"}])
+def test_batches_know_the_lungs_where_a_term_asks(tiny: Tiny, changes: dict[str, Any]) -> None:
+    """The made-up patients' lung is an ellipse of -850 HU; tissue around it and the room's air are none."""
+    m, batch = setting(tiny(augmentations=(), batch=8, **changes))
+    assert batch.lungs is not None
+    assert batch.lungs.shape == batch.hr_hu.shape
+    agree = (batch.lungs == ((batch.hr_hu < -400) & (batch.hr_hu > -960))).float().mean()
+    assert agree > 0.9  # bright vessels inside belong to it
+    assert not batch.lungs[batch.hr_hu < -960].any()
+    assert setting(tiny())[1].lungs is None  # where nobody asks, nobody looks
+
+
+def test_the_difference_can_be_held_to_the_lungs(tiny: Tiny) -> None:
+    config = tiny(structure_share=0.15, structure_power=2, structure_where="lungs", structure_items=1.0)
+    m, batch = setting(config)
+    nothing = torch.zeros_like(truth(m, batch))
+    inside, outside = (
+        float(of_image(m, config, with_lungs(batch, b), nothing)[0]["structure_image"].detach()) for b in (True, False)
+    )
+    assert inside > 0
+    assert outside == 0
 
 
 def test_exact_maps_say_which_of_what_shows_is_a_vessel(tiny: Tiny) -> None:
     m, batch = setting(tiny())
-    lung = replace(batch, hr_hu=batch.hr_hu * 0 - 850)
+    lung = with_lungs(batch, True)
     exact = torch.full_like(batch.hr_hu, torch.nan)
     exact[..., 20:24, :] = 1
     exact[..., 24:30, :] = 0
@@ -307,8 +330,7 @@ def test_no_image_is_better_than_the_truth_with_an_exact_map_too(tiny: Tiny, kin
 def test_what_lies_outside_the_lungs_is_nobodys_invention(tiny: Tiny) -> None:
     config = tiny(topology="cldice", structure_items=1.0)
     m, batch = setting(config)
-    body = Batch(batch.lr_hu + 900, batch.hr_hu + 900, batch.spacing_mm)
-    assert in_lungs(body, m).max() == 0
+    body = with_lungs(batch, False)
     parts, _ = of_image(m, config, body, torch.zeros_like(truth(m, body)))
     assert parts["topology"].detach().abs() < 1e-3
 

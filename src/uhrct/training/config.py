@@ -78,6 +78,8 @@ class TrainingConfig:
     #: O of the image's loss: vc, frangi, jerman, surrogate, or FILE.safetensors ("", 0: the model's own kind, contrast)
     structure_operator: str = ""
     structure_contrast_hu: float = 0.0
+    #: where that difference counts: "image", or in the "lungs" alone
+    structure_where: str = "image"
     #: share of the training (of its steps or minutes) after which the image's structure and topology terms begin
     structure_from: float = 0.0
     #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
@@ -96,6 +98,8 @@ class TrainingConfig:
             raise UhrctError(f"augmentation {unknown[0]!r} is not known; choose from {', '.join(AUGMENTATIONS)}")
         if self.topology not in TOPOLOGY:
             raise UhrctError(f"topology {self.topology!r} is not known; choose from {', '.join(TOPOLOGY[1:])}")
+        if self.structure_where not in ("image", "lungs"):
+            raise UhrctError(f"structure_where is {self.structure_where!r}; give image or lungs")
         if not 0 < self.structure_items <= 1:
             raise UhrctError(f"structure_items is {self.structure_items}; give a share of the batch, such as 0.25")
         if self.structure_power not in (1, 2):
@@ -105,6 +109,11 @@ class TrainingConfig:
         for name in ("batch", "crop", "steps", "accumulate"):
             if getattr(self, name) < 1:
                 raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def looks_at_lungs(self) -> bool:
+        """Whether a term needs to know where the lungs are."""
+        return bool(self.topology or self.vessel_weight or self.structure_where == "lungs")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as for YAML or JSON."""

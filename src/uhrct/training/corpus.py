@@ -15,7 +15,7 @@ from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_
 from uhrct.scan import ScanProperties
 from uhrct.training.config import TrainingConfig
 from uhrct.training.degrade import acquire, draw_properties
-from uhrct.training.patients import Patient
+from uhrct.training.patients import Lungs, Patient
 
 #: LR pixels of margin around a crop, so that PSF, interpolation and structure operator see no cut edge
 MARGIN = 6
@@ -43,6 +43,7 @@ class Batch:
     properties: Tensor | None = None  # (B, k): what scan each item is of
     increment_mm: tuple[float, ...] = ()  # between the LR slices of each item
     structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is not known
+    lungs: Tensor | None = None  # (B, sz, y', x') bool, where a configuration asks for what is in them
     done: float = 1.0  # share of the training that is over: some terms begin late
 
 
@@ -51,7 +52,7 @@ class _Crop:
     """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices.
 
     `lr_hu` (n, y, x) is what was measured there, where the patient is a real pair; `structure` is a block like `hu`,
-    where the patient carries its truth.
+    where the patient carries its truth; `lungs` are bool.
     """
 
     hu: Tensor
@@ -59,6 +60,7 @@ class _Crop:
     increment_mm: float
     lr_hu: Tensor | None = None
     structure: Tensor | None = None
+    lungs: Tensor | None = None
 
 
 class BatchMaker:
@@ -79,6 +81,8 @@ class BatchMaker:
         self.shares = torch.tensor([p.weight for p in patients])
         #: whether anybody carries an exact structure map
         self.exact = any(p.structure is not None for p in patients)
+        #: of each patient, where a term looks at the lungs alone
+        self.lungs = [Lungs.of(p) for p in patients] if config.looks_at_lungs else None
         need = (config.crop + 2 * MARGIN) * max(self.sy, self.sx)
         small = [p.name for p in patients if min(p.hu.shape[1:]) < need]
         if small:
@@ -96,7 +100,7 @@ class BatchMaker:
             factor = 1.0
         shares = torch.multinomial(self.shares, self.config.batch, replacement=True, generator=g).tolist()
         plain = self.config.batch - n_aug
-        crops = [self._crop(self.patients[k], 1.0 if i < plain else factor, g) for i, k in enumerate(shares)]
+        crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(shares)]
         hr = torch.stack([c.hu for c in crops])
         if n_aug:
             hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
@@ -113,6 +117,9 @@ class BatchMaker:
             nothing = torch.full_like(hr[0], torch.nan)
             structure = torch.stack([nothing if c.structure is None else c.structure for c in crops])
             structure = structure[:, middle : middle + self.sz]
+        lungs = None
+        if self.lungs is not None:
+            lungs = torch.stack([c.lungs for c in crops if c.lungs is not None])[:, middle : middle + self.sz]
         return Batch(
             lr,
             hr[:, middle : middle + self.sz],
@@ -120,6 +127,7 @@ class BatchMaker:
             told,
             tuple(c.increment_mm for c in crops),
             structure,
+            lungs,
         )
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
@@ -130,8 +138,9 @@ class BatchMaker:
             return clean
         return draw_properties(clean, self.sz > 1, g)
 
-    def _crop(self, p: Patient, factor: float, g: torch.Generator) -> _Crop:
-        """An HR block (with margin) from the patient's grid coarsened in plane by `factor`."""
+    def _crop(self, number: int, factor: float, g: torch.Generator) -> _Crop:
+        """An HR block (with margin) from a patient's grid coarsened in plane by `factor`."""
+        p = self.patients[number]
         side = (self.config.crop + 2 * MARGIN) * max(self.sy, self.sx)
         paired = self._is_pair(p)
         source = min(side if paired else round(side * factor), *p.hu.shape[1:])
@@ -142,7 +151,7 @@ class BatchMaker:
             return volume[:, y : y + source, x : x + source][numbers.to(volume.device)].float()
 
         crop = block(p.hu, slices).unflatten(0, (self.depth, -1)).mean(1)
-        measured = structure = None
+        measured = structure = lungs = None
         if paired:
             assert p.lr_hu is not None
             thick = slices.unflatten(0, (-1, self.sz))[self.spare : -self.spare, 0] // self.sz
@@ -150,6 +159,9 @@ class BatchMaker:
         if p.structure is not None:
             # one voxel that is not known makes an average unknown
             structure = exact_map(block(p.structure, slices)).unflatten(0, (self.depth, -1)).mean(1)
+        if self.lungs is not None:
+            inside = self.lungs[number].block(slices.unflatten(0, (self.depth, -1))[:, 0], y, x, source, side)
+            lungs = inside.to(p.hu.device)
         dy, dx = (s * source / side for s in p.spacing_mm)
         flips = torch.rand(4, generator=g) < 0.5
         flipped = [axis for axis in range(3) if flips[axis]]
@@ -162,12 +174,13 @@ class BatchMaker:
 
         crop, measured = turned(crop), None if measured is None else turned(measured)
         structure = None if structure is None else turned(structure)
+        lungs = None if lungs is None else turned(lungs)
         if source != side:
             shrink = as_tensor(resize_matrix(source, side), crop)
             crop = apply_in_plane(crop, shrink, shrink)
             # the strongest, as in the masks themselves: twigs get thick, but none is lost; NaN stays NaN
             structure = None if structure is None else F.adaptive_max_pool2d(structure, side)
-        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured, structure)
+        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured, structure, lungs)
 
     def _is_pair(self, p: Patient) -> bool:
         """Whether the patient's own LR scan is one of this model's scale."""

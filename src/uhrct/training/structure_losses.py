@@ -23,8 +23,6 @@ from uhrct.training.corpus import Batch, hr_crop, hr_spacing, lr_channels
 VESSEL = VESSEL_THRESHOLDS[1]
 #: rounds of thinning: centre lines of vessels up to 9 pixels across; wider ones do not break
 THINNING = 4
-#: the lungs, roughly: where the mean over 5 x 5 LR pixels lies below this. Ribs and skin answer operators too
-LUNG_BELOW_HU, LUNG_LR_PX = -500.0, 5
 #: how far from that a map still says "perhaps": half the width of the soft step in "lengths"
 DOUBT = 0.2
 
@@ -90,6 +88,8 @@ class StructureTerms:
             values: dict[str, tuple[Tensor, float]] = {}
             if self.difference:
                 d = made - wanted
+                if self.config.structure_where == "lungs":
+                    d = d * in_lungs(part, self.model)
                 value = d.abs().mean() if config.structure_power == 1 else d.square().mean()
                 values["structure_image"] = value, config.structure_share
             if config.topology:
@@ -128,7 +128,8 @@ class StructureTerms:
 def _items(batch: Batch, seen: slice) -> Batch:
     """Some items of a batch, with what structure terms look at."""
     structure = None if batch.structure is None else batch.structure[seen]
-    return Batch(batch.lr_hu[seen], batch.hr_hu[seen], batch.spacing_mm[seen], structure=structure)
+    lungs = None if batch.lungs is None else batch.lungs[seen]
+    return Batch(batch.lr_hu[seen], batch.hr_hu[seen], batch.spacing_mm[seen], structure=structure, lungs=lungs)
 
 
 def loss_operator(model: Model, config: TrainingConfig) -> StructureOperator | Surrogate:
@@ -150,11 +151,12 @@ def loss_operator(model: Model, config: TrainingConfig) -> StructureOperator | S
 
 
 def in_lungs(batch: Batch, model: Model) -> Tensor:
-    """1 where it is dark around, 0 elsewhere, (B, sz, y', x') on the crop: good enough to weigh vessels by."""
-    _, sy, sx = model.config.scale
-    hr = hr_crop(batch.hr_hu, model)
-    coarse = F.avg_pool2d(F.avg_pool2d(hr, (sy, sx)), LUNG_LR_PX, 1, LUNG_LR_PX // 2, count_include_pad=False)
-    return F.interpolate((coarse < LUNG_BELOW_HU).to(hr.dtype), scale_factor=(float(sy), float(sx)))
+    """1 in the lungs, 0 elsewhere, (B, sz, y', x') on the crop: ribs, skin and the table answer operators too.
+
+    The table above all: a term that took it for a vessel spoilt PSNR and SMSE there (docs/experiments.md).
+    """
+    assert batch.lungs is not None, "a batch for terms in the lungs must tell where they are"
+    return hr_crop(batch.lungs, model).to(batch.hr_hu.dtype)
 
 
 def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
