@@ -10,12 +10,13 @@ from uhrct.evaluation.benchmark_config import BenchmarkConfig
 from uhrct.evaluation.benchmark_page import page
 from uhrct.evaluation.benchmark_pictures import side_by_side
 from uhrct.evaluation.benchmark_results import Results, read_results
+from uhrct.evaluation.benchmark_summary import summary
 from uhrct.evaluation.benchmark_tables import markdown, tables
 from uhrct.progress import track
 
 
 def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) -> Path:
-    """`tables.md`, `figures/` and `report.html` in `folder`; returns the folder.
+    """`tables.md`, `summary.md` (means alone), `figures/` and `report.html` in `folder`; returns the folder.
 
     Raises
     ------
@@ -27,6 +28,7 @@ def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) 
         raise UhrctError(f"{config.out}: no results; measure them first with uhrct benchmark, without --report")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     _write(folder / "tables.md", markdown(results, config))
+    _write(folder / "summary.md", summary(results))
     drawn: list[tuple[str, Path]] = []
     for place in track(results.places(), "figures", quiet=quiet):
         drawn += _figures(results, config, place, folder / "figures")
