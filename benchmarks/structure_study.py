@@ -81,6 +81,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         [*LENGTHS, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
     ),
     "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
+    "single-full": ("single stream, lengths + a tenth of phantoms", [*SINGLE, *LENGTHS, "PHANTOMS=0.1"]),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
 

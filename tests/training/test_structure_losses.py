@@ -278,7 +278,7 @@ def test_vessels_are_looked_for_in_lungs_alone(tiny: Tiny) -> None:
 @pytest.mark.parametrize("changes", [{"topology": "lengths"}, {"vessel_weight": 1.0}, {"structure_where": "lungs"}])
 def test_batches_know_the_lungs_where_a_term_asks(tiny: Tiny, changes: dict[str, Any]) -> None:
     """The made-up patients' lung is an ellipse of -850 HU; tissue around it and the room's air are none."""
-    m, batch = setting(tiny(augmentations=(), batch=8, **changes))
+    _, batch = setting(tiny(augmentations=(), batch=8, **changes))
     assert batch.lungs is not None
     assert batch.lungs.shape == batch.hr_hu.shape
     agree = (batch.lungs == ((batch.hr_hu < -400) & (batch.hr_hu > -960))).float().mean()
