@@ -1,7 +1,8 @@
-"""Does training in the structure domain pay? Variants at x4, trained alike, judged on patients and on a phantom.
+"""Does training in the structure domain pay? Variants at x4 or x2, trained alike, judged on patients and on a phantom.
 
     python benchmarks/structure_study.py --max-cpu-minutes 8 --seeds 0,1,2     # equal time
     python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
+    python benchmarks/structure_study.py --max-cpu-minutes 8 --scale 2 --variants single,dual,lengths
     python benchmarks/structure_study.py --table                               # tables of docs/structure.md, no more
     python benchmarks/structure_study.py --list                                # the variants
 
@@ -47,7 +48,6 @@ from uhrct.upscaler import Upscaler
 
 BASE = Path("configs/structure-study.yaml")
 DATA = Path("../shared/ct")
-SCALE = (1, 4, 4)
 #: phantoms to train on, and the one that none of them is like; PHANTOMS=SHARE in a variant: their share of the items
 TRAIN_SEEDS, TEST_SEED = (1, 2, 3, 4), 901
 PHANTOM_MM = (1.25, 0.7, 0.7)
@@ -94,13 +94,14 @@ JUDGES = {
 THRESHOLD = VESSEL_THRESHOLDS[1]
 
 
-def settings(variant: str, work: Path, steps: int | None, seed: int) -> tuple[TrainingConfig, str]:
+def settings(variant: str, work: Path, steps: int | None, seed: int, scale: int = 4) -> tuple[TrainingConfig, str]:
     """A variant's configuration, and a hash of it: another one is another training."""
     overrides: list[str] = []
     for item in VARIANTS[variant][1]:
         name, _, value = item.partition("=")
         overrides += phantom_overrides(work, float(value)) if name == "PHANTOMS" else [item]
     overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
+    overrides += [] if scale == 4 else [f"model.scale=[1,{scale},{scale}]"]
     config = load_config(BASE, overrides)
     usual = TrainingConfig().as_dict()
     own = {k: v for k, v in config.as_dict().items() if v != usual[k]}  # a setting that comes new changes no hash
@@ -150,12 +151,12 @@ def cases(work: Path) -> dict[str, Path]:
     }
 
 
-def score(path: Path, restore: Restore | None, count: int) -> list[dict[str, Any]]:
+def score(path: Path, restore: Restore | None, count: int, scale: int) -> list[dict[str, Any]]:
     """Every measure of `count` evenly spaced slices of a patient or a phantom; None: of the truth itself."""
     volume = formats.read(path)
-    acquisition = Acquisition(SCALE)
+    acquisition = Acquisition((1, scale, scale))
     spacing = volume.spacing_mm
-    lr_spacing = (spacing[0], spacing[1] * SCALE[1], spacing[2] * SCALE[2])
+    lr_spacing = (spacing[0], spacing[1] * scale, spacing[2] * scale)
     labels: dict[str, np.ndarray] = {}
     if (path.parent / "truth.json").is_file():
         labels = {name: formats.read(path.parent / f"{name}.nii.gz").hu > 0 for name in ("lungs", "vessels", "nodules")}
@@ -203,20 +204,24 @@ def run(args: argparse.Namespace) -> None:
     judged = cases(work)
 
     def record(restore: Restore | None, about: dict[str, Any], case: str) -> None:
-        rows = score(judged[case], restore, args.slices)
+        rows = score(judged[case], restore, args.slices, args.scale)
         text = "".join(json.dumps({**about, "case": case, **row}) + "\n" for row in rows)
         with out.open("a") as file:
             file.write(text)
 
-    plain: dict[str, Restore | None] = {"interpolation": lambda lr, _: upsample_stack(lr, SCALE), "truth": None}
+    common = {"scale": args.scale, "slices": args.slices}
+    plain: dict[str, Restore | None] = {
+        "interpolation": lambda lr, _: upsample_stack(lr, (1, args.scale, args.scale)),
+        "truth": None,
+    }
     for name, case in [("truth", "phantom")] + [("interpolation", case) for case in judged]:
-        about = {"variant": name, "seed": 0, "budget": "", "settings": "", "slices": args.slices}
+        about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common}
         if key({**about, "case": case}) not in done:
             record(plain[name], about, case)
     for seed in args.seeds:
         for variant in args.variants:
-            config, digest = settings(variant, work, args.steps, seed)
-            about = {"variant": variant, "seed": seed, "budget": budget, "settings": digest, "slices": args.slices}
+            config, digest = settings(variant, work, args.steps, seed, args.scale)
+            about = {"variant": variant, "seed": seed, "budget": budget, "settings": digest, **common}
             left = [case for case in judged if key({**about, "case": case}) not in done]
             if not left:
                 continue
@@ -230,7 +235,7 @@ def run(args: argparse.Namespace) -> None:
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a row's run and patient: rows with the same are not measured again."""
-    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "slices", "case"))
+    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "scale", "slices", "case"))
 
 
 def main() -> None:
@@ -238,6 +243,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="train every variant for so many steps")
     parser.add_argument("--max-cpu-minutes", type=float, help="or for so much processor time")
     parser.add_argument("--seeds", type=lambda s: [int(v) for v in s.split(",")], default=[0])
+    parser.add_argument("--scale", type=int, choices=[2, 4], default=4)
     parser.add_argument("--variants", type=lambda s: s.split(","), default=list(VARIANTS), help="some, A,B,C")
     parser.add_argument("--slices", type=int, default=24, help="of each patient")
     parser.add_argument("--core", type=int, help="pin everything to this processor core")
