@@ -75,7 +75,6 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "cldice": ("in the last 0.4 soft clDice at 0.15", [*LENGTHS, "topology=cldice"]),
     "lengths": ("in the last 0.4 broken and invented at 0.15", LENGTHS),
     "vessels": ("pixels of lung vessels counted up to twice", ["vessel_weight=1"]),
-    "edges": ("lengths; pixels count up to three times where V_C is", [*LENGTHS, "edge_weight=2"]),
     "feedback": ("lengths, the structure map enters the fusion", [*LENGTHS, *HEAD, "model.mean.structure_feedback=1"]),
     "far": (
         "lengths, a structure stream of three dilated blocks",

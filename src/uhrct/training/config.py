@@ -88,8 +88,7 @@ class TrainingConfig:
     #: is invented; with such a share of the gradient
     topology: str = ""
     topology_share: float = 0.05
-    #: a voxel counts 1 + (edge_weight + vessel_weight where it lies in the lungs) O(y) in the pixel loss
-    edge_weight: float = 0.0
+    #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs
     vessel_weight: float = 0.0
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class StructureTerms:
     def __init__(self, model: Model, config: TrainingConfig) -> None:
         self.model, self.config = model, config
         self.difference = bool(config.structure_image_weight or config.structure_share)
-        needed = self.difference or bool(config.topology or config.vessel_weight or config.edge_weight)
+        needed = self.difference or bool(config.topology or config.vessel_weight)
         self.operator = loss_operator(model, config) if needed else None
 
     def head(self, structure: Tensor, batch: Batch) -> Tensor:
@@ -55,14 +55,12 @@ class StructureTerms:
         return (structure[seen] - lr_channels(wanted, self.model)).abs().mean()
 
     def emphasis(self, batch: Batch) -> Tensor | float:
-        """What each voxel counts in the pixel loss, in channels: more where O(y) is, everywhere or in lungs; mean 1."""
-        if not (self.config.edge_weight or self.config.vessel_weight):
+        """What each voxel counts in the pixel loss, in channels: 1 + vessel_weight O(y) in the lungs, mean 1."""
+        if not self.config.vessel_weight:
             return 1.0
         _, sy, sx = self.model.config.scale
-        more: Tensor | float = self.config.edge_weight
-        if self.config.vessel_weight:
-            more = more + self.config.vessel_weight * in_lungs(batch, self.model)
-        weight = to_channels(1 + more * self._reference(batch), sy, sx)
+        vessels = self._reference(batch) * in_lungs(batch, self.model)
+        weight = to_channels(1 + self.config.vessel_weight * vessels, sy, sx)
         return weight / weight.mean((1, 2, 3), keepdim=True)
 
     def __call__(self, image: Tensor, pixel: Pixel, batch: Batch, up_hu: Tensor) -> dict[str, Tensor]:
