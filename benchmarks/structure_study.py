@@ -1,8 +1,8 @@
 """Does training in the structure domain pay? Variants at x4 or x2, trained alike, judged on patients and on a phantom.
 
-    python benchmarks/structure_study.py --max-cpu-minutes 8 --seeds 0,1,2     # equal time
+    python benchmarks/structure_study.py --max-cpu-minutes 6 --seeds 0,1,2     # equal time
     python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
-    python benchmarks/structure_study.py --max-cpu-minutes 8 --scale 2 --variants single,dual,lengths
+    python benchmarks/structure_study.py --max-cpu-minutes 3 --scale 2 --variants single,lengths
     python benchmarks/structure_study.py --table                               # tables of docs/structure.md, no more
     python benchmarks/structure_study.py --list                                # the variants
 

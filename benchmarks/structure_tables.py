@@ -13,7 +13,7 @@ from uhrct.errors import UhrctError
 from uhrct.evaluation.statistics import interval
 
 BEGIN, END = "<!-- study: tables, made by benchmarks/structure_study.py -->", "<!-- study: end -->"
-NOT_RUN = "**Not yet run.** `python benchmarks/structure_study.py --max-cpu-minutes 8 --seeds 0,1,2` fills this in."
+NOT_RUN = "**Not yet run.** `python benchmarks/structure_study.py --max-cpu-minutes 6` fills this in."
 AGAINST = "single"
 #: column -> its measures, added up
 COLUMNS = {
