@@ -209,13 +209,13 @@ def run(args: argparse.Namespace) -> None:
         with out.open("a") as file:
             file.write(text)
 
-    common = {"scale": args.scale, "slices": args.slices}
+    common = {"scale": args.scale, "slices": args.slices, "optimizer": load_config(BASE).optimizer}
     plain: dict[str, Restore | None] = {
         "interpolation": lambda lr, _: upsample_stack(lr, (1, args.scale, args.scale)),
         "truth": None,
     }
     for name, case in [("truth", "phantom")] + [("interpolation", case) for case in judged]:
-        about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common}
+        about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common, "optimizer": ""}
         if key({**about, "case": case}) not in done:
             record(plain[name], about, case)
     for seed in args.seeds:
@@ -235,7 +235,7 @@ def run(args: argparse.Namespace) -> None:
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a row's run and patient: rows with the same are not measured again."""
-    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "scale", "slices", "case"))
+    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "scale", "slices", "optimizer", "case"))
 
 
 def main() -> None:

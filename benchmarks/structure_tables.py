@@ -37,6 +37,10 @@ DIFFERENCES = {
 }
 EXACT_DIFFERENCE = {"the same, exact truth %": (("broken_exact", "invented_exact"), True)}
 
+#: what trainings of one table have in common
+TABLE = ("scale", "optimizer", "budget")
+OPTIMIZER = {"adamw": "AdamW", "muon": "Muon"}
+
 Row = dict[str, Any]
 #: (seed, slice) -> row
 Rows = dict[tuple[int, int], Row]
@@ -63,18 +67,20 @@ def write_tables(results: Path, doc: Path, variants: dict[str, str]) -> None:
 def tables(rows: list[Row], variants: dict[str, str]) -> str:
     """Markdown: for each scale, budget and patient the means, then the paired differences from the single stream."""
     parts: list[str] = []
-    for scale, budget in dict.fromkeys((r["scale"], r["budget"]) for r in rows if r["budget"]):
+    for scale, optimizer, budget in dict.fromkeys(tuple(r[k] for k in TABLE) for r in rows if r["budget"]):
         for case in dict.fromkeys(r["case"] for r in rows):
             found: dict[str, Rows] = defaultdict(dict)
             for r in rows:
-                if r["case"] == case and r["scale"] == scale and r["budget"] in (budget, ""):
+                mine = not r["budget"] or (r["optimizer"], r["budget"]) == (optimizer, budget)
+                if r["case"] == case and r["scale"] == scale and mine:
                     found[r["variant"]][r["seed"], r["slice"]] = r  # the last one counts
             if not any(v in variants for v in found):
                 continue
             some = next(iter(found.values()))
             exact = any("broken_exact" in r for r in some.values())
             order = [v for v in ("truth", "interpolation", *variants) if v in found]
-            parts += [f"### x{scale}, {budget}, {case} ({len({s for _, s in some})} slices)", ""]
+            slices = len({number for _, number in some})
+            parts += [f"### x{scale}, {OPTIMIZER[optimizer]}, {budget}, {case} ({slices} slices)", ""]
             parts += means(found, order, variants, COLUMNS | EXACT if exact else COLUMNS)
             if AGAINST in found:
                 told = DIFFERENCES | EXACT_DIFFERENCE if exact else DIFFERENCES

@@ -103,10 +103,12 @@ def test_the_saved_model_is_the_average(tiny: Tiny, tmp_path: Path) -> None:
     assert not equal(saved, {f"mean.{k}": v for k, v in state["network"].items()})
 
 
-@pytest.mark.parametrize("stage", ["mean", "denoiser"])
-def test_cut_and_resumed_is_bit_identical_to_one_go(tiny: Tiny, tmp_path: Path, monkeypatch: Any, stage: str) -> None:
-    model = {"mean": SIZE} if stage == "mean" else {"mean": None, "denoiser": SIZE}
-    config = tiny(stage=stage, model=model)
+@pytest.mark.parametrize(("stage", "optimizer"), [("mean", "adamw"), ("denoiser", "adamw"), ("mean", "muon")])
+def test_cut_and_resumed_is_bit_identical_to_one_go(
+    tiny: Tiny, tmp_path: Path, monkeypatch: Any, stage: str, optimizer: str
+) -> None:
+    size = SIZE if optimizer == "adamw" else {**SIZE, "image_width": 16}
+    config = tiny(stage=stage, model={"mean": None, stage: size}, optimizer=optimizer)
     whole = train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         cut_after(patch, 3)

@@ -11,6 +11,7 @@ from uhrct.errors import UhrctError
 
 STAGES = ("mean", "denoiser", "estimator", "surrogate", "peer")
 TOPOLOGY = ("", "recall", "cldice", "lengths")
+OPTIMIZERS = ("adamw", "muon")
 AUGMENTATIONS = ("grid", "kernel", "noise")
 
 
@@ -56,6 +57,8 @@ class TrainingConfig:
     #: torch.compile the network: pays on GPUs and in long runs (needs a C++ compiler on CPUs)
     compile: bool = False
 
+    #: "adamw", or "muon": orthogonal steps for the convolutions between features, AdamW for the rest
+    optimizer: str = "adamw"
     learning_rate: float = 8e-4
     weight_decay: float = 1e-4
     warmup_steps: int = 200
@@ -98,6 +101,8 @@ class TrainingConfig:
             raise UhrctError(f"augmentation {unknown[0]!r} is not known; choose from {', '.join(AUGMENTATIONS)}")
         if self.topology not in TOPOLOGY:
             raise UhrctError(f"topology {self.topology!r} is not known; choose from {', '.join(TOPOLOGY[1:])}")
+        if self.optimizer not in OPTIMIZERS:
+            raise UhrctError(f"optimizer {self.optimizer!r} is not known; choose from {', '.join(OPTIMIZERS)}")
         if self.structure_where not in ("image", "lungs"):
             raise UhrctError(f"structure_where is {self.structure_where!r}; give image or lungs")
         if not 0 < self.structure_items <= 1:

@@ -26,6 +26,9 @@ THINNING = 4
 #: how far from that a map still says "perhaps": half the width of the soft step in "lengths"
 DOUBT = 0.2
 
+#: mean of O(y)^power in a crop below which there is too little of it to be told in shares
+FAINT = 0.002
+
 #: the pixel loss as a function of the network's image channels
 Pixel = Callable[[Tensor], Tensor]
 
@@ -76,7 +79,7 @@ class StructureTerms:
         if not (self.difference or config.topology):
             return {}
         _, sy, sx = self.model.config.scale
-        seen = self._seen
+        seen = self._plain(len(batch.hr_hu))
         part = _items(batch, seen)
         wanted = self._reference(part)
         # the operator is passed through once, forward and back, on a leaf of its own: its gradient must be known
@@ -90,8 +93,10 @@ class StructureTerms:
                 d = made - wanted
                 if self.config.structure_where == "lungs":
                     d = d * in_lungs(part, self.model)
-                value = d.abs().mean() if config.structure_power == 1 else d.square().mean()
-                values["structure_image"] = value, config.structure_share
+                error, of = ((v.abs() if config.structure_power == 1 else v.square()) for v in (d, wanted))
+                if config.relative and config.structure_share:  # no crop with metal rules the others
+                    error = error / (of.mean((1, 2, 3), keepdim=True) + FAINT)
+                values["structure_image"] = error.mean(), config.structure_share
             if config.topology:
                 vessels = reference_vessels(wanted, part, self.model)
                 inside = made * torch.maximum(vessels, in_lungs(part, self.model))  # ribs are nobody's invention
@@ -114,6 +119,12 @@ class StructureTerms:
     def _seen(self) -> slice:
         """Every n-th item: the varied ones come last in a batch, and must be among them."""
         return slice(None, None, max(1, round(1 / self.config.structure_items)))
+
+    def _plain(self, items: int) -> slice:
+        """As many, of those that come first and are not varied: sharpened ones and noise pull at maps in vain."""
+        plain = items - round(items * self.config.augmented)
+        wanted = len(range(items)[self._seen])
+        return slice(0, plain, max(1, plain // wanted)) if plain >= wanted else self._seen
 
     def _reference(self, batch: Batch) -> Tensor:
         """O(y) on the crop (B, sz, y', x') in [0, 1], without gradient."""

@@ -21,6 +21,7 @@ from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
 from uhrct.training.corpus import BatchMaker
 from uhrct.training.losses import make_loss
+from uhrct.training.muon import Muon, hidden
 from uhrct.training.patients import corpus_hash, load_patients, remarks
 from uhrct.training.validation import validate
 
@@ -80,7 +81,7 @@ class Trainer:
         self.players = {"": losses} if callable(losses) else losses
         if len(self.players) > 1 and self.world > 1:
             raise UhrctError("networks that play against one another train in one process; leave torchrun out")
-        self.optimizers = {name: self._optimizer(name) for name in self.players}
+        self.optimizers = {name: self._optimizers(name) for name in self.players}
         self.step = 0
         if resume and checkpoint.is_file():
             self._load(checkpoint)
@@ -153,27 +154,37 @@ class Trainer:
         """What a player may move: parameters by the beginning of their names, all of them for ""."""
         return [p for name, p in self.network.named_parameters() if p.requires_grad and name.startswith(player)]
 
-    def _optimizer(self, player: str) -> torch.optim.Optimizer:
+    def _optimizers(self, player: str) -> list[torch.optim.Optimizer]:
+        """AdamW for a player's parameters, and Muon for those that are its, if it is asked for."""
+        config = self.config
         trained = self._trained(player)
-        decay = [p for p in trained if p.ndim > 1]
-        plain = [p for p in trained if p.ndim <= 1]
-        return torch.optim.AdamW(
-            [{"params": decay, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.config.learning_rate,
+        matrices = hidden(self.network.named_parameters()) if config.optimizer == "muon" else []
+        theirs = {id(p) for p in matrices}
+        matrices = [p for p in trained if id(p) in theirs]
+        rest = [p for p in trained if id(p) not in theirs]
+        adamw = torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
             betas=getattr(self.network, "betas", (0.9, 0.999)),
             fused=True,
         )
+        return [adamw, *([Muon(matrices, config.learning_rate, config.weight_decay)] if matrices else [])]
 
     def _play(self, player: str, network: nn.Module, batches: BatchMaker, done: float) -> dict[str, Tensor]:
         """One optimiser's turn in a step; the parts of its loss and its gradient's norm."""
-        optimizer, trained = self.optimizers[player], self._trained(player)
-        for group in optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._pace(done)
-        optimizer.zero_grad(set_to_none=True)
+        optimizers, trained = self.optimizers[player], self._trained(player)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * self._pace(done)
+            optimizer.zero_grad(set_to_none=True)
         parts = self._gradients(player, trained, network, batches, done)
         norm = nn.utils.clip_grad_norm_(trained, self.config.gradient_clip)
         if torch.isfinite(norm):  # one bad batch must not end an hour's training
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
         return {**parts, f"{player}_gradient_norm".lstrip("_"): norm}
 
     def _gradients(
@@ -240,7 +251,7 @@ class Trainer:
         self._say(f"step {self.step}  {minutes:.1f} min ({left:.0f} left)  {parts}")
 
     def _rate(self) -> float:
-        return next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        return next(iter(self.optimizers.values()))[0].param_groups[0]["lr"]
 
     def _validate(self, minutes: float, held_out: list[Any]) -> None:
         if not held_out:
@@ -265,7 +276,7 @@ class Trainer:
             "cpu_minutes": self.budget.cpu_minutes,
             "network": self.network.state_dict(),
             "ema": self.ema,
-            "optimizer": [o.state_dict() for o in self.optimizers.values()],
+            "optimizer": [o.state_dict() for one in self.optimizers.values() for o in one],
             "config": self.config.as_dict(),
         }
         unfinished = self.out / (CHECKPOINT + ".tmp")
@@ -281,7 +292,8 @@ class Trainer:
             state = torch.load(checkpoint, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
             stored = state["optimizer"]  # one of its own, not a list, until there were players
-            for o, of in zip(self.optimizers.values(), stored if isinstance(stored, list) else [stored], strict=True):
+            own = [o for one in self.optimizers.values() for o in one]
+            for o, of in zip(own, stored if isinstance(stored, list) else [stored], strict=True):
                 o.load_state_dict(of)
             self.ema, self.step, self.budget.minutes = state["ema"], state["step"], state["minutes"]
             self.budget.cpu_minutes = state.get("cpu_minutes", 0.0)  # not counted by the first versions

@@ -1,0 +1,82 @@
+"""Muon: orthogonal steps, of a size that does not depend on the gradient's, for the layers that are its."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from uhrct.errors import UhrctError
+from uhrct.networks import DSSP
+from uhrct.training.config import TrainingConfig
+from uhrct.training.muon import RMS, Muon, hidden, orthogonal
+from uhrct.training.trainer import Trainer
+
+Tiny = Callable[..., TrainingConfig]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 144), (64, 40)])
+def test_orthogonal_keeps_the_directions_and_evens_their_strengths(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    u, _, vh = torch.linalg.svd(torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False)
+    strengths = torch.logspace(0, -1.5, min(shape), dtype=torch.float64)  # 30 to 1
+    made = orthogonal(u * strengths @ vh).double()
+    seen = u.T @ made @ vh.T
+    assert seen.diagonal().min() > 0.5
+    assert seen.diagonal().max() < 1.3
+    assert (seen - seen.diagonal().diag()).abs().max() < 1e-3
+
+
+def step(gradients: list[torch.Tensor], **settings: float) -> torch.Tensor:
+    weights = nn.Parameter(torch.zeros(16, 16, 3, 3).to(memory_format=torch.channels_last))
+    optimizer = Muon([weights], lr=0.01, **settings)
+    for gradient in gradients:
+        weights.grad = gradient.clone()
+        optimizer.step()
+    return weights.detach()
+
+
+def test_a_step_leads_down_and_its_size_is_the_learning_rates() -> None:
+    gradient = torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(1))
+    moved = step([gradient])
+    assert (moved * gradient).sum() < 0
+    assert float(moved.square().mean().sqrt()) == pytest.approx(0.01 * RMS, rel=0.2)
+    assert torch.allclose(step([1000 * gradient]), moved, atol=1e-6)
+
+
+def test_memory_layout_is_no_matter() -> None:
+    gradient = torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(step([gradient.to(memory_format=torch.channels_last)]), step([gradient]))
+
+
+def test_momentum_carries_on_where_the_gradient_turns() -> None:
+    gradient = torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(3))
+    three = step([gradient] * 3)
+    turned = step([gradient, gradient, gradient, -0.01 * gradient])
+    assert ((turned - three) * gradient).sum() < 0
+
+
+def test_first_and_last_layers_and_vectors_are_left_to_adamw() -> None:
+    net = DSSP(inputs=3, sub_voxels=16, noisy=False, properties=2, image_width=32, structure_width=16)
+    mine = {id(p) for p in hidden(net.named_parameters())}
+    names = {name for name, p in net.named_parameters() if id(p) in mine}
+    assert "image.blocks.0.first.weight" in names
+    assert "narrow.weight" in names
+    assert not {n for n in names if n.endswith("bias") or "head" in n or "to_" in n or "told" in n}
+
+
+def test_a_training_with_muon_moves_both_kinds(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(model={"mean": {"image_width": 16, "image_blocks": 1, "structure_width": 0}}, optimizer="muon")
+    trainer = Trainer(config, tmp_path / "run", max_minutes=None, resume=False, device=torch.device("cpu"), quiet=True)
+    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    trainer.run()
+    still = [k for k, v in trainer.network.state_dict().items() if torch.equal(v, before[k])]
+    assert not still
+
+
+def test_an_unknown_optimizer_is_named() -> None:
+    with pytest.raises(UhrctError, match="optimizer 'sgd' is not known; choose from adamw, muon"):
+        TrainingConfig(optimizer="sgd")
