@@ -82,6 +82,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
     "single-full": ("single stream, lengths + a tenth of phantoms", [*SINGLE, *LENGTHS, "PHANTOMS=0.1"]),
+    "single-both": (
+        "single-full, lengths at 0.12, and V_C's squared difference at 0.1",
+        [*SINGLE, *LENGTHS, "topology_share=0.12", "structure_share=0.1", "structure_power=2", "PHANTOMS=0.1"],
+    ),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
 
