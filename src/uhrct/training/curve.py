@@ -17,7 +17,7 @@ def draw_curve(run: Path) -> Path:
     losses = [r for r in records if "validation" not in r]
     checks = [r for r in records if "validation" in r]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    no_losses = {"time", "step", "minutes", "lr", "corpus_sha256"}
+    no_losses = {"time", "step", "minutes", "cpu_minutes", "lr", "corpus_sha256"}
     for name in sorted(n for n in {n for r in losses for n in r} - no_losses if not n.endswith("gradient_norm")):
         points = [(r["minutes"], r[name]) for r in losses if name in r]
         if points:
