@@ -48,7 +48,7 @@ class ScanProperties:
             (self.psf_fwhm - 0.6) / 0.4,
             self.sharpening / 0.5,
             math.log1p(self.noise_hu / 10),
-            self.noise_fwhm,
+            self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # of no noise it can't be seen, so it is none
             self.slice_thickness - 1,
             math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
         ]
@@ -60,6 +60,9 @@ class ScanProperties:
             f"increment {self.increment_mm:.2f} mm"
         )
 
+
+#: noise below which its correlation means nothing, in HU
+SILENT_HU = 1.0
 
 #: what is accepted; training covers less (`training/degrade.py`)
 LIMITS: dict[str, tuple[float, float]] = {
