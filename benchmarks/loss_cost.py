@@ -38,20 +38,22 @@ FORMS: dict[str, dict[str, Any]] = {
     "skeleton recall": {"topology": "recall", "structure_contrast_hu": 250.0},
     "soft clDice": {"topology": "cldice", "structure_contrast_hu": 250.0},
     "broken and invented": {"topology": "lengths", "structure_contrast_hu": 250.0},
+    "image, squared, V_C + broken and invented": {**SQUARED, "topology": "lengths"},
     "vessel-weighted pixels": {"vessel_weight": 4.0, "structure_contrast_hu": 250.0},
     "head + image, squared, V_C": {**SQUARED, "structure_head_weight": 0.1},
     "head + image, squared, V_C + recall": {**SQUARED, "structure_head_weight": 0.1, "topology": "recall"},
 }
 
 
-def measure(config_file: Path, corpus: str, rounds: int, changes: list[str]) -> dict[str, Any]:
+def measure(config_file: Path, corpus: str, rounds: int, changes: list[str], some: list[str]) -> dict[str, Any]:
     config = load_config(config_file, [f"corpus={corpus}", "validation=", "structure_head_weight=0", *changes])
     patients = load_patients(config.corpus, {}, torch.device("cpu"))
-    seconds: dict[str, list[float]] = {name: [] for name in FORMS}
+    forms = {name: form for name, form in FORMS.items() if not some or not form or name in some}
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {
             name: Trainer(replace(config, **form), Path(folder) / str(k), quiet=True, device=torch.device("cpu"))
-            for k, (name, form) in enumerate(FORMS.items())
+            for k, (name, form) in enumerate(forms.items())
         }
         batches = {name: BatchMaker(patients, t.config, t.model) for name, t in trainers.items()}
         for k in range(rounds + 1):
@@ -83,12 +85,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="key=value of the training, such as batch=4 for a quick look")
     parser.add_argument("--config", type=Path, default=Path("configs/x4-mean.yaml"))
     parser.add_argument("--corpus", default="../shared/ct/train/lidc0001")
+    parser.add_argument("--form", action="append", default=[], help="measure this one (and that without); repeatable")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("results/loss_cost.json"))
     args = parser.parse_args()
+    if unknown := set(args.form) - set(FORMS):
+        parser.error(f"unknown form {sorted(unknown)[0]!r}; there are: {'; '.join(FORMS)}")
     if not Path(args.corpus).exists():
         sys.exit(f"{args.corpus}: real CT not here; give a folder with --corpus")
-    result = measure(args.config, args.corpus, args.rounds, args.overrides)
+    result = measure(args.config, args.corpus, args.rounds, args.overrides, args.form)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print("\n".join(f"{ratio:.2f}  {name}" for name, ratio in result["ratio"].items()))

@@ -3,7 +3,7 @@
     python benchmarks/structure_study.py --max-cpu-minutes 6 --seeds 0,1,2     # equal time
     python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
     python benchmarks/structure_study.py --max-cpu-minutes 3 --scale 2 --variants single,lengths
-    python benchmarks/structure_study.py --table                               # tables of docs/structure.md, no more
+    python benchmarks/structure_study.py --table                               # the tables, no more
     python benchmarks/structure_study.py --list                                # the variants
 
 One training after the other, seed by seed, pinned to a core (--core). Whatever is interrupted goes on with the same
@@ -56,6 +56,10 @@ HEAD = ["structure_head_weight=0.1"]
 SQUARED = [*HEAD, "structure_power=2", "structure_share=0.15"]
 HALF = [*SQUARED, "structure_from=0.5"]
 LENGTHS = ["topology=lengths", "topology_share=0.15", "structure_from=0.6"]
+MIXED = ["structure_power=2", "structure_share=0.2", "structure_items=0.5", "structure_from=0.5"]
+#: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
+METHOD = ["structure_power=2", "structure_share=0.25", "topology=lengths", "topology_share=0.08", "structure_from=0.5"]
+METHOD = [*METHOD, "PHANTOMS=0.15", "augmented=0.375"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single": ("single stream, one block more", SINGLE),
@@ -86,6 +90,15 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "single-full, lengths at 0.12, and V_C's squared difference at 0.1",
         [*SINGLE, *LENGTHS, "topology_share=0.12", "structure_share=0.1", "structure_power=2", "PHANTOMS=0.1"],
     ),
+    "single-mixed": (
+        "single stream, in the last half V_C's squared difference at 0.2 and lengths at 0.07, a tenth of phantoms",
+        [*SINGLE, *MIXED, "topology=lengths", "topology_share=0.07", "PHANTOMS=0.1"],
+    ),
+    "single-method": (
+        "in the last half V_C's squared difference at 0.25 and lengths at 0.08, .15 of phantoms in varied crops' place",
+        [*SINGLE, *METHOD],
+    ),
+    "method": ("single-method with a second stream, weights as many", ["model.mean.structure_width=28", *METHOD]),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
 
@@ -98,18 +111,20 @@ JUDGES = {
 THRESHOLD = VESSEL_THRESHOLDS[1]
 
 
-def settings(variant: str, work: Path, steps: int | None, seed: int, scale: int = 4) -> tuple[TrainingConfig, str]:
-    """A variant's configuration, and a hash of it: another one is another training."""
+def settings(
+    own: list[str], work: Path, steps: int | None, seed: int, scale: int = 4, common: str = ""
+) -> tuple[TrainingConfig, str]:
+    """The configuration of a variant with settings of its own, and a hash of it: another one is another training."""
     overrides: list[str] = []
-    for item in VARIANTS[variant][1]:
+    for item in own:
         name, _, value = item.partition("=")
         overrides += phantom_overrides(work, float(value)) if name == "PHANTOMS" else [item]
     overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
     overrides += [] if scale == 4 else [f"model.scale=[1,{scale},{scale}]"]
-    config = load_config(BASE, overrides)
+    config = load_config(BASE, common.split() + overrides)
     usual = TrainingConfig().as_dict()
-    own = {k: v for k, v in config.as_dict().items() if v != usual[k]}  # a setting that comes new changes no hash
-    return config, hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
+    changed = {k: v for k, v in config.as_dict().items() if v != usual[k]}  # a setting that comes new changes no hash
+    return config, hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def phantom_overrides(work: Path, share: float) -> list[str]:
@@ -214,17 +229,18 @@ def run(args: argparse.Namespace) -> None:
             file.write(text)
 
     common = {"scale": args.scale, "slices": args.slices, "optimizer": load_config(BASE).optimizer}
+    common |= {"common": args.common}
     plain: dict[str, Restore | None] = {
         "interpolation": lambda lr, _: upsample_stack(lr, (1, args.scale, args.scale)),
         "truth": None,
     }
     for name, case in [("truth", "phantom")] + [("interpolation", case) for case in judged]:
-        about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common, "optimizer": ""}
+        about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common, "optimizer": "", "common": ""}
         if key({**about, "case": case}) not in done:
             record(plain[name], about, case)
     for seed in args.seeds:
         for variant in args.variants:
-            config, digest = settings(variant, work, args.steps, seed, args.scale)
+            config, digest = settings(VARIANTS[variant][1], work, args.steps, seed, args.scale, args.common)
             about = {"variant": variant, "seed": seed, "budget": budget, "settings": digest, **common}
             left = [case for case in judged if key({**about, "case": case}) not in done]
             if not left:
@@ -239,7 +255,8 @@ def run(args: argparse.Namespace) -> None:
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
     """What makes a row's run and patient: rows with the same are not measured again."""
-    return tuple(row[k] for k in ("variant", "seed", "budget", "settings", "scale", "slices", "optimizer", "case"))
+    own = ("variant", "seed", "budget", "settings", "scale", "slices", "optimizer", "case")
+    return (*(row[k] for k in own), row.get("common", ""))
 
 
 def main() -> None:
@@ -249,11 +266,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=lambda s: [int(v) for v in s.split(",")], default=[0])
     parser.add_argument("--scale", type=int, choices=[2, 4], default=4)
     parser.add_argument("--variants", type=lambda s: s.split(","), default=list(VARIANTS), help="some, A,B,C")
+    parser.add_argument("--common", default="", help='settings of all variants, such as "batch=8"')
     parser.add_argument("--slices", type=int, default=24, help="of each patient")
     parser.add_argument("--core", type=int, help="pin everything to this processor core")
     parser.add_argument("--work", type=Path, default=Path("runs/structure-study"))
     parser.add_argument("--out", type=Path, default=Path("results/structure_study.jsonl"))
-    parser.add_argument("--doc", type=Path, default=Path("docs/structure.md"))
+    parser.add_argument("--doc", type=Path, default=Path("docs/structure-study.md"))
     parser.add_argument("--small-phantoms", action="store_true", help="for a trial of this script alone")
     parser.add_argument("--table", action="store_true", help="write the tables of --out into --doc, run nothing")
     parser.add_argument("--list", action="store_true", help="print the variants")

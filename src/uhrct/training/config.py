@@ -85,7 +85,8 @@ class TrainingConfig:
     structure_where: str = "image"
     #: share of the training (of its steps or minutes) after which the image's structure and topology terms begin
     structure_from: float = 0.0
-    #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average
+    #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average.
+    #: Up to 1 - augmented they look at items that nothing varied; above, at varied ones too, which costs PSNR
     structure_items: float = 0.25
     #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; "lengths": what is broken and what
     #: is invented; with such a share of the gradient
