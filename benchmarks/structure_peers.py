@@ -1,8 +1,8 @@
 """Structure operators beside scikit-image's `frangi` and ITK's Hessian objectness, on one real slice.
 
-    python benchmarks/structure_peers.py [--scan ../shared/ct/validation/rider0117] [--slice 47] [--out DIR]
+    python benchmarks/structure_peers.py [--scan ../shared/ct/validation/rider0117] [--slice 47]
 
-Writes a picture (structure_peers.png) and a table (structure_peers.md): correlations with each peer inside
+Writes a picture (--picture) and a table (--table) for docs/structure.md: correlations with each peer inside
 the lungs and over the slice, and costs per megapixel, timed by turns in one run. Peers, not truth: both are
 given what they lack (sigma² scaling, a gamma in HU, scales in mm): what is left is the implementation.
 """
@@ -133,7 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scan", type=Path, default=Path("../shared/ct/validation/rider0117"))
     parser.add_argument("--slice", type=int, default=None, help="index along z; the middle one unless told")
-    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the picture and the table")
+    parser.add_argument("--table", type=Path, default=Path("results/structure_peers.md"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/images/structure-peers.png"))
     arguments = parser.parse_args()
     if not any(arguments.scan.glob("*.dcm")):
         parser.exit(2, f"{arguments.scan}: no DICOM files here; name a series with --scan\n")
@@ -154,9 +155,10 @@ def main() -> None:
         r = [f"{i:.3f} ({e:.3f})" for i, e in zip(inside[name], everywhere[name], strict=True)]
         ratio = cost[name] / cost["scikit-image frangi"]
         lines.append(f"| {name} | {r[0]} | {r[1]} | {ratio:.2f} | {cost[name]:.3f} |")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "structure_peers.md").write_text("\n".join(lines) + "\n")
-    draw(hu, maps, arguments.out / "structure_peers.png")
+    for path in (arguments.table, arguments.picture):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    arguments.table.write_text("\n".join(lines) + "\n")
+    draw(hu, maps, arguments.picture)
     print("\n".join(lines))
 
 
