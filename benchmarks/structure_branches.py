@@ -139,8 +139,10 @@ def table(path: Path) -> str:
 
 
 def per_cent(pairs: list[tuple[dict[str, Any], dict[str, Any]]], *names: str) -> str:
-    ratios = [sum(a[n] for n in names) / sum(b[n] for n in names) - 1 for a, b in pairs]
-    return f"{100 * float(np.mean(ratios)):+.1f}"
+    totals = [tuple(sum(row[n] for n in names) for row in pair) for pair in pairs]
+    if not all(base for _, base in totals):
+        return "-"
+    return f"{100 * float(np.mean([mine / base - 1 for mine, base in totals])):+.1f}"
 
 
 def main() -> None:
