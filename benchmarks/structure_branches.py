@@ -4,9 +4,9 @@
     python benchmarks/structure_branches.py --table                                         # what rows say, no more
 
 Two whole trainings differ by more than a loss does: by some .03 dB and 2 % of SMSE, by chance alone. Branches of one
-trunk share everything but the loss, so that one seed tells a per cent. Rows of results/structure_branches.jsonl are
-means over slices. A small network (32 features, batches of 8,
-500 steps) serves: minutes a branch on a core without bfloat16. The truth is the study (structure_study.py).
+trunk share everything but the loss, so that one seed tells a per cent. A small network (32 features, batches of 8,
+500 steps) serves: minutes a branch on a core without bfloat16. Rows of results/structure_branches.jsonl are means over
+slices. The truth is the study (structure_study.py).
 """
 
 from __future__ import annotations
