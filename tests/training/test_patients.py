@@ -15,7 +15,7 @@ from pydicom import Dataset
 from uhrct import formats
 from uhrct.errors import UhrctError
 from uhrct.training.config import TrainingConfig
-from uhrct.training.patients import corpus_hash, find_series, load_patients, remarks
+from uhrct.training.patients import Lungs, Patient, corpus_hash, find_series, load_patients, remarks
 from uhrct.volume import Volume
 
 CPU = torch.device("cpu")
@@ -117,3 +117,19 @@ def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
     patients[1].hu[2, 3, 4] -= 1
     assert corpus_hash([patients[0], replace(patients[1], spacing_mm=(0.7, 0.81))]) != before
     assert corpus_hash(patients) == before
+
+
+def test_lungs_are_kept_by_what_the_voxels_are() -> None:
+    """A second training on the same voxels finds no lungs anew; another patient of that shape gets its own."""
+    y, x = torch.meshgrid(torch.arange(100), torch.arange(100), indexing="ij")
+    chest = torch.where(torch.hypot(y - 50.0, x - 50.0) < 45, 40, -1000).to(torch.int16)
+    left, right = (torch.where(torch.hypot(y - 50.0, x - side) < 12, -850, chest)[None] for side in (35.0, 65.0))
+
+    def patient(hu: torch.Tensor) -> Patient:
+        return Patient("p", hu.to(torch.int16), (2.0, 2.0), (0, 100, 0, 100), 1.0)
+
+    first = Lungs.of(patient(left))
+    assert Lungs.of(patient(left.clone())) is first
+    other = Lungs.of(patient(right)).mask
+    assert first.mask[0, 50, [35, 65]].tolist() == [True, False]
+    assert other[0, 50, [35, 65]].tolist() == [False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,10 +53,20 @@ class Lungs:
 
     @classmethod
     def of(cls, p: Patient) -> Lungs:
-        """Slice by slice, some 30 ms each: `uhrct.evaluation.lungs` on means of factor x factor pixels."""
+        """Slice by slice, some 30 ms each: `uhrct.evaluation.lungs` on means of factor x factor pixels.
+
+        Kept by what the voxels are: a study trains many times on the same patients in one process.
+        """
+        factor = max(1, round(1.4 / max(p.spacing_mm)))
+        seen = (p.spacing_mm, tuple(p.hu.shape), zlib.crc32(p.hu.cpu().contiguous().numpy().data))
+        if seen not in _LUNGS:
+            _LUNGS[seen] = cls._found(p, factor)
+        return _LUNGS[seen]
+
+    @classmethod
+    def _found(cls, p: Patient, factor: int) -> Lungs:
         from uhrct.evaluation.lungs import lung_mask  # scipy: the training extra has it
 
-        factor = max(1, round(1.4 / max(p.spacing_mm)))
         spacing_mm = (p.spacing_mm[0] * factor, p.spacing_mm[1] * factor)
         coarse = (F.avg_pool2d(one[None].float().cpu(), factor)[0].numpy() for one in p.hu)
         return cls(torch.stack([torch.from_numpy(lung_mask(one, spacing_mm)) for one in coarse]), factor)
@@ -65,6 +76,9 @@ class Lungs:
         (top, bottom), (left, right) = ((k // self.factor, -(-(k + source) // self.factor)) for k in (y, x))
         part = self.mask[slices.cpu(), top:bottom, left:right]
         return F.interpolate(part[None].float(), (side, side))[0] > 0.5
+
+
+_LUNGS: dict[tuple[object, ...], Lungs] = {}  # some 15 MB a patient at most
 
 
 def find_series(root: str | Path) -> list[Scan]:
