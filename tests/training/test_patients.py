@@ -126,7 +126,7 @@ def test_lungs_are_kept_by_what_the_voxels_are() -> None:
     left, right = (torch.where(torch.hypot(y - 50.0, x - side) < 12, -850, chest)[None] for side in (35.0, 65.0))
 
     def patient(hu: torch.Tensor) -> Patient:
-        return Patient("p", hu.to(torch.int16), (2.0, 2.0), (0, 100, 0, 100), 1.0)
+        return Patient("p", hu, (2.0, 2.0), (0, 100, 0, 100), 1.0)
 
     first = Lungs.of(patient(left))
     assert Lungs.of(patient(left.clone())) is first
