@@ -50,6 +50,15 @@ BRANCHES: dict[str, list[str]] = {
     "vc-less-lengths": [*SQUARED, *LENGTHS, "structure_share=0.1", "topology_share=0.12"],
     "vc-lengths": [*SQUARED, *LENGTHS, "structure_share=0.2", "topology_share=0.05"],
     "vc-lengths-strong": [*SQUARED, *LENGTHS, "structure_share=0.25", "topology_share=0.08"],
+    "vc-lengths-stronger": [*SQUARED, *LENGTHS, "structure_share=0.3", "topology_share=0.12"],
+    "frangi-strong": [*SQUARED, "structure_share=0.3", "structure_operator=frangi"],
+    "jerman-strong": [*SQUARED, "structure_share=0.3", "structure_operator=jerman"],
+    "surrogate-strong": [*SQUARED, "structure_share=0.3", "structure_operator=surrogate", "structure_contrast_hu=0"],
+    "paper": ["structure_image_weight=0.5", "structure_items=0.5"],
+    "recall": [*LENGTHS, "topology_share=0.15", "topology=recall"],
+    "cldice": [*LENGTHS, "topology_share=0.15", "topology=cldice"],
+    "vessels": ["vessel_weight=1"],
+    "vessels-vc-lengths": [*SQUARED, *LENGTHS, "structure_share=0.25", "topology_share=0.08", "vessel_weight=1"],
 }
 
 

@@ -61,6 +61,7 @@ MIXED = ["structure_power=2", "structure_share=0.2", "structure_items=0.5", "str
 #: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
 METHOD = ["structure_power=2", "structure_share=0.25", "topology=lengths", "topology_share=0.08", "structure_from=0.5"]
 METHOD = [*METHOD, "PHANTOMS=0.15", "augmented=0.375"]
+STRONG = [*METHOD, "structure_share=0.3", "topology_share=0.1"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single": ("single stream, one block more", SINGLE),
@@ -99,6 +100,8 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "in the last half V_C's squared difference at 0.25 and lengths at 0.08, .15 of phantoms in varied crops' place",
         [*SINGLE, *METHOD],
     ),
+    "single-strong": ("single-method, V_C at 0.3 and lengths at 0.1", [*SINGLE, *STRONG]),
+    "strong": ("single-strong with a second stream, weights as many", ["model.mean.structure_width=28", *STRONG]),
     "method": ("single-method with a second stream, weights as many", ["model.mean.structure_width=28", *METHOD]),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }

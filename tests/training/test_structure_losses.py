@@ -161,6 +161,18 @@ def test_a_share_of_the_items_pulls_as_all_would_on_average(tiny: Tiny) -> None:
         assert everyone.abs().max() > 0
 
 
+def test_no_more_items_are_looked_at_than_wanted(tiny: Tiny) -> None:
+    """A quarter of eight is two, however many are plain."""
+    m, batch = setting(tiny())
+    same = Batch(*(v[:1].expand(8, -1, -1, -1) for v in (batch.lr_hu, batch.hr_hu)), batch.spacing_mm[:1] * 8)
+    image = (0.5 * truth(m, same)).requires_grad_()
+    for varied in (0.0, 0.125, 0.25, 0.375, 0.5, 0.75):
+        config = tiny(structure_share=0.15, structure_items=0.25, augmented=varied)
+        parts, _ = of_image(m, config, same, image)
+        pulled = torch.autograd.grad(parts["structure_image"], image)[0].abs().amax((1, 2, 3)) > 0
+        assert pulled.sum() == 2, varied
+
+
 def test_no_term_costs_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     m, batch = setting(tiny())
     monkeypatch.setattr(StructureTerms, "_map", lambda *_: pytest.fail("an operator was called that nothing asks for"))

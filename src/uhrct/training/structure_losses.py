@@ -124,7 +124,8 @@ class StructureTerms:
         """As many, of those that come first and are not varied: sharpened ones and noise pull at maps in vain."""
         plain = items - round(items * self.config.augmented)
         wanted = len(range(items)[self._seen])
-        return slice(0, plain, max(1, plain // wanted)) if plain >= wanted else self._seen
+        step = plain // wanted  # no more than are wanted: operators cost
+        return slice(0, step * wanted, step) if step else self._seen
 
     def _reference(self, batch: Batch) -> Tensor:
         """O(y) on the crop (B, sz, y', x') in [0, 1], without gradient."""
