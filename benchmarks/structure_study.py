@@ -87,6 +87,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         [*LENGTHS, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
     ),
     "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
+    "single-phantoms": (
+        "single stream, .15 of phantoms in varied crops' place, pixel loss alone",
+        [*SINGLE, "PHANTOMS=0.15", "augmented=0.375"],
+    ),
     "single-full": ("single stream, lengths + a tenth of phantoms", [*SINGLE, *LENGTHS, "PHANTOMS=0.1"]),
     "single-both": (
         "single-full, lengths at 0.12, and V_C's squared difference at 0.1",
