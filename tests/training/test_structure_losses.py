@@ -239,6 +239,23 @@ def test_cldice_and_lengths_mind_the_invented_and_recall_does_not() -> None:
     assert float(topology_loss("lengths", more, cross())) > 0.02
 
 
+def test_a_vessel_broken_and_one_invented_cost_alike() -> None:
+    """However wide the others are; and an invented one so many times as much as is said."""
+
+    def lines(*rows: int, half: int) -> torch.Tensor:
+        mask = torch.zeros(1, 1, 60, 40)
+        for row in rows:
+            mask[..., row - half : row + half + 1, :] = 1
+        return mask
+
+    two = lines(10, 30, half=2)
+    broken = topology_loss("lengths", lines(10, half=2), two).item()
+    third = two + lines(50, half=1)
+    assert broken == pytest.approx(0.5, abs=1e-3)
+    assert topology_loss("lengths", third, two).item() == pytest.approx(broken, abs=1e-3)
+    assert topology_loss("lengths", third, two, invented_cost=3.0).item() == pytest.approx(3 * broken, abs=2e-3)
+
+
 def test_lengths_pull_towards_what_is_measured() -> None:
     """Of a map in doubt, a broken piece is pulled up and an invented one down, and what is settled is left alone."""
     made = cross(8) + 0.2 * (cross() - cross(8))

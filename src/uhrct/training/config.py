@@ -92,6 +92,8 @@ class TrainingConfig:
     #: is invented; with such a share of the gradient
     topology: str = ""
     topology_share: float = 0.05
+    #: "lengths": so many times counts what is invented beside what is broken
+    invented_cost: float = 1.0
     #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs
     vessel_weight: float = 0.0
 

@@ -100,7 +100,8 @@ class StructureTerms:
             if config.topology:
                 vessels = reference_vessels(wanted, part, self.model)
                 inside = made * torch.maximum(vessels, in_lungs(part, self.model))  # ribs are nobody's invention
-                values["topology"] = topology_loss(config.topology, inside, vessels), config.topology_share
+                error = topology_loss(config.topology, inside, vessels, config.invented_cost)
+                values["topology"] = error, config.topology_share
             whole = image.detach().requires_grad_()
             # of these items in the whole batch's mean; the terms' mean is over these items alone
             pull = torch.autograd.grad(pixel(whole), whole)[0][seen].norm() * (len(image) / len(leaf))
@@ -185,7 +186,7 @@ def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
     return torch.where(exact.isnan(), vessels, shown * (exact >= 0.5))
 
 
-def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
+def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: float = 1.0) -> Tensor:
     """1 - skeleton recall ("recall"), 1 - soft clDice ("cldice"), or broken and invented ("lengths"), over a batch.
 
     Parameters
@@ -193,11 +194,12 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
     made : (B, c, y, x), structure map of the image; it belongs to a vessel as far as it comes up to the threshold.
         For "lengths" it does by a soft step at the threshold: what is well above or below is settled and pulls no more
     vessels : (B, c, y, x), 0 or 1
+    invented_cost : for "lengths", what is invented counts so many times
 
     Returns
     -------
     A number. "lengths": the share of the reference's tubes that is broken, plus what is shown farther than a pixel
-    from every vessel as a share of their area: the two that `uhrct.evaluation.lengths` measures, made soft
+    from every vessel, over the tubes' area as well: the two that `uhrct.evaluation.lengths` measures, made soft
 
     References
     ----------
@@ -217,8 +219,8 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor) -> Tensor:
     if kind == "lengths":
         shown = soft_step(made)
         # at least a pixel's worth of vessel, so that a batch without any can tell what it invents
-        invented = (shown * (1 - dilate(vessels))).sum() / vessels.sum().clamp(min=1)
-        return 1 - _share_within(tube, shown) + invented
+        invented = (shown * (1 - dilate(vessels))).sum() / tube.sum().clamp(min=1)
+        return 1 - _share_within(tube, shown) + invented_cost * invented
     member = (made / VESSEL).clamp(max=1)
     if kind == "recall":
         return 1 - _share_within(tube, member)
