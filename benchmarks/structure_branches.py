@@ -53,6 +53,13 @@ BRANCHES: dict[str, list[str]] = {
     "vc-lengths-stronger": [*SQUARED, *LENGTHS, "structure_share=0.3", "topology_share=0.12"],
     "vc-lengths-tubes": [*SQUARED, *LENGTHS, "structure_share=0.3", "topology_share=0.1"],
     "vc-lengths-even": [*SQUARED, *LENGTHS, "structure_share=0.3", "topology_share=0.1", "invented_cost=2"],
+    "vc-lengths-even-strong": [
+        *SQUARED,
+        *LENGTHS,
+        "structure_share=0.25",
+        "topology_share=0.15",
+        "invented_cost=2",
+    ],
     "frangi-strong": [*SQUARED, "structure_share=0.3", "structure_operator=frangi"],
     "jerman-strong": [*SQUARED, "structure_share=0.3", "structure_operator=jerman"],
     "surrogate-strong": [*SQUARED, "structure_share=0.3", "structure_operator=surrogate", "structure_contrast_hu=0"],

@@ -106,8 +106,8 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "single-strong": ("single-method, V_C at 0.3 and lengths at 0.1", [*SINGLE, *STRONG]),
     "single-even": (
-        "single-strong, what is invented counting twice",
-        [*SINGLE, *STRONG, "invented_cost=2"],
+        "single-strong, what is invented counting 1.4 times",
+        [*SINGLE, *STRONG, "invented_cost=1.4"],
     ),
     "strong": ("single-strong with a second stream, weights as many", ["model.mean.structure_width=28", *STRONG]),
     "method": ("single-method with a second stream, weights as many", ["model.mean.structure_width=28", *METHOD]),
