@@ -58,11 +58,14 @@ SQUARED = [*HEAD, "structure_power=2", "structure_share=0.15"]
 HALF = [*SQUARED, "structure_from=0.5"]
 LENGTHS = ["topology=lengths", "topology_share=0.15", "structure_from=0.6"]
 MIXED = ["structure_power=2", "structure_share=0.2", "structure_items=0.5", "structure_from=0.5"]
-#: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
 METHOD = ["structure_power=2", "structure_share=0.25", "topology=lengths", "topology_share=0.08", "structure_from=0.5"]
-METHOD = [*METHOD, "PHANTOMS=0.15", "augmented=0.375"]
 STRONG = [*METHOD, "structure_share=0.3", "topology_share=0.1"]
+EVEN = [*STRONG, "invented_cost=1.4"]
+#: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
+MANY = ["PHANTOMS=0.15", "augmented=0.375"]
+FEW = ["PHANTOMS=0.05", "augmented=0.45"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
+WIDE = ["model.mean.structure_width=28"]  # a dual stream with as many weights as that
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single": ("single stream, one block more", SINGLE),
     "single-lengths": ("single stream; in the last 0.4 broken and invented at 0.15", [*SINGLE, *LENGTHS]),
@@ -89,7 +92,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
     "single-phantoms": (
         "single stream, .15 of phantoms in varied crops' place, pixel loss alone",
-        [*SINGLE, "PHANTOMS=0.15", "augmented=0.375"],
+        [*SINGLE, *MANY],
     ),
     "single-full": ("single stream, lengths + a tenth of phantoms", [*SINGLE, *LENGTHS, "PHANTOMS=0.1"]),
     "single-both": (
@@ -102,12 +105,15 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "single-method": (
         "in the last half V_C's squared difference at 0.25 and lengths at 0.08, .15 of phantoms in varied crops' place",
-        [*SINGLE, *METHOD],
+        [*SINGLE, *METHOD, *MANY],
     ),
-    "single-strong": ("single-method, V_C at 0.3 and lengths at 0.1", [*SINGLE, *STRONG]),
-    "single-even": ("single-strong, what is invented counting 1.4 times", [*SINGLE, *STRONG, "invented_cost=1.4"]),
-    "strong": ("single-strong with a second stream, weights as many", ["model.mean.structure_width=28", *STRONG]),
-    "method": ("single-method with a second stream, weights as many", ["model.mean.structure_width=28", *METHOD]),
+    "single-strong": ("single-method, V_C at 0.3 and lengths at 0.1", [*SINGLE, *STRONG, *MANY]),
+    "single-even": ("single-strong, what is invented counting 1.4 times", [*SINGLE, *EVEN, *MANY]),
+    "single-light": ("single-even with .05 of phantoms", [*SINGLE, *EVEN, *FEW]),
+    "single-bare": ("single-even without phantoms", [*SINGLE, *EVEN]),
+    "single-dear": ("single-even, what is invented counting twice", [*SINGLE, *EVEN, *MANY, "invented_cost=2"]),
+    "strong": ("single-strong with a second stream, weights as many", [*WIDE, *STRONG, *MANY]),
+    "method": ("single-method with a second stream, weights as many", [*WIDE, *METHOD, *MANY]),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
 
