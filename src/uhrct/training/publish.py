@@ -30,7 +30,7 @@ CARD = """\
 | networks | posterior mean {mean_m:.2f} M parameters{others} |
 | licence | {licence}; trained on CC BY data only, attribution in `docs/data.md` |
 | training data | {data} |
-| corpus | sha256 `{corpus}...` of voxels, names and spacings |
+| corpora | sha256 {corpora} of voxels, names and spacings |
 | trained with | `uhrct train`, configurations in `train.json`, log in `log.jsonl`; {minutes} |
 
 ## Scores
@@ -45,14 +45,23 @@ CARD = """\
 """
 
 
-def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path = WEIGHTS_DIR) -> Path:
+def publish(
+    runs: list[Path], name: str, scores: Path | None, weights_dir: Path = WEIGHTS_DIR, data: str | None = None
+) -> Path:
     """Gather runs (the last one holds the whole model) into `weights_dir/name`.
+
+    `data` says in words what they were trained on; without it the card says what it said before.
 
     Returns the folder, holding `config.json`, `model.safetensors`, `train.json`, `log.jsonl`, `curve-*.png`,
     `card.json` and `README.md`.
     """
     folder = weights_dir / name
-    folder.mkdir(parents=True, exist_ok=True)
+    model = Model.from_pretrained(runs[-1] / "model")
+    table, gains = _scores(scores, model.weights_sha256) if scores is not None else ("not measured", {})
+    folder.mkdir(parents=True, exist_ok=True)  # nothing is written before scores are found to be of these weights
+    if data is None:
+        card_file = folder / "card.json"
+        data = json.loads(card_file.read_text())["training_data"] if card_file.is_file() else TRAINING_DATA
     for file in ("config.json", "model.safetensors"):
         shutil.copyfile(runs[-1] / "model" / file, folder / file)
     configs, log, minutes = {}, [], []
@@ -72,14 +81,12 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
             shutil.copyfile(run / "curve.png", folder / f"curve-{run.name}.png")
     (folder / "train.json").write_text(json.dumps(configs, indent=2) + "\n")
     (folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in log))
-    model = Model.from_pretrained(folder)
-    corpus = next((r["corpus_sha256"] for r in log if "corpus_sha256" in r), "?")
-    table, gains = _scores(scores, model.weights_sha256) if scores is not None else ("not measured", {})
+    corpora = list(dict.fromkeys(r["corpus_sha256"] for r in log if "corpus_sha256" in r))
     card = {
         "licence": LICENCE,
-        "training_data": TRAINING_DATA,
+        "training_data": data,
         "weights_sha256": model.weights_sha256,
-        "corpus_sha256": corpus,
+        "corpus_sha256": corpora,
         "gain_db": gains,
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -95,8 +102,8 @@ def publish(runs: list[Path], name: str, scores: Path | None, weights_dir: Path 
         ),
         limits="".join(LIMITS[told] for told in _limits(model)),
         licence=LICENCE,
-        data=TRAINING_DATA,
-        corpus=corpus,
+        data=data,
+        corpora=", ".join(f"`{sha256}...`" for sha256 in corpora) or "?",
         minutes=", ".join(minutes),
         scores=table,
     )
@@ -161,8 +168,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--scores", type=Path)
+    parser.add_argument("--data", help="what they were trained on, in words; left out: what the card says already")
     args = parser.parse_args()
-    print(publish(args.runs, args.name, args.scores))
+    print(publish(args.runs, args.name, args.scores, data=args.data))
 
 
 if __name__ == "__main__":
