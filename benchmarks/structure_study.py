@@ -63,6 +63,7 @@ STRONG = [*METHOD, "structure_share=0.3", "topology_share=0.1"]
 EVEN = [*STRONG, "invented_cost=1.4"]
 #: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
 MANY = ["PHANTOMS=0.15", "augmented=0.375"]
+SOME = ["PHANTOMS=0.1", "augmented=0.41"]
 FEW = ["PHANTOMS=0.05", "augmented=0.45"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
 WIDE = ["model.mean.structure_width=28"]  # a dual stream with as many weights as that
@@ -109,6 +110,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     ),
     "single-strong": ("single-method, V_C at 0.3 and lengths at 0.1", [*SINGLE, *STRONG, *MANY]),
     "single-even": ("single-strong, what is invented counting 1.4 times", [*SINGLE, *EVEN, *MANY]),
+    "single-some": ("single-even with .1 of phantoms", [*SINGLE, *EVEN, *SOME]),
     "single-light": ("single-even with .05 of phantoms", [*SINGLE, *EVEN, *FEW]),
     "single-bare": ("single-even without phantoms", [*SINGLE, *EVEN]),
     "single-dear": ("single-even, what is invented counting twice", [*SINGLE, *EVEN, *MANY, "invented_cost=2"]),
