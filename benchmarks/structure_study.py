@@ -91,10 +91,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         [*LENGTHS, "model.mean.structure_blocks=3", "model.mean.structure_dilation=2"],
     ),
     "phantoms-alone": ("head + a quarter of phantoms with exact maps", [*HEAD, "PHANTOMS=0.25"]),
-    "single-phantoms": (
-        "single stream, .15 of phantoms in varied crops' place, pixel loss alone",
-        [*SINGLE, *MANY],
-    ),
+    "single-phantoms": ("single stream, .15 of phantoms in varied crops' place, pixel loss alone", [*SINGLE, *MANY]),
     "single-full": ("single stream, lengths + a tenth of phantoms", [*SINGLE, *LENGTHS, "PHANTOMS=0.1"]),
     "single-both": (
         "single-full, lengths at 0.12, and V_C's squared difference at 0.1",
