@@ -3,13 +3,16 @@
     python benchmarks/structure_study.py --max-cpu-minutes 6 --seeds 0,1,2     # equal time
     python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
     python benchmarks/structure_study.py --max-cpu-minutes 3 --scale 2 --variants single,lengths
+    python benchmarks/structure_study.py --after-cpu-minutes 16 --steps 400    # all go on from one single stream a seed
     python benchmarks/structure_study.py --table                               # the tables, no more
     python benchmarks/structure_study.py --list                                # the variants
 
 One training after the other, seed by seed, pinned to a core (--core). Whatever is interrupted goes on with the same
 command: trainings from their checkpoints, scores patient by patient. Results are rows of results/structure_study.jsonl,
-one a slice. Phantoms are made first, once: they take some minutes. A variant is configs/structure-study.yaml with its
-settings behind it, as one would type them behind `uhrct train configs/structure-study.yaml`.
+one a slice. With --after-cpu-minutes a seed's variants are ends of one training: a single stream without terms goes
+that long first, and each variant goes on from its weights with the same crops, so that chance tells them apart less.
+Phantoms are made first, once: they take some minutes. A variant is configs/structure-study.yaml with its settings
+behind it, as one would type them behind `uhrct train configs/structure-study.yaml`.
 """
 
 from __future__ import annotations
@@ -61,11 +64,16 @@ MIXED = ["structure_power=2", "structure_share=0.2", "structure_items=0.5", "str
 METHOD = ["structure_power=2", "structure_share=0.25", "topology=lengths", "topology_share=0.08", "structure_from=0.5"]
 STRONG = [*METHOD, "structure_share=0.3", "topology_share=0.1"]
 EVEN = [*STRONG, "invented_cost=1.4"]
+#: for trainings that go on from trained weights
+END = [*EVEN, "structure_from=0"]
+FIRM = ["topology_share=0.2"]
 #: phantoms come out of the varied half of a batch: of crops of patients as they are it has as many as without
 MANY = ["PHANTOMS=0.15", "augmented=0.375"]
 SOME = ["PHANTOMS=0.1", "augmented=0.41"]
 FEW = ["PHANTOMS=0.05", "augmented=0.45"]
 SINGLE = ["model.mean.structure_width=0", "model.mean.image_blocks=5"]  # 8 % more weights than the dual stream
+#: variants that go on from a trained single stream do so at half the rate, on crops that it has not seen
+SECOND = ["learning_rate=4e-4"]
 WIDE = ["model.mean.structure_width=28"]  # a dual stream with as many weights as that
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single": ("single stream, one block more", SINGLE),
@@ -110,6 +118,14 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single-some": ("single-even with .1 of phantoms", [*SINGLE, *EVEN, *SOME]),
     "single-light": ("single-even with .05 of phantoms", [*SINGLE, *EVEN, *FEW]),
     "single-bare": ("single-even without phantoms", [*SINGLE, *EVEN]),
+    "single-end": ("single-even's terms from the first step on, a tenth of phantoms", [*SINGLE, *END, *SOME]),
+    "single-firm": ("single-end, lengths at 0.2", [*SINGLE, *END, *FIRM, *SOME]),
+    "single-firmer": ("single-end, lengths at 0.3, .15 of phantoms", [*SINGLE, *END, "topology_share=0.3", *MANY]),
+    "single-firm-light": ("single-firm with .05 of phantoms", [*SINGLE, *END, *FIRM, *FEW]),
+    "single-known": (
+        "single-even, what is invented counting three times on patients, once on phantoms",
+        [*SINGLE, *EVEN, *MANY, "invented_cost=3", "invented_cost_exact=1"],
+    ),
     "single-dear": ("single-even, what is invented counting twice", [*SINGLE, *EVEN, *MANY, "invented_cost=2"]),
     "strong": ("single-strong with a second stream, weights as many", [*WIDE, *STRONG, *MANY]),
     "method": ("single-method with a second stream, weights as many", [*WIDE, *METHOD, *MANY]),
@@ -126,14 +142,21 @@ THRESHOLD = VESSEL_THRESHOLDS[1]
 
 
 def settings(
-    own: list[str], work: Path, steps: int | None, seed: int, scale: int = 4, common: str = ""
+    own: list[str],
+    work: Path,
+    steps: int | None,
+    seed: int,
+    scale: int = 4,
+    common: str = "",
+    trunk: Path | None = None,
 ) -> tuple[TrainingConfig, str]:
     """The configuration of a variant with settings of its own, and a hash of it: another one is another training."""
     overrides: list[str] = []
     for item in own:
         name, _, value = item.partition("=")
         overrides += phantom_overrides(work, float(value)) if name == "PHANTOMS" else [item]
-    overrides += [f"seed={seed}"] + ([] if steps is None else [f"steps={steps}"])
+    overrides += SECOND + [f"init={trunk}"] if trunk else []
+    overrides += [f"seed={seed + 1000 if trunk else seed}"] + ([] if steps is None else [f"steps={steps}"])
     overrides += [] if scale == 4 else [f"model.scale=[1,{scale},{scale}]"]
     config = load_config(BASE, common.split() + overrides)
     usual = TrainingConfig().as_dict()
@@ -229,12 +252,14 @@ def judge(pair: np.ndarray, spacing_mm: tuple[float, float], known: dict[str, np
 def run(args: argparse.Namespace) -> None:
     work, out = args.work, args.out
     budget = f"{args.steps} steps" if args.steps else f"{args.max_cpu_minutes:g} CPU minutes"
+    first = "" if args.after_cpu_minutes is None else f"{args.after_cpu_minutes:g} CPU minutes"
+    budget = f"{first}, then {budget}" if first else budget
     make_phantoms(
         work, any(item.startswith("PHANTOMS") for v in args.variants for item in VARIANTS[v][1]), args.small_phantoms
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {key(json.loads(line)) for line in out.read_text().splitlines()} if out.exists() else set()
-    judged = cases(work)
+    judged = {case: path for case, path in cases(work).items() if not args.cases or case in args.cases}
 
     def record(restore: Restore | None, about: dict[str, Any], case: str) -> None:
         rows = score(judged[case], restore, args.slices, args.scale)
@@ -248,19 +273,27 @@ def run(args: argparse.Namespace) -> None:
         "interpolation": lambda lr, _: upsample_stack(lr, (1, args.scale, args.scale)),
         "truth": None,
     }
-    for name, case in [("truth", case) for case in TEST_SEEDS] + [("interpolation", case) for case in judged]:
+    for name, case in [("truth", case) for case in TEST_SEEDS if case in judged] + [
+        ("interpolation", case) for case in judged
+    ]:
         about = {"variant": name, "seed": 0, "budget": "", "settings": "", **common, "optimizer": "", "common": ""}
         if key({**about, "case": case}) not in done:
             record(plain[name], about, case)
     for seed in args.seeds:
+        trunk = None
+        if first:
+            config, digest = settings(SINGLE, work, None, seed, args.scale, args.common)
+            trunk = work / f"single-{seed}-{digest}-{first.replace(' ', '-')}"
+            train(config, trunk, args.after_cpu_minutes)
+            trunk = trunk / "model"
         for variant in args.variants:
-            config, digest = settings(VARIANTS[variant][1], work, args.steps, seed, args.scale, args.common)
+            config, digest = settings(VARIANTS[variant][1], work, args.steps, seed, args.scale, args.common, trunk)
             about = {"variant": variant, "seed": seed, "budget": budget, "settings": digest, **common}
             left = [case for case in judged if key({**about, "case": case}) not in done]
             if not left:
                 continue
             print(f"== {variant}, seed {seed}, {budget}", file=sys.stderr, flush=True)
-            name = f"{variant}-{seed}-{digest}-{budget.replace(' ', '-')}"
+            name = f"{variant}-{seed}-{digest}-{budget.replace(',', '').replace(' ', '-')}"
             model, facts = train(config, work / name, args.max_cpu_minutes)
             restore = restorer(Upscaler(model, consistency="off"))
             for case in left:
@@ -277,11 +310,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, help="train every variant for so many steps")
     parser.add_argument("--max-cpu-minutes", type=float, help="or for so much processor time")
+    parser.add_argument("--after-cpu-minutes", type=float, help="go on from a single stream trained that long")
     parser.add_argument("--seeds", type=lambda s: [int(v) for v in s.split(",")], default=[0])
     parser.add_argument("--scale", type=int, choices=[2, 4], default=4)
     parser.add_argument("--variants", type=lambda s: s.split(","), default=list(VARIANTS), help="some, A,B,C")
     parser.add_argument("--common", default="", help='settings of all variants, such as "batch=8"')
     parser.add_argument("--slices", type=int, default=24, help="of each patient")
+    parser.add_argument("--cases", type=lambda s: s.split(","), default=[], help="judge these patients alone")
     parser.add_argument("--core", type=int, help="pin everything to this processor core")
     parser.add_argument("--work", type=Path, default=Path("runs/structure-study"))
     parser.add_argument("--out", type=Path, default=Path("results/structure_study.jsonl"))

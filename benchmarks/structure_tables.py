@@ -38,7 +38,7 @@ DIFFERENCES = {
 EXACT_DIFFERENCE = {"the same, exact truth %": (("broken_exact", "invented_exact"), True)}
 
 #: what trainings of one table have in common
-TABLE = ("scale", "optimizer", "budget", "common")
+TABLE = ("scale", "optimizer", "budget", "common", "slices")
 OPTIMIZER = {"adamw": "AdamW", "muon": "Muon"}
 
 Row = dict[str, Any]
@@ -68,21 +68,23 @@ def tables(rows: list[Row], variants: dict[str, str]) -> str:
     """Markdown: for each scale, budget and patient the means, then the paired differences from the single stream."""
     parts: list[str] = []
     rows = [{"common": "", **r} for r in rows]
-    for scale, optimizer, budget, common in dict.fromkeys(tuple(r[k] for k in TABLE) for r in rows if r["budget"]):
+    for scale, optimizer, budget, common, slices in dict.fromkeys(
+        tuple(r[k] for k in TABLE) for r in rows if r["budget"]
+    ):
         for case in dict.fromkeys(r["case"] for r in rows):
             found: dict[str, Rows] = defaultdict(dict)
             for r in rows:
                 mine = not r["budget"] or (r["optimizer"], r["budget"], r["common"]) == (optimizer, budget, common)
-                if r["case"] == case and r["scale"] == scale and mine:
+                if (r["case"], r["scale"], r["slices"]) == (case, scale, slices) and mine:
                     found[r["variant"]][r["seed"], r["slice"]] = r  # the last one counts
             if not any(v in variants for v in found):
                 continue
             some = next(iter(found.values()))
             exact = any("broken_exact" in r for r in some.values())
             order = [v for v in ("truth", "interpolation", *variants) if v in found]
-            slices = len({number for _, number in some})
+            number = len({k for _, k in some})  # a patient may have fewer than were asked for
             among = f", {common}" if common else ""
-            parts += [f"### x{scale}, {OPTIMIZER[optimizer]}, {budget}{among}, {case} ({slices} slices)", ""]
+            parts += [f"### x{scale}, {OPTIMIZER[optimizer]}, {budget}{among}, {case} ({number} slices)", ""]
             parts += means(found, order, variants, COLUMNS | EXACT if exact else COLUMNS)
             if AGAINST in found:
                 told = DIFFERENCES | EXACT_DIFFERENCE if exact else DIFFERENCES
