@@ -122,10 +122,6 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single-firm": ("single-end, lengths at 0.2", [*SINGLE, *END, *FIRM, *SOME]),
     "single-firmer": ("single-end, lengths at 0.3, .15 of phantoms", [*SINGLE, *END, "topology_share=0.3", *MANY]),
     "single-firm-light": ("single-firm with .05 of phantoms", [*SINGLE, *END, *FIRM, *FEW]),
-    "single-known": (
-        "single-even, what is invented counting three times on patients, once on phantoms",
-        [*SINGLE, *EVEN, *MANY, "invented_cost=3", "invented_cost_exact=1"],
-    ),
     "single-dear": ("single-even, what is invented counting twice", [*SINGLE, *EVEN, *MANY, "invented_cost=2"]),
     "strong": ("single-strong with a second stream, weights as many", [*WIDE, *STRONG, *MANY]),
     "method": ("single-method with a second stream, weights as many", [*WIDE, *METHOD, *MANY]),

@@ -94,8 +94,6 @@ class TrainingConfig:
     topology_share: float = 0.05
     #: "lengths": so many times counts what is invented beside what is broken
     invented_cost: float = 1.0
-    #: the same on phantoms, whose vessels are known exactly (0: as on patients)
-    invented_cost_exact: float = 0.0
     #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs
     vessel_weight: float = 0.0
 

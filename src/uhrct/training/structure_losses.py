@@ -100,7 +100,7 @@ class StructureTerms:
             if config.topology:
                 vessels = reference_vessels(wanted, part, self.model)
                 inside = made * torch.maximum(vessels, in_lungs(part, self.model))  # ribs are nobody's invention
-                error = topology_loss(config.topology, inside, vessels, self._invented_cost(part))
+                error = topology_loss(config.topology, inside, vessels, config.invented_cost)
                 values["topology"] = error, config.topology_share
             whole = image.detach().requires_grad_()
             # of these items in the whole batch's mean; the terms' mean is over these items alone
@@ -115,15 +115,6 @@ class StructureTerms:
                     value = strength * value
                 parts[name] = _attached(value, strength * gradient, image[seen])
         return parts
-
-    def _invented_cost(self, batch: Batch) -> Tensor | float:
-        """What an invented millimetre costs beside a broken one, by item where phantoms have a cost of their own."""
-        config = self.config
-        if not config.invented_cost_exact or batch.structure is None:
-            return config.invented_cost
-        known = (~batch.structure.isnan()).flatten(1).any(1)
-        cost = torch.where(known, config.invented_cost_exact, config.invented_cost)
-        return cost.view(-1, 1, 1, 1).to(batch.hr_hu.dtype)
 
     @property
     def _seen(self) -> slice:
@@ -195,7 +186,7 @@ def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
     return torch.where(exact.isnan(), vessels, shown * (exact >= 0.5))
 
 
-def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: Tensor | float = 1.0) -> Tensor:
+def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: float = 1.0) -> Tensor:
     """1 - skeleton recall ("recall"), 1 - soft clDice ("cldice"), or broken and invented ("lengths"), over a batch.
 
     Parameters
@@ -203,7 +194,7 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: Tenso
     made : (B, c, y, x), structure map of the image; it belongs to a vessel as far as it comes up to the threshold.
         For "lengths" it does by a soft step at the threshold: what is well above or below is settled and pulls no more
     vessels : (B, c, y, x), 0 or 1
-    invented_cost : for "lengths", what is invented counts so many times; one number, or (B, 1, 1, 1)
+    invented_cost : for "lengths", what is invented counts so many times
 
     Returns
     -------
@@ -228,8 +219,8 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: Tenso
     if kind == "lengths":
         shown = soft_step(made)
         # at least a pixel's worth of vessel, so that a batch without any can tell what it invents
-        invented = (invented_cost * shown * (1 - dilate(vessels))).sum() / tube.sum().clamp(min=1)
-        return 1 - _share_within(tube, shown) + invented
+        invented = (shown * (1 - dilate(vessels))).sum() / tube.sum().clamp(min=1)
+        return 1 - _share_within(tube, shown) + invented_cost * invented
     member = (made / VESSEL).clamp(max=1)
     if kind == "recall":
         return 1 - _share_within(tube, member)
