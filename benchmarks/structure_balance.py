@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from structure_study import JUDGES, THRESHOLD, cases, make_phantoms
+from structure_study import DATA, JUDGES, THRESHOLD, cases, make_phantoms
 
 from uhrct import formats
 from uhrct.acquisition import Acquisition
@@ -81,9 +81,10 @@ def table(path: Path) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for key, lengths in found.items():
         best = min(lengths, key=lambda t: lengths[t].sum())
-        gain = 100 * (lengths[best].sum() / lengths[THRESHOLD].sum() - 1)
+        usual = lengths[THRESHOLD].sum()
+        gain = f"{100 * (lengths[best].sum() / usual - 1):+.1f}" if usual else "-"
         told, at = ("{:.1f} + {:.1f} = {:.1f}".format(*lengths[t], lengths[t].sum()) for t in (THRESHOLD, best))
-        lines.append(f"| {' | '.join(key)} | {told} | {at} | {best:.4g} | {gain:+.1f} |")
+        lines.append(f"| {' | '.join(key)} | {told} | {at} | {best:.4g} | {gain} |")
     return "\n".join(lines)
 
 
@@ -97,6 +98,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what --out says, run nothing")
     args = parser.parse_args()
     if not args.table:
+        if not DATA.is_dir():
+            parser.error(f"{DATA}: real CT not here")
         if args.core is not None:
             os.sched_setaffinity(0, {args.core})
             torch.set_num_threads(1)
@@ -104,6 +107,8 @@ def main() -> None:
         for item in args.models:
             name, _, folder = item.partition("=")
             model = Model.from_pretrained(folder or name)
+            if model.config.scale[0] != 1:
+                raise UhrctError(f"{name}: the study's judges look at slices; give a model of scale 1 along z")
             for case, path in cases(args.work).items():
                 about = {"model": name, "weights_sha256": model.weights_sha256[:16], "case": case}
                 about["slices"] = args.slices

@@ -3,16 +3,16 @@
     python benchmarks/structure_study.py --max-cpu-minutes 6 --seeds 0,1,2     # equal time
     python benchmarks/structure_study.py --steps 700 --seeds 0,1,2             # equal steps
     python benchmarks/structure_study.py --max-cpu-minutes 3 --scale 2 --variants single,lengths
-    python benchmarks/structure_study.py --after-cpu-minutes 16 --steps 400    # all go on from one single stream a seed
+    python benchmarks/structure_study.py --after-cpu-minutes 16 --steps 400 --variants single,single-firm
     python benchmarks/structure_study.py --table                               # the tables, no more
     python benchmarks/structure_study.py --list                                # the variants
 
 One training after the other, seed by seed, pinned to a core (--core). Whatever is interrupted goes on with the same
 command: trainings from their checkpoints, scores patient by patient. Results are rows of results/structure_study.jsonl,
-one a slice. With --after-cpu-minutes a seed's variants are ends of one training: a single stream without terms goes
-that long first, and each variant goes on from its weights with the same crops, so that chance tells them apart less.
-Phantoms are made first, once: they take some minutes. A variant is configs/structure-study.yaml with its settings
-behind it, as one would type them behind `uhrct train configs/structure-study.yaml`.
+one a slice. With --after-cpu-minutes a seed's variants (of the single stream) are ends of one training: it goes that
+long without terms first, and each variant goes on from its weights. Phantoms are made first, once: they take some
+minutes. A variant is configs/structure-study.yaml with its settings behind it, as one would type them behind `uhrct
+train configs/structure-study.yaml`.
 """
 
 from __future__ import annotations
@@ -326,6 +326,8 @@ def main() -> None:
         return
     if unknown := set(args.variants) - set(VARIANTS):
         parser.error(f"unknown variant {sorted(unknown)[0]!r}; --list shows them")
+    if unknown := set(args.cases) - set(cases(args.work)):
+        parser.error(f"unknown case {sorted(unknown)[0]!r}; there are {', '.join(cases(args.work))}")
     if not args.table:
         if (args.steps is None) == (args.max_cpu_minutes is None):
             parser.error("give --steps or --max-cpu-minutes")
