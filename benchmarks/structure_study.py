@@ -124,6 +124,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "single-firm-light": ("single-firm with .05 of phantoms", [*SINGLE, *END, *FIRM, *FEW]),
     "single-dear": ("single-even, what is invented counting twice", [*SINGLE, *EVEN, *MANY, "invented_cost=2"]),
     "strong": ("single-strong with a second stream, weights as many", [*WIDE, *STRONG, *MANY]),
+    "even": ("single-even with a second stream, weights as many", [*WIDE, *EVEN, *MANY]),
     "method": ("single-method with a second stream, weights as many", [*WIDE, *METHOD, *MANY]),
     "full": ("lengths + a tenth of phantoms", [*LENGTHS, "PHANTOMS=0.1"]),
 }
