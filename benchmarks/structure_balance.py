@@ -20,43 +20,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from structure_study import DATA, JUDGES, THRESHOLD, cases, make_phantoms
+from structure_study import DATA, JUDGES, THRESHOLD, cases, make_phantoms, pairs
 
-from uhrct import formats
-from uhrct.acquisition import Acquisition
 from uhrct.errors import UhrctError
 from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.protocol import degraded_stack, evenly_spaced, restorer
+from uhrct.evaluation.protocol import restorer
 from uhrct.evaluation.structure_error import structure_maps
 from uhrct.evaluation.vessels import vessel_mask
 from uhrct.model import Model
-from uhrct.progress import track
 from uhrct.upscaler import Upscaler
 
 THRESHOLDS = tuple(THRESHOLD * f for f in (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2))
 
 
-def sweep(model: Model, path: Path, count: int, name: str) -> dict[tuple[str, float], np.ndarray]:
+def sweep(model: Model, path: Path, count: int) -> dict[tuple[str, float], np.ndarray]:
     """(broken, invented) in mm, mean over slices, by judge and by threshold of the restoration's map."""
-    volume = formats.read(path)
-    acquisition = Acquisition(model.config.scale)
-    _, dy, dx = volume.spacing_mm
-    lr_spacing = tuple(s * f for s, f in zip(volume.spacing_mm, model.config.scale, strict=True))
     restore = restorer(Upscaler(model, consistency="off"))
-    known = path.parent / "lungs.nii.gz"
-    lungs_known = formats.read(known).hu > 0 if (path.parent / "truth.json").is_file() else None
     found: dict[tuple[str, float], list[tuple[float, float]]] = {}
-    for k in track(evenly_spaced(volume.shape[0], count), name):
-        hr, lr = degraded_stack(volume, acquisition, k)
-        pair = np.stack([hr[0].numpy(), restore(lr, lr_spacing)[0].float().cpu().numpy()])
-        y, x = pair.shape[1:]
-        lungs = lung_mask(pair[0], (dy, dx)) if lungs_known is None else lungs_known[k, :y, :x]
+    for _, pair, spacing, known in pairs(path, restore, count, model.config.scale[1]):
+        lungs = known["lungs"] if known else lung_mask(pair[0], spacing)
         for judge, operator in JUDGES.items():
-            true, made = structure_maps(pair, (dy, dx), operator)
+            true, made = structure_maps(pair, spacing, operator)
             vessels = vessel_mask(true, lungs, THRESHOLD)
             for threshold in THRESHOLDS:
-                lengths = vessel_lengths(vessels, vessel_mask(made, lungs, threshold), (dy, dx))
+                lengths = vessel_lengths(vessels, vessel_mask(made, lungs, threshold), spacing)
                 found.setdefault((judge, threshold), []).append((lengths.broken, lengths.invented))
     return {key: np.mean(values, 0) for key, values in found.items()}
 
@@ -112,7 +100,7 @@ def main() -> None:
             for case, path in cases(args.work).items():
                 about = {"model": name, "weights_sha256": model.weights_sha256[:16], "case": case}
                 about["slices"] = args.slices
-                values = sweep(model, path, args.slices, f"{name}, {case}")
+                values = sweep(model, path, args.slices)
                 text = "".join(
                     json.dumps(about | {"judge": j, "threshold": t, "broken": round(b, 4), "invented": round(i, 4)})
                     + "\n"

@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,10 @@ def cases(work: Path) -> dict[str, Path]:
     }
 
 
-def score(path: Path, restore: Restore | None, count: int, scale: int) -> list[dict[str, Any]]:
-    """Every measure of `count` evenly spaced slices of a patient or a phantom; None: of the truth itself."""
+def pairs(
+    path: Path, restore: Restore | None, count: int, scale: int
+) -> Iterator[tuple[int, np.ndarray, tuple[float, float], dict[str, np.ndarray]]]:
+    """Slices of a patient or a phantom: number, (truth, restoration), spacing, a phantom's masks."""
     volume = formats.read(path)
     acquisition = Acquisition((1, scale, scale))
     spacing = volume.spacing_mm
@@ -213,15 +216,17 @@ def score(path: Path, restore: Restore | None, count: int, scale: int) -> list[d
     labels: dict[str, np.ndarray] = {}
     if (path.parent / "truth.json").is_file():
         labels = {name: formats.read(path.parent / f"{name}.nii.gz").hu > 0 for name in ("lungs", "vessels", "nodules")}
-    rows = []
     for k in track(evenly_spaced(volume.shape[0], count), path.parent.name if labels else path.name):
         hr, lr = degraded_stack(volume, acquisition, k)
         y, x = hr.shape[-2:]
         sr = hr if restore is None else restore(lr, lr_spacing).float().cpu()
-        pair = np.stack([hr[0].numpy(), sr[0].numpy()])
         known = {name: label[k, :y, :x] for name, label in labels.items()}
-        rows.append({"slice": k, **judge(pair, (spacing[1], spacing[2]), known)})
-    return rows
+        yield k, np.stack([hr[0].numpy(), sr[0].numpy()]), (spacing[1], spacing[2]), known
+
+
+def score(path: Path, restore: Restore | None, count: int, scale: int) -> list[dict[str, Any]]:
+    """Every measure of `count` evenly spaced slices of a patient or a phantom; None: of the truth itself."""
+    return [{"slice": k, **judge(*of)} for k, *of in pairs(path, restore, count, scale)]
 
 
 def judge(pair: np.ndarray, spacing_mm: tuple[float, float], known: dict[str, np.ndarray]) -> dict[str, float | None]:
