@@ -15,7 +15,7 @@ INPUT ?=
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/python -m uhrct.demo $(if $(INPUT),"$(INPUT)")
+	$(BIN)/python -m uhrct.cli.demo $(if $(INPUT),"$(INPUT)")
 
 test: lint typecheck
 	$(BIN)/python -m pytest

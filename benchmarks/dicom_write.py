@@ -24,10 +24,10 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from uhrct import formats
-from uhrct.formats import Derivation, DicomOptions
-from uhrct.formats.derivation import TRANSFER_SYNTAXES
-from uhrct.volume import Grid, Volume
+from uhrct import io
+from uhrct.core.volume import Grid, Volume
+from uhrct.io import Derivation, DicomOptions
+from uhrct.io.derivation import TRANSFER_SYNTAXES
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
             print(syntax, json.dumps(results[syntax]))
         for suffix in (".nii.gz", ".nii"):
             begin = time.perf_counter()
-            formats.write(Volume(fine, source.refined_grid((1, 2, 2)).spacing_mm), Path(name) / f"out{suffix}")
+            io.write(Volume(fine, source.refined_grid((1, 2, 2)).spacing_mm), Path(name) / f"out{suffix}")
             seconds = time.perf_counter() - begin
             results[suffix] = {"write_s": round(seconds, 3), "MB_per_s": round(fine.nbytes / 1e6 / seconds)}
             print(suffix, json.dumps(results[suffix]))
@@ -68,7 +68,7 @@ def main() -> None:
 def _series(slices: int, side: int) -> tuple[Volume, np.ndarray]:
     """A source with a real header for each slice, and voxels of four times as many pixels: real CT, repeated."""
     file = get_testdata_file("CT_small.dcm")
-    real = formats.read(file).hu[0]
+    real = io.read(file).hu[0]
     half = side // 2
     tile = np.tile(real, (half // 128 + 1, half // 128 + 1))[:half, :half]
     headers = []
@@ -115,7 +115,7 @@ def _timed(into: list[tuple[float, float]]) -> Iterator[None]:
 
 
 def _write(source: Volume, fine: np.ndarray, syntax: str, out: Path) -> None:
-    with formats.open_writer(
+    with io.open_writer(
         out,
         source.refined_grid((1, 2, 2)),
         dtype=np.int16,

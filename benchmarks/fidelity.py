@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct import __version__, formats
-from uhrct.acquisition import Acquisition
+from uhrct import __version__, io
+from uhrct.core.progress import track
 from uhrct.evaluation.protocol import CONTEXT, Restore, restorer, score_slices
-from uhrct.model import Model
-from uhrct.progress import track
-from uhrct.resampling import upsample_stack
-from uhrct.upscaler import Upscaler
+from uhrct.models.model import Model
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample_stack
+from uhrct.upscaling.upscaler import Upscaler
 
 CASES = ["validation/rider0117", "test/lidc0314"]
 COLUMNS: dict[str, Callable[[dict[str, float]], float]] = {
@@ -86,7 +86,7 @@ def measure(args: argparse.Namespace) -> None:
                 methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
             for name, other in others.items():
                 methods[name] = restorer(Upscaler(other, consistency="off"))
-            volume = formats.read(args.data / case)
+            volume = io.read(args.data / case)
             for row in score_slices(volume, methods, acquisition, args.slices):
                 f.write(json.dumps({"case": case, "degradation": kind, **row}) + "\n")
     unfinished.replace(args.out)

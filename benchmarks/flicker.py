@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from uhrct import formats
+from uhrct import io
+from uhrct.core.progress import track
+from uhrct.core.volume import Volume
 from uhrct.evaluation.flicker import flicker
-from uhrct.model import Model, available_models
-from uhrct.progress import track
-from uhrct.simulate import degrade
-from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
+from uhrct.models.model import Model, available_models
+from uhrct.physics.degrade import degrade
+from uhrct.upscaling.upscaler import Upscaler
 
 CASES = ("validation/rider0117", "test/lidc0314")
 SLICES = 40
@@ -37,7 +37,7 @@ def main() -> None:
     rows = []
     for weights, case in track([(w, c) for w in models for c in CASES], "flicker"):
         model = Model.from_pretrained(weights)
-        whole = formats.read(args.data / case)
+        whole = io.read(args.data / case)
         first = (whole.shape[0] - SLICES) // 2
         y, x = (n // 4 * 4 for n in whole.shape[1:])
         truth = Volume(np.maximum(whole.hu[first : first + SLICES, :y, :x], -1024), whole.spacing_mm)

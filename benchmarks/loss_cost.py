@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from uhrct.training.config import load_config
-from uhrct.training.corpus import BatchMaker
-from uhrct.training.patients import load_patients
+from uhrct.training.data.batches import BatchMaker
+from uhrct.training.data.patients import load_patients
 from uhrct.training.trainer import Trainer
 
 SQUARED = {"structure_share": 0.15, "structure_power": 2, "structure_contrast_hu": 250.0}

@@ -8,7 +8,7 @@ cost what trained ones do; ours are the shipped ones. All get the same made-up s
 memory layout. A pass is one through a network (of our sample: through its denoiser); a restoration is all that
 `uhrct benchmark` does to a slice: interpolation, structure maps, passes, consistency. Of peers that take many steps
 one pass is timed and multiplied by their number, and nothing else is counted. The published dual-stream denoiser is
-`uhrct.networks.peers.dual_red`.
+`uhrct.benchmark.peers.dual_red`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from uhrct.evaluation.benchmark_methods import peer_restorer
-from uhrct.evaluation.complexity import complexity, count_pass
+from uhrct.benchmark.complexity import complexity, count_pass
+from uhrct.benchmark.methods import peer_restorer
+from uhrct.benchmark.peers.dual_red import DualRed
+from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT, restorer
-from uhrct.model import Model, ModelConfig, inference_dtype, stacks
-from uhrct.networks.peers.dual_red import DualRed
-from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
+from uhrct.models.model import Model, ModelConfig, inference_dtype, stacks
+from uhrct.upscaling.upscaler import Upscaler
 
 SPACING_MM = (1.0, 1.4, 1.4)
 PEERS: dict[str, dict[str, Any]] = {

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from uhrct import formats
+from uhrct import io
+from uhrct.evaluation.pictures import pyplot
 from uhrct.phantom.imaging import add_noise
 from uhrct.phantom.make import make_view
 from uhrct.phantom.scene import Imager, Scene, View, make_scene
 from uhrct.phantom.tomography import scan
-from uhrct.report import pyplot
 
 WINDOWS_HU = {"lung": (-1200.0, 200.0), "soft tissue": (-160.0, 240.0)}
 DETAIL_MM = 110.0
@@ -56,7 +56,7 @@ def cost(shape: str, spacing: str | None) -> dict[str, Any]:
 
 def real_slice(folder: Path, at: float) -> Image:
     """The slice at a share of the height, padding as air."""
-    volume = formats.read(folder)
+    volume = io.read(folder)
     hu = np.maximum(volume.hu[int(at * (volume.shape[0] - 1))].astype(np.float32), -1024)
     return hu, (volume.spacing_mm[1], volume.spacing_mm[2])
 

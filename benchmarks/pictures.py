@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uhrct import formats
+from uhrct import io
+from uhrct.core.volume import Volume
+from uhrct.evaluation.pictures import DISPLAY_HU, pyplot
 from uhrct.evaluation.protocol import evenly_spaced
-from uhrct.model import Model, stacks
-from uhrct.report import DISPLAY_HU, pyplot
-from uhrct.resampling import upsample_stack
-from uhrct.simulate import degrade
-from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
+from uhrct.models.model import Model, stacks
+from uhrct.physics.degrade import degrade
+from uhrct.physics.resampling import upsample_stack
+from uhrct.upscaling.upscaler import Upscaler
 
 ROW_MM = 60.0  # side of what is shown large
 
@@ -61,7 +61,7 @@ def upscaled(model: Model, low: Volume, **settings: object) -> np.ndarray:
 def three_planes(args: argparse.Namespace, model: Model) -> None:
     """One figure: rows axial, coronal, sagittal; columns LR, interpolation, ours, a sample if there is one, truth."""
     scale = model.config.scale
-    whole = formats.read(args.data / args.case)
+    whole = io.read(args.data / args.case)
     n = min(whole.shape[0], max(80 // scale[0], 1) * scale[0])
     first = args.first if args.first is not None else (whole.shape[0] - n) // 2
     whole = part(whole, slice(first, first + n))
@@ -123,7 +123,7 @@ def real(args: argparse.Namespace, model: Model) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     plt = pyplot()
     for folder in sorted(p for p in args.data.glob("*/*") if p.is_dir()):
-        whole = formats.read(folder)
+        whole = io.read(folder)
         for z in evenly_spaced(whole.shape[0], 5)[1:4:2]:
             c = model.config.context
             some = part(whole, slice(max(z - c, 0), z + c + 1))

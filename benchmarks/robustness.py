@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from uhrct import formats
-from uhrct.acquisition import Acquisition
+from uhrct import io
+from uhrct.core.progress import track
 from uhrct.evaluation.protocol import Restore, means, restorer, score_slices
-from uhrct.model import Model
-from uhrct.progress import track
-from uhrct.resampling import upsample_stack
-from uhrct.upscaler import Upscaler
+from uhrct.models.model import Model
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample_stack
+from uhrct.upscaling.upscaler import Upscaler
 
 CASES = ("validation/rider0117", "test/lidc0314")
 NOISE_HU = (0.0, 5.0, 10.0, 20.0, 30.0, 40.0, 60.0)
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> None:
     with unfinished.open("w") as f:
         f.write(json.dumps({"meta": meta}) + "\n")
         for case, point in track([(c, p) for c in CASES for p in settings()], "robustness"):
-            volume = formats.read(args.data / case)
+            volume = io.read(args.data / case)
             acquisition = replace(Acquisition(model.config.scale), psf_fwhm=point["psf_fwhm"])
             methods: dict[str, Restore] = {
                 "interpolation": lambda lr, _: upsample_stack(lr, model.config.scale),

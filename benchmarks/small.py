@@ -15,11 +15,11 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.benchmark import Benchmark
-from uhrct.evaluation.benchmark_check import disagreements
-from uhrct.evaluation.benchmark_config import load_benchmark
-from uhrct.evaluation.benchmark_results import read_results
+from uhrct.benchmark.check import disagreements
+from uhrct.benchmark.config import load_benchmark
+from uhrct.benchmark.results import read_results
+from uhrct.benchmark.runner import Benchmark
+from uhrct.core.errors import UhrctError
 
 
 def main() -> None:

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from uhrct import formats
-from uhrct.model import Model, available_models, inference_dtype
-from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
+from uhrct import io
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model, available_models, inference_dtype
+from uhrct.upscaling.upscaler import Upscaler
 
 
 def seconds(f: Callable[[], object], repeats: int = 7) -> float:
@@ -122,9 +122,9 @@ def main() -> None:
             result["study_dicom_512_to_1024"] = run_cli("upscale", str(args.study), f"{folder}/sr", "--quiet")
             thick = f"{folder}/thick.nii.gz"
             some = f"{folder}/some.nii.gz"
-            series = formats.read(args.study)
+            series = io.read(args.study)
             few = Volume(np.tile(series.hu, (2, 1, 1))[:300], series.spacing_mm)
-            formats.write(few, some)
+            io.write(few, some)
             run_cli("degrade", some, thick, "--scale", "5x2x2", "--quiet")
             result["60_slices_of_256_to_300_of_512"] = run_cli(
                 "upscale", thick, f"{folder}/thin.nii.gz", "--scale", "5x2x2", "--quiet"

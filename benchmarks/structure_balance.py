@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from structure_study import DATA, JUDGES, THRESHOLD, cases, make_phantoms, pairs
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.lengths import vessel_lengths
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.protocol import restorer
 from uhrct.evaluation.structure_error import structure_maps
-from uhrct.evaluation.vessels import vessel_mask
-from uhrct.model import Model
-from uhrct.upscaler import Upscaler
+from uhrct.models.model import Model
+from uhrct.structure.lengths import vessel_lengths
+from uhrct.structure.vessels import vessel_mask
+from uhrct.upscaling.upscaler import Upscaler
 
 THRESHOLDS = tuple(THRESHOLD * f for f in (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2))
 

@@ -24,11 +24,11 @@ import torch
 from structure_study import SINGLE, cases, make_phantoms, score, settings, train
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.protocol import restorer
 from uhrct.training.config import TrainingConfig
 from uhrct.training.trainer import Trainer
-from uhrct.upscaler import Upscaler
+from uhrct.upscaling.upscaler import Upscaler
 
 SMALL = "batch=8 model.mean.image_width=32 warmup_steps=30"
 STEPS, SLICES = 500, 12

@@ -30,25 +30,25 @@ import numpy as np
 import torch
 from structure_tables import write_tables
 
-from uhrct import formats
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
+from uhrct import io
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import track
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
-from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.protocol import Restore, degraded_stack, evenly_spaced, restorer
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, difference, structure_maps
-from uhrct.evaluation.undefined import Undefined
-from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
-from uhrct.model import Model
+from uhrct.models.model import Model
 from uhrct.phantom.make import phantom_folder
-from uhrct.progress import track
-from uhrct.resampling import upsample_stack
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample_stack
 from uhrct.structure import StructureOperator
+from uhrct.structure.lengths import vessel_lengths
+from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 from uhrct.training.config import TrainingConfig, load_config
-from uhrct.training.packing import pack
+from uhrct.training.data.packing import pack
 from uhrct.training.trainer import Trainer
-from uhrct.upscaler import Upscaler
+from uhrct.upscaling.upscaler import Upscaler
 
 BASE = Path("configs/structure-study.yaml")
 DATA = Path("../shared/ct")
@@ -209,13 +209,13 @@ def pairs(
     path: Path, restore: Restore | None, count: int, scale: int
 ) -> Iterator[tuple[int, np.ndarray, tuple[float, float], dict[str, np.ndarray]]]:
     """Slices of a patient or a phantom: number, (truth, restoration), spacing, a phantom's masks."""
-    volume = formats.read(path)
+    volume = io.read(path)
     acquisition = Acquisition((1, scale, scale))
     spacing = volume.spacing_mm
     lr_spacing = (spacing[0], spacing[1] * scale, spacing[2] * scale)
     labels: dict[str, np.ndarray] = {}
     if (path.parent / "truth.json").is_file():
-        labels = {name: formats.read(path.parent / f"{name}.nii.gz").hu > 0 for name in ("lungs", "vessels", "nodules")}
+        labels = {name: io.read(path.parent / f"{name}.nii.gz").hu > 0 for name in ("lungs", "vessels", "nodules")}
     for k in track(evenly_spaced(volume.shape[0], count), path.parent.name if labels else path.name):
         hr, lr = degraded_stack(volume, acquisition, k)
         y, x = hr.shape[-2:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.statistics import interval
 
 BEGIN, END = "<!-- study: tables, made by benchmarks/structure_study.py -->", "<!-- study: end -->"

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct import formats
-from uhrct.acquisition import Acquisition
+from uhrct import io
 from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, restorer
 from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
-from uhrct.model import Model
-from uhrct.resampling import upsample_stack
-from uhrct.structure.surrogate import SHIPPED, Surrogate
-from uhrct.upscaler import Upscaler
+from uhrct.models.model import Model
+from uhrct.models.surrogate import SHIPPED, Surrogate
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample_stack
+from uhrct.upscaling.upscaler import Upscaler
 
 Operator = Callable[[Tensor, Any], Tensor]
 SCALE = (1, 4, 4)
@@ -72,7 +72,7 @@ def measure(weights: Path, case: Path, slices: int) -> dict[str, Any]:
     surrogate = Surrogate.load(weights)
     exact = surrogate.operator
     other = replace(exact, kind="frangi" if exact.kind != "frangi" else "vc")
-    volume = formats.read(case)
+    volume = io.read(case)
     spacing_mm = (volume.spacing_mm[1], volume.spacing_mm[2])
     acquisition = Acquisition(SCALE)
     network = restorer(Upscaler(Model.from_pretrained("x4"), consistency="off"))

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uhrct import formats
-from uhrct.acquisition import correlated_noise
-from uhrct.evaluation.lengths import line_lengths
+from uhrct import io
+from uhrct.core.progress import track
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.protocol import evenly_spaced
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, skeleton, vessel_mask
-from uhrct.progress import track
+from uhrct.physics.acquisition import correlated_noise
+from uhrct.structure.lengths import line_lengths
+from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, skeleton, vessel_mask
 
 THRESHOLDS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: of this scan, measured in lung without vessels: standard deviation, and the FWHM in pixels of a Gaussian that gives
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, default=Path("../shared/ct/validation/rider0117"))
     parser.add_argument("--slices", type=int, default=24)
     args = parser.parse_args()
-    volume = formats.read(args.scan)
+    volume = io.read(args.scan)
     spacing = (volume.spacing_mm[1], volume.spacing_mm[2])
     rows = []
     for z in track(evenly_spaced(volume.shape[0], args.slices), "thresholds"):

@@ -1,14 +1,24 @@
-"""Shared fixtures: real CT where it lies beside the project, and small models."""
+"""Fixtures: real CT where it lies beside the project, small models, a small corpus to train on."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pydicom.data import get_testdata_file
+
+from uhrct import io
+from uhrct.core.volume import Volume
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample
+from uhrct.training.config import TrainingConfig
 
 # two cores, often shared: oversubscription makes tests slow and their times erratic
 torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -30,7 +40,7 @@ def shared_ct() -> Path:
 @pytest.fixture
 def tiny_model():
     """A small dual-stream model with mean and denoiser, random but fixed weights that do something."""
-    from uhrct.model import Model, ModelConfig
+    from uhrct.models.model import Model, ModelConfig
 
     torch.manual_seed(0)
     size = {"image_width": 32, "image_blocks": 2, "structure_width": 16, "structure_blocks": 1}
@@ -52,3 +62,99 @@ def slice_hu() -> np.ndarray:
     hu += rng.normal(0, 12, hu.shape)
     hu[:10, :10] = -2000
     return np.rint(hu).astype(np.int16)
+
+
+#: name -> (folder, number of the slice), all with lung and vessels
+SLICES = {
+    "CT_small": None,
+    "rider0117": ("validation/rider0117", 40),  # contrast, noise, cut by the field of view
+    "lidc0314": ("test/lidc0314", 130),  # Philips, no padding
+    "cmbcrc01068": ("train/cmbcrc01068", 40),  # sharp kernel
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A real slice in HU, padding as air, and what bicubic interpolation makes of it at half its resolution."""
+
+    reference: np.ndarray
+    test: np.ndarray
+    lr: np.ndarray
+    spacing_mm: tuple[float, float]
+    #: of the structure map: CT_small is 5 mm thick, and its vessels are faint
+    vessel_from: float
+
+
+def real_slice(name: str, shared: Path) -> tuple[np.ndarray, tuple[float, float]]:
+    """(HU (y, x), spacing in mm) of one of `SLICES`, or a skip."""
+    where = SLICES[name]
+    if where is None:
+        file = Path(get_testdata_file("CT_small.dcm"))
+    else:
+        folder = shared / where[0]
+        if not folder.is_dir():
+            pytest.skip(f"real CT not here: {folder.name} is missing in ../shared/ct")
+        file = sorted(folder.glob("*.dcm"))[where[1]]
+    volume = io.read(file)
+    return volume.hu[0], (volume.spacing_mm[1], volume.spacing_mm[2])
+
+
+@pytest.fixture(scope="session", params=SLICES)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    shared = Path(__file__).resolve().parents[2] / "shared" / "ct"
+    hu, spacing = real_slice(request.param, shared)
+    reference = hu.astype(np.float64).clip(min=-1024)
+    operator = Acquisition((1, 2, 2))
+    lr = operator.forward(torch.from_numpy(reference))
+    return Pair(
+        reference, upsample(lr, 2, 2).numpy(), lr.numpy(), spacing, 0.03 if request.param == "CT_small" else 0.25
+    )
+
+
+SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}
+
+
+def patient(seed: int, shape: tuple[int, int, int] = (3, 72, 80)) -> Volume:
+    """Air, an ellipse of tissue with vessels in lung, some noise; pixels that are not square."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    middle_y, middle_x = shape[1] / 2, shape[2] / 2
+    radius = np.hypot((y - middle_y) / (0.42 * shape[1]), (x - middle_x) / (0.42 * shape[2]))
+    hu = np.where(radius < 1, 40.0, -1000.0)
+    hu[radius < 0.7] = -850
+    for _ in range(12):
+        cy, cx = middle_y + rng.normal(0, 10), middle_x + rng.normal(0, 10)
+        hu += 800 * np.exp(-((y - cy - z) ** 2 + (x - cx) ** 2) / (2 * rng.uniform(0.8, 2) ** 2)) * (hu < -800)
+    hu += rng.normal(0, 2, hu.shape)
+    return Volume(np.rint(hu).astype(np.int16), (2.5, 0.7, 0.8))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """tmp/train/{a,b}.npz and tmp/validation/c.npz."""
+    for name, seed in (("train/a", 1), ("train/b", 2), ("validation/c", 3)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        io.write(patient(seed), tmp_path / f"{name}.npz")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(corpus: Path) -> Callable[..., TrainingConfig]:
+    """tiny(**changes): a configuration on that corpus."""
+
+    def make(**changes: Any) -> TrainingConfig:
+        return TrainingConfig(
+            **{
+                "model": {"mean": SIZE},
+                "corpus": (str(corpus / "train"),),
+                "validation": (str(corpus / "validation"),),
+                "validation_slices": 1,
+                "steps": 6,
+                "batch": 4,
+                "crop": 16,
+                "warmup_steps": 2,
+                **changes,
+            }
+        )
+
+    return make

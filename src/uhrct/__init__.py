@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uhrct.errors import UhrctError
-    from uhrct.formats import read, write
-    from uhrct.upscaler import upscale
-    from uhrct.volume import Grid, Volume
+    from uhrct.core.errors import UhrctError
+    from uhrct.core.volume import Grid, Volume
+    from uhrct.io import read, write
+    from uhrct.upscaling.upscaler import upscale
 
 try:
     __version__ = version("uhrct")
@@ -26,12 +26,12 @@ except PackageNotFoundError:  # a source tree that was never installed
 __all__ = ["Grid", "UhrctError", "Volume", "read", "upscale", "write"]
 
 _HOMES = {
-    "Grid": "uhrct.volume",
-    "UhrctError": "uhrct.errors",
-    "Volume": "uhrct.volume",
-    "read": "uhrct.formats",
-    "upscale": "uhrct.upscaler",
-    "write": "uhrct.formats",
+    "Grid": "uhrct.core.volume",
+    "UhrctError": "uhrct.core.errors",
+    "Volume": "uhrct.core.volume",
+    "read": "uhrct.io",
+    "upscale": "uhrct.upscaling.upscaler",
+    "write": "uhrct.io",
 }
 
 

@@ -1,3 +1,3 @@
-from uhrct.cli import main
+from uhrct.cli.main import main
 
 main()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from run_cli import Result, Uhrct
 
-from uhrct import cli
-from uhrct.volume import Volume
+from uhrct.cli import main as cli
+from uhrct.core.volume import Volume
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ct_files import PATIENT
 
-from uhrct.volume import Volume
+from uhrct.core.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from run_cli import Uhrct, done, everything, refused
 
-from uhrct import formats
-from uhrct.volume import Volume
+from uhrct import io
+from uhrct.core.volume import Volume
 
 
 def bad_empty(folder: Path) -> tuple[Path, str]:
@@ -49,9 +49,7 @@ def bad_truncated_dicom(folder: Path) -> tuple[Path, str]:
 
 
 def bad_truncated_nifti(folder: Path) -> tuple[Path, str]:
-    formats.write(
-        Volume(np.random.default_rng(0).integers(0, 99, (4, 30, 30)).astype("i2"), (1, 1, 1)), folder / "a.nii"
-    )
+    io.write(Volume(np.random.default_rng(0).integers(0, 99, (4, 30, 30)).astype("i2"), (1, 1, 1)), folder / "a.nii")
     (folder / "a.nii").write_bytes((folder / "a.nii").read_bytes()[:-2000])
     return folder / "a.nii", "truncated"
 
@@ -93,7 +91,7 @@ def bad_four_dimensions(folder: Path) -> tuple[Path, str]:
 
 
 def _bad_spacing(folder: Path, value: float) -> tuple[Path, str]:
-    formats.write(Volume(np.zeros((3, 4, 5), np.int16), (1, 1, 1)), folder / "a.nii")
+    io.write(Volume(np.zeros((3, 4, 5), np.int16), (1, 1, 1)), folder / "a.nii")
     content = bytearray((folder / "a.nii").read_bytes())
     struct.pack_into("<f", content, 84, value)
     (folder / "a.nii").unlink()
@@ -155,5 +153,5 @@ def test_localizer_mixed_in_is_left_out_with_a_note(uhrct: Uhrct, weights: Path,
     make_series(tmp_path / "two" / "scout", seed=2, edit=scouts)
     for name, slices, words in (("one", 4, "ignored 1 localizer"), ("two", 5, "ignored series")):
         result = done(uhrct("upscale", tmp_path / name, tmp_path / f"{name}.npz", "--weights", weights))
-        assert formats.read(tmp_path / f"{name}.npz").shape[0] == slices
+        assert io.read(tmp_path / f"{name}.npz").shape[0] == slices
         assert f"uhrct: note: {words}" in result.err

@@ -10,8 +10,8 @@ import pytest
 from ct_files import make_series
 from run_cli import Uhrct, everything, refused
 
-from uhrct import formats
-from uhrct.volume import Volume
+from uhrct import io
+from uhrct.core.volume import Volume
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_senseless_options(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     before = everything(tmp_path)
     refused(uhrct("upscale", "in.nii", "out.nii", "--weights", weights, *options), words)
     assert everything(tmp_path) == before
@@ -62,7 +62,7 @@ def test_senseless_options(
 def test_senseless_degradations(
     uhrct: Uhrct, scan: Volume, tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     refused(uhrct("degrade", tmp_path / "in.nii", tmp_path / "out.nii", *options), words)
     assert [p.name for p in tmp_path.iterdir()] == ["in.nii"]
 
@@ -74,7 +74,7 @@ def test_senseless_degradations(
 def test_senseless_structure_options(
     uhrct: Uhrct, scan: Volume, tmp_path: Path, options: tuple[str, str], words: str
 ) -> None:
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     refused(uhrct("structure", tmp_path / "in.nii", tmp_path / "out.nii", *options), words)
 
 
@@ -98,7 +98,7 @@ def test_senseless_structure_options(
 def test_outputs_that_cannot_be(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, target: str, words: str, as_map: bool
 ) -> None:
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "a.txt").write_text("someone's")
     (tmp_path / "file").write_text("someone's")
@@ -109,7 +109,7 @@ def test_outputs_that_cannot_be(
 
 
 def test_outputs_in_each_others_way(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     (tmp_path / "out").mkdir()
     before = everything(tmp_path)
     base = ("upscale", tmp_path / "in.nii", "--weights", weights)
@@ -161,7 +161,7 @@ def change_config(**changes: object) -> Callable[[Path], None]:
 def test_weights_that_cannot_be_used(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, damage: Callable[[Path], object], words: str
 ) -> None:
-    formats.write(scan, tmp_path / "in.nii")
+    io.write(scan, tmp_path / "in.nii")
     before = everything(tmp_path)
     damage(weights)
     refused(uhrct("upscale", tmp_path / "in.nii", tmp_path / "out", "--weights", weights), words)
@@ -172,9 +172,9 @@ def test_a_failure_in_the_middle_leaves_nothing(
     uhrct: Uhrct, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image and both maps are half there when memory runs out."""
-    from uhrct.upscaler import Upscaler
+    from uhrct.upscaling.upscaler import Upscaler
 
-    formats.write(Volume(np.zeros((4, 300, 300), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    io.write(Volume(np.zeros((4, 300, 300), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     before = everything(tmp_path)
     whole = Upscaler._slab
     seen = []
@@ -200,7 +200,7 @@ def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypat
     def broken(path: Path) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("uhrct.job.info_table", broken)
+    monkeypatch.setattr("uhrct.cli.job.info_table", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         uhrct("info", tmp_path)
 
@@ -218,7 +218,7 @@ def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypat
     ],
 )
 def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
-    formats.write(Volume(np.zeros((2, 16, 16), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    io.write(Volume(np.zeros((2, 16, 16), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     before = everything(tmp_path)
     refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii", "--weights", weights, *options), message)
     assert everything(tmp_path) == before

@@ -10,7 +10,7 @@ from ct_files import PATIENT, make_series
 from pydicom import dcmread
 from run_cli import Uhrct, done
 
-from uhrct import formats
+from uhrct import io
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_image_and_maps_lie_in_one_study(
     )
     image = dcmread(tmp_path / "out" / "00001.dcm")
     v, sd = dcmread(tmp_path / "v" / "00001.dcm"), dcmread(tmp_path / "sd.dcm")
-    source = formats.read(series).meta["dicom"][0]
+    source = io.read(series).meta["dicom"][0]
     assert image.file_meta.TransferSyntaxUID.name.startswith("JPEG-LS Lossless")
     for key in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientName", "PatientID"):
         assert image[key].value == v[key].value == sd[key].value

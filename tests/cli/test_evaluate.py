@@ -13,9 +13,9 @@ import pytest
 from pydicom.data import get_testdata_file
 from run_cli import Uhrct, done, everything, refused
 
-from uhrct import formats
+from uhrct import io
+from uhrct.core.volume import Volume
 from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES
-from uhrct.volume import Volume
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     for cy, cx in ((16, 12), (40, 24)):
         hu += 880 * np.exp(-0.5 * ((y - cy - z) ** 2 + (x - cx) ** 2) / 1.8**2)
     reference = Volume(np.rint(hu).astype(np.int16), (1.0, 0.7, 0.7), (3.0, -20.0, 100.0))
-    formats.write(reference, tmp_path / "hr.nii.gz")
+    io.write(reference, tmp_path / "hr.nii.gz")
     test = np.rint(hu + 10 + rng.normal(0, 5, hu.shape)).astype(np.int16)
-    formats.write(reference.on_grid(reference.grid, test), tmp_path / "sr.nrrd")
+    io.write(reference.on_grid(reference.grid, test), tmp_path / "sr.nrrd")
     return tmp_path / "hr.nii.gz", tmp_path / "sr.nrrd"
 
 
@@ -100,10 +100,10 @@ def test_a_real_slice_as_dicom_its_degraded_scan_and_its_interpolation(uhrct: Uh
     hr = Path(get_testdata_file("CT_small.dcm"))
     lr, sr = tmp_path / "lr.nii.gz", tmp_path / "sr.nii.gz"
     done(uhrct("degrade", hr, lr))
-    low = formats.read(lr)
-    high = formats.read(hr)
+    low = io.read(lr)
+    high = io.read(hr)
     nearest = high.on_grid(high.grid, np.repeat(np.repeat(low.hu, 2, 1), 2, 2))
-    formats.write(nearest, sr)
+    io.write(nearest, sr)
     means = {}
     for kind in ("scanner", "bicubic"):
         done(uhrct("evaluate", hr, sr, "--lr", lr, "--kind", kind, "--json", tmp_path / "o.json", "-q"))
@@ -172,9 +172,9 @@ def test_nan_and_scans_without_spacing_are_refused(uhrct: Uhrct, tmp_path: Path)
 def test_grids_that_differ(
     uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path, change: dict[str, object], words: str
 ) -> None:
-    hr = formats.read(pair[0])
+    hr = io.read(pair[0])
     fields = {f: getattr(hr, f) for f in ("hu", "spacing_mm", "origin_mm", "direction")}
-    formats.write(Volume(**{**fields, **change}), tmp_path / "other.nrrd")
+    io.write(Volume(**{**fields, **change}), tmp_path / "other.nrrd")
     before = everything(tmp_path)
     refused(uhrct("evaluate", pair[0], tmp_path / "other.nrrd", "--json", tmp_path / "o.json"), "grids differ", words)
     assert everything(tmp_path) == before

@@ -8,16 +8,16 @@ import pytest
 from ct_files import PATIENT, make_series
 from run_cli import Uhrct, done, refused, same_place
 
-import uhrct.cli
-from uhrct import formats
-from uhrct.volume import Volume
+import uhrct.cli.main
+from uhrct import io
+from uhrct.core.volume import Volume
 
 
 @pytest.mark.parametrize("kind", ["scanner", "bicubic"])
 def test_degrade_then_upscale_brings_the_grid_back(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, kind: str
 ) -> None:
-    formats.write(scan, tmp_path / "hr.nii.gz")
+    io.write(scan, tmp_path / "hr.nii.gz")
     lr, sr = tmp_path / "lr.nrrd", tmp_path / "sr.nii.gz"
     result = done(uhrct("degrade", tmp_path / "hr.nii.gz", lr, "--kind", kind))
     assert f"{kind} model" in result.err
@@ -25,8 +25,8 @@ def test_degrade_then_upscale_brings_the_grid_back(
     cropped = scan.on_grid(
         type(scan.grid)((3, 44, 36), scan.spacing_mm, scan.origin_mm, scan.direction), scan.hu[:, :44, :36]
     )
-    same_place(formats.read(lr), cropped)
-    back = formats.read(sr)
+    same_place(io.read(lr), cropped)
+    back = io.read(sr)
     same_place(back, cropped)
     assert back.shape == (3, 44, 36)
     assert back.spacing_mm == pytest.approx(scan.spacing_mm, abs=1e-6)
@@ -37,25 +37,25 @@ def test_degrade_then_upscale_brings_the_grid_back(
 def test_degrade_is_the_acquisition_model(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
     import torch
 
-    from uhrct.acquisition import Acquisition
+    from uhrct.physics.acquisition import Acquisition
 
     hu = scan.hu.astype(np.float32)  # 45 x 37: the far line and column are cropped
     hu[hu < -1500] = -1024
-    formats.write(Volume(hu, scan.spacing_mm), tmp_path / "hr.npz")
+    io.write(Volume(hu, scan.spacing_mm), tmp_path / "hr.npz")
     done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", "--scale", "3x2x2"))
-    lr = formats.read(tmp_path / "lr.npz")
+    lr = io.read(tmp_path / "lr.npz")
     assert lr.shape == (1, 22, 18)
     expected = Acquisition((3, 2, 2)).forward(torch.from_numpy(hu[:, :44, :36]))
     assert np.allclose(lr.hu, expected, atol=0.51)
 
 
 def test_noise_has_its_level_and_its_seed(uhrct: Uhrct, tmp_path: Path) -> None:
-    formats.write(Volume(np.zeros((1, 128, 128), np.int16), (1, 1, 1)), tmp_path / "hr.npz")
+    io.write(Volume(np.zeros((1, 128, 128), np.int16), (1, 1, 1)), tmp_path / "hr.npz")
     seen = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         out = tmp_path / f"{name}.npz"
         done(uhrct("degrade", tmp_path / "hr.npz", out, "--noise-hu", 20, "--seed", seed))
-        seen[name] = formats.read(out).hu
+        seen[name] = io.read(out).hu
     assert np.array_equal(seen["a"], seen["b"])
     assert not np.array_equal(seen["a"], seen["c"])
     assert seen["a"].std() == pytest.approx(20, rel=0.05)
@@ -65,18 +65,18 @@ def test_degrade_does_not_wrap_round_at_16_bits(uhrct: Uhrct, tmp_path: Path) ->
     """Metal at the end of the scale: bicubic overshoots beside it, and noise does anywhere."""
     hu = np.full((1, 32, 32), 32767, np.int16)
     hu[:, :, :15] = -1000
-    formats.write(Volume(hu, (1, 1, 1)), tmp_path / "hr.npz")
+    io.write(Volume(hu, (1, 1, 1)), tmp_path / "hr.npz")
     for options in (("--kind", "bicubic"), ("--noise-hu", "50")):
         done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", *options))
-        assert formats.read(tmp_path / "lr.npz").hu[0, :, 8:].min() > 25000
+        assert io.read(tmp_path / "lr.npz").hu[0, :, 8:].min() > 25000
 
 
 def test_psf_in_mm_blurs(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
-    formats.write(scan, tmp_path / "hr.npz")
+    io.write(scan, tmp_path / "hr.npz")
     detail = []
     for fwhm in (0, 1, 3):
         done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", "--psf-fwhm-mm", fwhm))
-        detail.append(np.abs(np.diff(formats.read(tmp_path / "lr.npz").hu[:, 6:].astype(float))).mean())
+        detail.append(np.abs(np.diff(io.read(tmp_path / "lr.npz").hu[:, 6:].astype(float))).mean())
     assert detail[0] > detail[1] > detail[2]
 
 
@@ -86,14 +86,14 @@ def test_degraded_series_have_uids_by_their_settings(uhrct: Uhrct, tmp_path: Pat
     uids = []
     for k, options in enumerate(([], [], ["--psf-fwhm-mm", 0], ["--noise-hu", 5], ["--noise-hu", 5, "--seed", 1])):
         done(uhrct("degrade", tmp_path / "in", tmp_path / str(k), *options))
-        [info] = formats.inspect(tmp_path / str(k))
+        [info] = io.inspect(tmp_path / str(k))
         uids.append(info.uid)
     assert uids[0] == uids[1]
     assert len(set(uids)) == 4
 
 
 def test_structure_map(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
-    formats.write(scan, tmp_path / "in.nii.gz")
+    io.write(scan, tmp_path / "in.nii.gz")
     seen = []
     for k, options in enumerate(
         ([], ["--operator", "frangi"], ["--sigma-mm", "3"], ["--contrast-hu", "20"], ["--polarity", "dark"])
@@ -101,7 +101,7 @@ def test_structure_map(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
         out = tmp_path / f"{k}.mha"
         result = done(uhrct("structure", tmp_path / "in.nii.gz", out, *options))
         assert "structure: done" in result.err
-        v = formats.read(out)
+        v = io.read(out)
         assert v.shape == scan.shape
         same_place(v, scan)
         assert 0 <= v.hu.min() < v.hu.max() <= 1
@@ -126,7 +126,7 @@ def test_info_lists_what_is_there(uhrct: Uhrct, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.npz", "a.mha"])
 def test_info_of_files(uhrct: Uhrct, scan: Volume, tmp_path: Path, name: str) -> None:
-    formats.write(scan, tmp_path / name)
+    io.write(scan, tmp_path / name)
     out = done(uhrct("info", tmp_path / name)).out
     assert "3 45 37" in out
     assert "2.5 0.9 0.8" in out
@@ -139,7 +139,7 @@ def test_info_of_nothing(uhrct: Uhrct, tmp_path: Path) -> None:
 
 
 def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("uhrct.model.WEIGHTS_DIR", weights.parent)
+    monkeypatch.setattr("uhrct.models.model.WEIGHTS_DIR", weights.parent)
     assert "tiny" in done(uhrct("models")).out  # without a card too
     card = {"licence": "CC BY 4.0", "training_data": "made up", "gain_db": {"p1": 6.1}}
     (weights / "card.json").write_text(json.dumps(card))
@@ -147,7 +147,7 @@ def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pyte
     for word in ("tiny", "x2", "yes", "CC BY 4.0", "made up", "p1 +6.10 dB"):
         assert word in out
     # and they are found by name, and by scale
-    formats.write(Volume(np.zeros((1, 6, 6), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    io.write(Volume(np.zeros((1, 6, 6), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     for options in (("--weights", "tiny"), ()):
         done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", *options))
     refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "x.npz", "--weights", "huge"), "shipped: tiny")
@@ -157,7 +157,7 @@ def test_train_then_upscale(
     uhrct: Uhrct, slice_hu: np.ndarray, scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "corpus").mkdir()
-    formats.write(Volume(np.stack([slice_hu, slice_hu[::-1]]), (1, 0.8, 0.8)), tmp_path / "corpus" / "a.npz")
+    io.write(Volume(np.stack([slice_hu, slice_hu[::-1]]), (1, 0.8, 0.8)), tmp_path / "corpus" / "a.npz")
     config = tmp_path / "small.yaml"
     config.write_text(f"corpus: {tmp_path / 'corpus'}\nvalidation: {tmp_path / 'corpus'}\nvalidation_slices: 1\n")
     monkeypatch.chdir(tmp_path)  # where the default runs/ is made
@@ -168,9 +168,9 @@ def test_train_then_upscale(
     assert "validation a:" in result.err
     assert "model in runs/small/model" in result.out
     assert (run / "curve.png").is_file()
-    formats.write(scan, tmp_path / "in.npz")
+    io.write(scan, tmp_path / "in.npz")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", "--weights", run / "model"))
-    assert formats.read(tmp_path / "out.npz").shape == (3, 90, 74)
+    assert io.read(tmp_path / "out.npz").shape == (3, 90, 74)
 
     refused(uhrct("train", config, *overrides), "not empty; go on with --resume")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))
@@ -185,6 +185,6 @@ def test_train_then_upscale(
 def test_version_is_the_packages(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["uhrct", "--version"])
     with pytest.raises(SystemExit) as stop:
-        uhrct.cli.main()
+        uhrct.cli.main.main()
     assert stop.value.code in (0, None)
     assert capsys.readouterr().out.strip() == uhrct.__version__

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from run_cli import Uhrct, done, everything, refused
 
-from uhrct import formats
-from uhrct.errors import UhrctError
+from uhrct import io
+from uhrct.core.errors import UhrctError
 from uhrct.phantom import make
 from uhrct.phantom.scene import Scene
 
@@ -48,8 +48,8 @@ def test_truth_agrees_with_masks_and_image(uhrct: Uhrct, tmp_path: Path) -> None
     out = tmp_path / "p"
     done(uhrct("phantom", out, "--family", "test", "--dose", 0, "--image", "scan.nrrd", *SMALL))
     truth, trees = json.loads((out / "truth.json").read_text()), np.load(out / "truth.npz")
-    scan = formats.read(out / "scan.nrrd")
-    masks = {k: formats.read(out / f"{k}.nii.gz") for k in ("lungs", "lobes", "vessels", "airways", "nodules")}
+    scan = io.read(out / "scan.nrrd")
+    masks = {k: io.read(out / f"{k}.nii.gz") for k in ("lungs", "lobes", "vessels", "airways", "nodules")}
     for mask in masks.values():
         assert mask.shape == scan.shape == tuple(truth["shape"])
         assert np.allclose(mask.origin_mm, scan.origin_mm, atol=1e-4)
@@ -77,7 +77,7 @@ def test_truth_agrees_with_masks_and_image(uhrct: Uhrct, tmp_path: Path) -> None
 def test_projections_see_the_same_chest(uhrct: Uhrct, tmp_path: Path) -> None:
     for name, how in (("m", ("--dose", 0)), ("p", ("--imaging", "projections", "--dose", 20))):
         done(uhrct("phantom", tmp_path / name, "--shape", "8,64,64", "--quiet", *how))
-    model, seen = (formats.read(tmp_path / name / "ct.nii.gz").hu.astype(float) for name in "mp")
+    model, seen = (io.read(tmp_path / name / "ct.nii.gz").hu.astype(float) for name in "mp")
     assert np.corrcoef(model.ravel(), seen.ravel())[0, 1] > 0.95
     assert abs((model - seen).mean()) < 5
     assert everything(tmp_path / "m")["lobes.nii.gz"] == everything(tmp_path / "p")["lobes.nii.gz"]
@@ -127,7 +127,7 @@ def test_beams_see_the_same_chest(tmp_path: Path) -> None:
     for beam in ("fan", "parallel"):
         image(tmp_path / beam, beam=beam)
         assert json.loads((tmp_path / beam / "truth.json").read_text())["imaging"]["beam"] == beam
-    fan, parallel = (formats.read(tmp_path / beam / "ct.nii.gz").hu.astype(float) for beam in ("fan", "parallel"))
+    fan, parallel = (io.read(tmp_path / beam / "ct.nii.gz").hu.astype(float) for beam in ("fan", "parallel"))
     assert 0 < (fan - parallel).std() < 25
     assert abs((fan - parallel).mean()) < 2
     with pytest.raises(UhrctError, match="--beam 'cone': choose from fan, parallel"):

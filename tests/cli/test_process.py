@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from run_cli import Result, Uhrct, done, everything, refused
 
-from uhrct import formats
-from uhrct.volume import Volume
+from uhrct import io
+from uhrct.core.volume import Volume
 
 CHILD = """
 import sys, time
-from uhrct import cli
-from uhrct.upscaler import Upscaler
+from uhrct.cli import main as cli
+from uhrct.upscaling.upscaler import Upscaler
 
 whole = Upscaler._slab
 
@@ -33,7 +33,7 @@ cli.main()
 @pytest.mark.parametrize("name", ["out.nii.gz", "out"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_while_writing(weights: Path, tmp_path: Path, name: str, how: signal.Signals) -> None:
-    formats.write(Volume(np.zeros((4, 260, 260), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    io.write(Volume(np.zeros((4, 260, 260), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     before = everything(tmp_path)
     arguments = ["upscale", tmp_path / "in.npz", tmp_path / name, "--weights", weights]
     with subprocess.Popen(
@@ -64,7 +64,7 @@ def test_exit_code_and_line_of_a_real_process(tmp_path: Path) -> None:
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys\n"
-        "from uhrct import cli\n"
+        "from uhrct.cli import main as cli\n"
         "sys.argv = ['uhrct', '--help']\n"
         "try:\n    cli.main()\n"
         "finally:\n    print([m for m in ('torch', 'numpy', 'pydicom', 'SimpleITK') if m in sys.modules])\n"

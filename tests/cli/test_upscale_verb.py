@@ -9,9 +9,9 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from run_cli import Uhrct, done, everything, refused, same_place
 
-from uhrct import formats
-from uhrct.model import Model, ModelConfig
-from uhrct.volume import Volume
+from uhrct import io
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model, ModelConfig
 
 CT_SMALL = Path(get_testdata_file("CT_small.dcm", download=False))
 
@@ -32,10 +32,10 @@ CT_SMALL = Path(get_testdata_file("CT_small.dcm", download=False))
 def test_every_format_in_and_out(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, source: str, target: str
 ) -> None:
-    formats.write(scan, tmp_path / source)
+    io.write(scan, tmp_path / source)
     before = everything(tmp_path)
     result = done(uhrct("upscale", tmp_path / source, tmp_path / target, "--weights", weights))
-    out = formats.read(tmp_path / target)
+    out = io.read(tmp_path / target)
     assert out.shape == (3, 90, 74)
     assert out.spacing_mm == pytest.approx((2.5, 0.45, 0.4), abs=1e-6)
     assert out.hu.dtype == np.int16
@@ -54,10 +54,10 @@ def test_every_format_in_and_out(
 def test_the_result_is_that_of_the_api(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
     import uhrct as package
 
-    formats.write(scan, tmp_path / "in.nii.gz")
+    io.write(scan, tmp_path / "in.nii.gz")
     done(uhrct("upscale", tmp_path / "in.nii.gz", tmp_path / "out.npz", "--weights", weights))
     out = package.upscale(package.read(tmp_path / "in.nii.gz"), scale=2, weights=weights)
-    np.testing.assert_array_equal(out.hu, formats.read(tmp_path / "out.npz").hu)
+    np.testing.assert_array_equal(out.hu, io.read(tmp_path / "out.npz").hu)
 
 
 def test_a_dicom_file_becomes_a_derived_series(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_dicom_file_becomes_a_derived_series(uhrct: Uhrct, weights: Path, tmp_
     assert derived.SeriesInstanceUID != source.SeriesInstanceUID
     assert derived.ImageType[0] == "DERIVED"
     assert "Research use only" in derived.DerivationDescription
-    same_place(formats.read(tmp_path / "sr"), formats.read(CT_SMALL))
+    same_place(io.read(tmp_path / "sr"), io.read(CT_SMALL))
 
 
 def test_a_second_run_gives_identical_bytes(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ def test_a_second_run_gives_identical_bytes(uhrct: Uhrct, weights: Path, scan: V
 
 def test_settings_arrive(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
     """Each option changes what it should change, and nothing where it should not."""
-    formats.write(scan, tmp_path / "in.npz")
+    io.write(scan, tmp_path / "in.npz")
 
     def run(*options: object) -> np.ndarray:
         out = tmp_path / "out.npz"
         done(uhrct("upscale", tmp_path / "in.npz", out, "--weights", weights, *options))
-        return formats.read(out).hu.astype(float)
+        return io.read(out).hu.astype(float)
 
     mean = run()
     assert np.array_equal(run("--scale", "1x2x2", "--steps", 1, "--samples", 1, "--seed", 5), mean)
@@ -113,7 +113,7 @@ def test_settings_arrive(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Pa
 def test_agreement_with_the_data_is_measured_and_said(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path
 ) -> None:
-    formats.write(scan, tmp_path / "in.npz")
+    io.write(scan, tmp_path / "in.npz")
     left = {}
     for mode in ("off", "hard"):
         result = done(
@@ -125,11 +125,11 @@ def test_agreement_with_the_data_is_measured_and_said(
 
 
 def test_maps_lie_beside_the_image(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
-    formats.write(scan, tmp_path / "in.npz")
+    io.write(scan, tmp_path / "in.npz")
     maps = ("--structure", tmp_path / "v.nii.gz", "--uncertainty", tmp_path / "sd.nrrd")
     base = ("upscale", tmp_path / "in.npz", tmp_path / "out", "--weights", weights)
     done(uhrct(*base, *maps, "--steps", 2, "--samples", 2))
-    v, sd = formats.read(tmp_path / "v.nii.gz"), formats.read(tmp_path / "sd.nrrd")
+    v, sd = io.read(tmp_path / "v.nii.gz"), io.read(tmp_path / "sd.nrrd")
     for m in (v, sd):
         assert m.shape == (3, 90, 74)
         assert m.hu.dtype == np.float32
@@ -170,10 +170,10 @@ def test_slices_of_nothing_but_padding(uhrct: Uhrct, weights: Path, scan: Volume
     hu = scan.hu.copy()
     hu[0] = -3024
     for name, values in (("first", hu), ("all", np.full_like(hu, -3024))):
-        formats.write(scan.on_grid(scan.grid, values), tmp_path / f"{name}.npz")
+        io.write(scan.on_grid(scan.grid, values), tmp_path / f"{name}.npz")
         out = tmp_path / f"{name}.nii.gz"
         result = done(uhrct("upscale", tmp_path / f"{name}.npz", out, "--weights", weights))
-        assert (formats.read(out).hu[0] == -3024).all()
+        assert (io.read(out).hu[0] == -3024).all()
         assert "note" not in result.err
         assert "nan HU" not in result.err
 
@@ -188,31 +188,31 @@ def test_spacing_of_an_npz_by_option(uhrct: Uhrct, weights: Path, tmp_path: Path
     refused(uhrct(*base, "--input-spacing", "1,a,2"), "numbers with commas")
     assert not out.exists()
     done(uhrct(*base, "--input-spacing", "3,1,0.8"))
-    assert formats.read(out).spacing_mm == (3.0, 0.5, 0.4)
+    assert io.read(out).spacing_mm == (3.0, 0.5, 0.4)
 
 
 def test_a_series_by_number(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
     make_series(tmp_path / "in" / "1", number=3, seed=1, shape=(2, 8, 8))
     make_series(tmp_path / "in" / "2", number=4, seed=2, shape=(3, 8, 8))
     done(uhrct("upscale", tmp_path / "in", tmp_path / "out.npz", "--weights", weights, "--series", 2))
-    assert formats.read(tmp_path / "out.npz").shape == (3, 16, 16)
+    assert io.read(tmp_path / "out.npz").shape == (3, 16, 16)
 
 
 def test_a_result_replaces_an_older_file(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
-    formats.write(scan, tmp_path / "in.npz")
+    io.write(scan, tmp_path / "in.npz")
     (tmp_path / "out.nii.gz").write_text("older")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii.gz", "--weights", weights))
-    assert formats.read(tmp_path / "out.nii.gz").shape == (3, 90, 74)
+    assert io.read(tmp_path / "out.nii.gz").shape == (3, 90, 74)
 
 
 def test_a_spacing_instead_of_a_scale(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
     """Nearest served scale, then resampling from the same corner, and both are said."""
     make_series(tmp_path / "in", shape=(3, 20, 18))
-    source = formats.read(tmp_path / "in")
+    source = io.read(tmp_path / "in")
     wanted = source.spacing_mm[1] / 1.7
     said = done(uhrct("upscale", tmp_path / "in", tmp_path / "out", "--weights", weights, "--spacing", wanted)).err
     assert "nearest served scale x2" in said
-    result = formats.read(tmp_path / "out")
+    result = io.read(tmp_path / "out")
     assert result.spacing_mm == pytest.approx((source.spacing_mm[0], wanted, wanted), abs=1e-4)
     assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
     uid = {dcmread(f).SeriesInstanceUID for f in (tmp_path / "out").iterdir()}
@@ -227,14 +227,14 @@ def test_thick_slices_become_thin_ones(uhrct: Uhrct, tmp_path: Path) -> None:
         tmp_path / "w"
     )
     make_series(tmp_path / "in", shape=(4, 16, 18))
-    source = formats.read(tmp_path / "in")
+    source = io.read(tmp_path / "in")
     arguments = ("upscale", tmp_path / "in", tmp_path / "out", "--weights", tmp_path / "w", "--scale", "5x2x2")
     assert "scan taken as: PSF" in done(uhrct(*arguments)).err
     files = [dcmread(f) for f in (tmp_path / "out").iterdir()]
     assert len(files) == 20
     for f in files:
         assert float(f.SliceThickness) == pytest.approx(source.spacing_mm[0] / 5)
-    result = formats.read(tmp_path / "out")
+    result = io.read(tmp_path / "out")
     assert result.shape == (20, 32, 36)
     assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
     told = (*arguments[:2], tmp_path / "told", *arguments[3:], "--noise-hu", "25", "--psf-fwhm-mm", "0.7")

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from uhrct import formats
+from uhrct import io
 from uhrct.evaluation.lungs import lung_mask
 
 COLUMNS = 6
@@ -23,7 +23,7 @@ def draw(scans: list[Path], path: Path) -> None:
     """A row per scan: slices from feet to head, then a coronal cut; contours over the lung window."""
     figure, axes = plt.subplots(len(scans), COLUMNS + 1, figsize=(2 * COLUMNS + 2, 2 * len(scans)), squeeze=False)
     for row, folder in zip(axes, scans, strict=True):
-        volume = formats.read(folder)
+        volume = io.read(folder)
         mask = lung_mask(volume.hu, volume.spacing_mm)
         litres = mask.sum() * np.prod(volume.spacing_mm) / 1e6
         print(f"{folder.name}: {litres:.2f} L", flush=True)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.compare import acquisition_between, check_grids, compare
 from uhrct.evaluation.measures import MEASURES, VESSEL_THRESHOLD, score_all
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.evaluation.topology import betti_errors
-from uhrct.evaluation.vessels import vessel_mask
-from uhrct.volume import Grid, Volume
+from uhrct.physics.acquisition import Acquisition
+from uhrct.structure.topology import betti_errors
+from uhrct.structure.vessels import vessel_mask
 
 GRID = Grid((4, 30, 20), (2.5, 0.7, 0.8), (-10.0, 20.0, 30.0))
 

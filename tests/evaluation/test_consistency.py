@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.consistency import consistency
-from uhrct.evaluation.undefined import Undefined
-from uhrct.resampling import upsample
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample
 
 A = Acquisition((1, 2, 2))
 

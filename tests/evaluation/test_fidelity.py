@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from skimage import metrics
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse, ssim
 
 WIDE, LUNG = WINDOWS_HU["wide"], WINDOWS_HU["lung"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uhrct import formats
-from uhrct.errors import UhrctError
+from uhrct import io
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.flicker import flicker
-from uhrct.evaluation.undefined import Undefined
 
 SPACING = (1.0, 0.7, 0.7)
 
@@ -71,7 +71,7 @@ def test_on_a_real_scan(shared_ct):
     files = sorted((shared_ct / "validation" / "rider0117").glob("*.dcm"))[40:44]
     if not files:
         pytest.skip("real CT not here: rider0117 is missing in ../shared/ct")
-    hu = np.concatenate([formats.read(f).hu for f in files]).clip(min=-1024)
+    hu = np.concatenate([io.read(f).hu for f in files]).clip(min=-1024)
     spacing = (0.8, 0.645, 0.645)
     smooth = ndimage.gaussian_filter(hu.astype(float), (0, 2, 2))
     assert 0.5 < flicker(hu, smooth, spacing) < 1.05

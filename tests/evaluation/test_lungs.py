@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uhrct import formats
-from uhrct.errors import UhrctError
+from uhrct import io
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.lungs import lung_mask
 
 SPACING = (0.8, 0.8)
@@ -204,7 +204,7 @@ def test_whole_scans(shared_ct, name):
     folder = shared_ct / name
     if not folder.is_dir():
         pytest.skip(f"real CT not here: {name} is missing in ../shared/ct")
-    volume = formats.read(folder)
+    volume = io.read(folder)
     step = 10  # every tenth slice: a tenth of the time
     thick = (volume.spacing_mm[0] * step, *volume.spacing_mm[1:])
     mask = lung_mask(volume.hu[::step], thick)

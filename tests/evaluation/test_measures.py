@@ -10,11 +10,11 @@ import torch
 from scipy import ndimage
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.fidelity import WINDOWS_HU
 from uhrct.evaluation.measures import MEASURES, constants, score_all
 from uhrct.evaluation.protocol import score
+from uhrct.physics.acquisition import Acquisition
 
 A = Acquisition((1, 2, 2))
 #: on CT_small no vessel reaches the fixed thresholds: the vessel metrics have no value there

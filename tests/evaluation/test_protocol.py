@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from uhrct.acquisition import Acquisition
+from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
 from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, means, score, score_slices
-from uhrct.resampling import upsample, upsample_stack
-from uhrct.volume import Volume
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import upsample, upsample_stack
 
 A = Acquisition((1, 2, 2))
 

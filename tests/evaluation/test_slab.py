@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Volume
 from uhrct.evaluation.compare import compare
 from uhrct.evaluation.slab import SLAB_MEASURES, score_slab
-from uhrct.volume import Volume
 
 SPACING = (1.0, 0.7, 0.7)
 LUNG = np.ones((16, 64, 64), bool)

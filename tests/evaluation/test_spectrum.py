@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage, signal
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.spectrum import octave_edges, texture
-from uhrct.evaluation.undefined import Undefined
 
 
 def by_scipy(hu, spacing_mm):

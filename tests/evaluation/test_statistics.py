@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.statistics import holm, interval, paired_test
-from uhrct.evaluation.undefined import Undefined
 
 
 def test_the_interval_of_slices_is_scipys():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
 from uhrct.structure import StructureOperator
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 from uhrct.evaluation.fidelity import WINDOWS_HU
-from uhrct.evaluation.undefined import Undefined
 from uhrct.evaluation.vif import vif
 
 WIDE = WINDOWS_HU["wide"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.phantom.families import RANGES, Draw
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.structure.gaussian import (
     BLOCK,
     band_matmul,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.structure import KINDS, POLARITIES, StructureOperator
 
 LUNG_HU = -850.0

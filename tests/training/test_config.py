@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.training.config import TrainingConfig, load_config
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uhrct.acquisition import correlated_noise
-from uhrct.model import Model, ModelConfig
+from uhrct.models.model import Model, ModelConfig
+from uhrct.physics.acquisition import correlated_noise
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch, BatchMaker, lr_channels
+from uhrct.training.data.batches import Batch, BatchMaker, lr_channels
+from uhrct.training.data.patients import Patient, load_patients
 from uhrct.training.losses import make_loss
-from uhrct.training.patients import Patient, load_patients
 
 Tiny = Callable[..., TrainingConfig]
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from uhrct.errors import UhrctError
-from uhrct.networks import DSSP
+from uhrct.core.errors import UhrctError
+from uhrct.models.dssp import DSSP
 from uhrct.training.config import TrainingConfig
 from uhrct.training.muon import RMS, Muon, hidden, orthogonal
 from uhrct.training.trainer import Trainer

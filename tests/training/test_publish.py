@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from uhrct.model import Model
+from uhrct.models.model import Model
 from uhrct.training.config import TrainingConfig
 from uhrct.training.publish import TRAINING_DATA, publish
 from uhrct.training.trainer import Trainer

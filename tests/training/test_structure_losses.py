@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.lengths import vessel_lengths
-from uhrct.evaluation.vessels import skeleton as hard_skeleton
-from uhrct.model import Model, ModelConfig
-from uhrct.networks import from_channels
+from uhrct.core.errors import UhrctError
+from uhrct.models.dssp import from_channels
+from uhrct.models.model import Model, ModelConfig
+from uhrct.structure.lengths import vessel_lengths
+from uhrct.structure.vessels import skeleton as hard_skeleton
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch, BatchMaker, hr_crop, lr_channels
+from uhrct.training.data.batches import Batch, BatchMaker, hr_crop, lr_channels
+from uhrct.training.data.patients import load_patients
 from uhrct.training.losses import make_loss
-from uhrct.training.patients import load_patients
 from uhrct.training.structure_losses import (
     VESSEL,
     StructureTerms,

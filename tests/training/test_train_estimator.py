@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uhrct.acquisition import correlated_noise
-from uhrct.errors import UhrctError
-from uhrct.model import Model, ModelConfig
-from uhrct.scan import ScanProperties
+from uhrct.core.errors import UhrctError
+from uhrct.models.model import Model, ModelConfig
+from uhrct.physics.acquisition import correlated_noise
+from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training import estimator as estimator_module
 from uhrct.training.config import TrainingConfig
+from uhrct.training.data.patients import load_patients
 from uhrct.training.estimator import train_estimator
-from uhrct.training.patients import load_patients
 
 Tiny = Callable[..., TrainingConfig]
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 0}

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uhrct.errors import UhrctError
-from uhrct.structure.surrogate import Surrogate
+from uhrct.core.errors import UhrctError
+from uhrct.models.surrogate import Surrogate
 from uhrct.training.config import TrainingConfig
 from uhrct.training.surrogate import train_surrogate
 from uhrct.training.trainer import Trainer

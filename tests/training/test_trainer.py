@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uhrct.errors import UhrctError
-from uhrct.model import Model, ModelConfig
+from uhrct.core.errors import UhrctError
+from uhrct.models.model import Model, ModelConfig
 from uhrct.training import trainer as trainer_module
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch, BatchMaker
-from uhrct.training.patients import load_patients
+from uhrct.training.data.batches import Batch, BatchMaker
+from uhrct.training.data.patients import load_patients
 from uhrct.training.trainer import Trainer
 
 Tiny = Callable[..., TrainingConfig]
@@ -327,7 +327,7 @@ CHILD = """
 import json, sys, torch
 from pathlib import Path
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import BatchMaker
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.trainer import Trainer
 raw = json.loads(Path(sys.argv[1]).read_text())
 for name in ("corpus", "validation", "only"):

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from uhrct import __version__
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import track
+from uhrct.core.undefined import Undefined, undefined
+from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Scores, constants, score_all
-from uhrct.evaluation.topology import CROP, betti_error_sums
-from uhrct.evaluation.undefined import Undefined, undefined
-from uhrct.progress import track
-from uhrct.volume import Grid, Volume
+from uhrct.physics.acquisition import Acquisition
+from uhrct.structure.topology import CROP, betti_error_sums
 
 #: what formats lose on the way: NIfTI holds float32, DICOM decimal strings
 SPACING_SHARE, PLACE_MM, ANGLE_DEGREES = 1e-4, 0.01, 0.1
@@ -32,7 +32,7 @@ def check_grids(reference: Grid, test: Grid) -> None:
     >>> check_grids(Grid((4, 8, 8), (1, 0.7, 0.7)), Grid((4, 8, 8), (1, 0.7, 0.8)))
     Traceback (most recent call last):
     ...
-    uhrct.errors.UhrctError: grids differ: spacing (1, 0.7, 0.7) against (1, 0.7, 0.8) mm, by up to 0.1 mm.
+    uhrct.core.errors.UhrctError: grids differ: spacing (1, 0.7, 0.7) against (1, 0.7, 0.8) mm, by up to 0.1 mm.
     Nothing is resampled here; bring both to one grid first
     """
     differences = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
-from uhrct.evaluation.undefined import Undefined
-from uhrct.model import FLOOR_HU
-from uhrct.volume import PADDING_HU
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
+from uhrct.core.volume import PADDING_HU
+from uhrct.models.model import FLOOR_HU
+from uhrct.physics.acquisition import Acquisition
 
 
 def consistency(test: ArrayLike, lr: ArrayLike, acquisition: Acquisition) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 WINDOWS_HU: dict[str, tuple[float, float]] = {
     "wide": (-1000, 600),  # the headline: air to dense bone's onset, as the D1 data are clipped

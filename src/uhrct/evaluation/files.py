@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uhrct import formats
-from uhrct.errors import UhrctError
+from uhrct import io
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Vector, Volume
 from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Measure
-from uhrct.formats.paths import check_parent
-from uhrct.volume import Vector, Volume
+from uhrct.io.paths import check_parent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,7 +115,7 @@ def _number(m: Measure, value: float | None, reason: str = "") -> str:
 
 
 def _read(path: Path, spacing_mm: Vector | None) -> Volume:
-    return formats.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
+    return io.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
 
 
 def _read_lr(path: Path) -> Volume:
@@ -152,7 +152,7 @@ def _check_libraries(pictures: bool) -> None:
     except ImportError:
         raise UhrctError("evaluation needs scipy and scikit-image: pip install 'uhrct[evaluation]'") from None
     if pictures:
-        from uhrct.report import pyplot
+        from uhrct.evaluation.pictures import pyplot
 
         pyplot()
 

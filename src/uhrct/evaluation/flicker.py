@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.undefined import Undefined
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 
 TISSUE_HU = (-200.0, 250.0)  # fat to contrasted blood: where noise can be told from vessels
 SMOOTH_MM = 2.0

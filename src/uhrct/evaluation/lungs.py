@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
-from uhrct.progress import track
-from uhrct.volume import PADDING_HU
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import track
+from uhrct.core.volume import PADDING_HU
 
 SMOOTH_MM = 1.0  # noise of 100 HU and more must not perforate the mask
 LUNG_BELOW_HU = -400.0  # midway between lung and soft tissue

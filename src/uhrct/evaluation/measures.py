@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from uhrct.acquisition import Acquisition
-from uhrct.errors import UhrctError
-from uhrct.evaluation import flicker, lungs, spectrum, topology, vif
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import undefined
+from uhrct.core.volume import PADDING_HU
+from uhrct.evaluation import flicker, lungs, spectrum, vif
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse, ssim
-from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, SMSE_WINDOW_HU, difference, structure_maps
-from uhrct.evaluation.undefined import undefined
-from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
-from uhrct.model import FLOOR_HU
-from uhrct.volume import PADDING_HU
+from uhrct.models.model import FLOOR_HU
+from uhrct.physics.acquisition import Acquisition
+from uhrct.structure import topology
+from uhrct.structure.lengths import vessel_lengths
+from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 
 
 class Measure(NamedTuple):

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from uhrct import __version__
+from uhrct.core.volume import Volume
 from uhrct.evaluation.compare import Comparison
 from uhrct.evaluation.files import NOTE, rows
 from uhrct.evaluation.measures import MEASURES, without_padding
+from uhrct.evaluation.pictures import DISPLAY_HU, ERROR_HU, pyplot
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.model import FLOOR_HU
-from uhrct.report import DISPLAY_HU, ERROR_HU, pyplot
-from uhrct.volume import Volume
+from uhrct.models.model import FLOOR_HU
 
 #: what is drawn over the slices: (title, metrics)
 PLOTS = (

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.acquisition import Acquisition, correlated_noise
+from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
-from uhrct.model import FLOOR_HU
-from uhrct.upscaler import Upscaler
-from uhrct.volume import Volume
+from uhrct.models.model import FLOOR_HU
+from uhrct.physics.acquisition import Acquisition, correlated_noise
+from uhrct.upscaling.upscaler import Upscaler
 
 #: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU ((n - 2 CONTEXT) sz, y', x') inside all LR slices but the
 #: `CONTEXT` at each end, which are neighbours only

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import undefined
 from uhrct.evaluation.flicker import flicker
-from uhrct.evaluation.lengths import vessel_lengths
 from uhrct.evaluation.measures import VESSEL_THRESHOLD, VOLUME_MEASURES, Measure, Scores, without_padding
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.evaluation.topology import betti_errors
-from uhrct.evaluation.undefined import undefined
-from uhrct.evaluation.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
+from uhrct.structure.lengths import vessel_lengths
+from uhrct.structure.topology import betti_errors
+from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 
 _CLDICE = {t: f"cldice_{100 * t:.0f}_3d" for t in VESSEL_THRESHOLDS}
 _LENGTHS = ("vessel_mm_3d", "broken_mm_3d", "invented_mm_3d")

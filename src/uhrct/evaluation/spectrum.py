@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.undefined import Undefined
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 
 OCTAVES = 4
 SMALLEST_PX = 16  # below, the fourth octave holds no frequency

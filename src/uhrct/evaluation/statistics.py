@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.undefined import Undefined
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 
 RESAMPLES = 10_000
 #: below, every one of the 2^n signs is tried; above, the normal approximation serves

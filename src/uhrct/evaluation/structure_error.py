@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.structure import StructureOperator
 
 # Fixed for good: changing a constant changes the meaning of every number printed before. They are spelled out

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uhrct.errors import UhrctError
-from uhrct.evaluation.undefined import Undefined
+from uhrct.core.errors import UhrctError
+from uhrct.core.undefined import Undefined
 
 NOISE_VARIANCE = 2.0  # the visual noise of the source, in grey levels squared of an image in 0 ... 255
 SCALES = 4

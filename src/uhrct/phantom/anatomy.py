@@ -234,7 +234,7 @@ def _harmonics(rng: np.random.Generator, theta: np.ndarray, z: np.ndarray, size_
 
 
 def _smooth_table(table: np.ndarray, sigma: float) -> np.ndarray:
-    from uhrct.resampling import gaussian_matrix
+    from uhrct.physics.resampling import gaussian_matrix
 
     rows = gaussian_matrix(len(table), sigma / Z_STEP_MM)
     columns = gaussian_matrix(table.shape[1], sigma)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 #: Ranges of anatomy (mm, HU) per family. They touch nowhere: no test chest has a train chest's size, calibre or HU.
 _PARAMETERS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {

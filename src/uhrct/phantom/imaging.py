@@ -28,7 +28,7 @@ def add_noise(hu: np.ndarray, view: View, dose: float, seed: int, first: int) ->
     """`hu` (z, y, x) with noise that depends on the seed and each slice's number alone (`first`: the first's)."""
     import torch
 
-    from uhrct.acquisition import correlated_noise
+    from uhrct.physics.acquisition import correlated_noise
 
     out = np.empty(hu.shape, np.float32)
     sigma = noise_hu(view, dose)

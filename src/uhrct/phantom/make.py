@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from uhrct import formats
-from uhrct.errors import UhrctError
-from uhrct.formats.writer import output_files
+from uhrct import io
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import track
+from uhrct.core.volume import Grid
+from uhrct.io.writer import output_files
 from uhrct.phantom.anatomy import Anatomy, Plane
 from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
 from uhrct.phantom.tomography import BEAMS, KERNELS, scan
 from uhrct.phantom.truth import MASKS, describe, write_truth
-from uhrct.progress import track
-from uhrct.volume import Grid
 
 IMAGING = ("model", "projections")
 SLAB = 16  # slices at once: what memory grows with
@@ -127,7 +127,7 @@ def phantom_folder(
         raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
     if not out.absolute().parent.is_dir():
         raise UhrctError(f"{out.parent}: no such folder; create it first")
-    formats.check_output(out.absolute().parent / name)  # its suffix
+    io.check_output(out.absolute().parent / name)  # its suffix
     _check_in_view(Draw(family, seed), view)  # refuses what it does not know before anything is said
     begin = time.monotonic()
     if not quiet:
@@ -176,10 +176,9 @@ def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any
     tree_masks = {kind: np.zeros(view.shape, bool) for kind in scene.trees}
     seed = scene.anatomy.draw.seed
     with ExitStack() as stack:
-        image = stack.enter_context(formats.open_writer(folder / name, grid, dtype=np.int16))
+        image = stack.enter_context(io.open_writer(folder / name, grid, dtype=np.int16))
         masks = {
-            kind: stack.enter_context(formats.open_writer(folder / f"{kind}.nii.gz", grid, dtype=np.int16))
-            for kind in MASKS
+            kind: stack.enter_context(io.open_writer(folder / f"{kind}.nii.gz", grid, dtype=np.int16)) for kind in MASKS
         }
         starts = range(0, view.shape[0], SLAB)
         slabs = _slabs(scene, view, how, seed)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.phantom.anatomy import Anatomy
 from uhrct.phantom.families import Draw
 from uhrct.phantom.nodules import CORE_HU, CORE_SHARE, HU, Nodule, place_nodules
 from uhrct.phantom.raster import Lattice, draw_capsules
 from uhrct.phantom.tissues import MUSCLE, Tissues, TissueSlices, mix
 from uhrct.phantom.trees import Tree, grow_trees
-from uhrct.resampling import FWHM_PER_SIGMA
+from uhrct.physics.resampling import FWHM_PER_SIGMA
 
 LUMEN_HU, WALL_HU = -995.0, 15.0
 #: What a scan of the whole chest covers: (z, y, x) in mm.
@@ -235,8 +235,8 @@ class Imager:
         """Sub-slices averaged, and what of the PSF the ramps do not hold."""
         import torch
 
-        from uhrct.acquisition import Acquisition
-        from uhrct.resampling import apply_in_plane, as_tensor, gaussian_matrix
+        from uhrct.physics.acquisition import Acquisition
+        from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix
 
         image = torch.from_numpy(hu)
         if self.view.parts > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uhrct.resampling import gaussian_matrix
+from uhrct.physics.resampling import gaussian_matrix
 
 TILE = 144  # samples along each side of a periodic tile
 

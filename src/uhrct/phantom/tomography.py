@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 if TYPE_CHECKING:
     import torch

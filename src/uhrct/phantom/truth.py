@@ -38,7 +38,7 @@ def tree_arrays(tree: Tree) -> dict[str, np.ndarray]:
 
 def betti_of_mask(mask: np.ndarray) -> list[int]:
     """b0, b1, b2 of a mask (26-connected), computed on its bounding box."""
-    from uhrct.evaluation.topology import betti_numbers
+    from uhrct.structure.topology import betti_numbers
 
     if not mask.any():
         return [0, 0, 0]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 TRUNCATE = 4.0  # kernel radius in sigmas: what is cut off weighs 6e-5 of a Gaussian
 BLOCK = 64  # rows per product on long axes: a longer block multiplies more zeros, a shorter one calls more often

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.structure.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
 from uhrct.structure.gaussian import hessian_2d, hessian_3d
 from uhrct.structure.vesselness import frangi, jerman, v_c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 
 class Budget:

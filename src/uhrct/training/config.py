@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 
 STAGES = ("mean", "denoiser", "estimator", "surrogate", "peer")
 TOPOLOGY = ("", "recall", "cldice", "lengths")
@@ -19,7 +19,7 @@ AUGMENTATIONS = ("grid", "kernel", "noise")
 class TrainingConfig:
     """One training run. Nested settings of the model are reached with dots: ``model.mean.image_width=64``."""
 
-    #: the model (see `uhrct.model.ModelConfig`)
+    #: the model (see `uhrct.models.model.ModelConfig`)
     model: dict[str, Any] = field(default_factory=dict)
     #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
     #: the interpolation if the model has none); "estimator": the network that estimates what scan it is; "surrogate":

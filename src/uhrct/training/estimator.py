@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import degraded_stack, evenly_spaced
-from uhrct.model import FLOOR_HU, Model
-from uhrct.scan import ESTIMATED, ScanProperties
+from uhrct.models.model import FLOOR_HU, Model
+from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import BatchMaker
-from uhrct.training.degrade import acquire, draw_properties
-from uhrct.training.patients import Patient, corpus_hash, load_patients
+from uhrct.training.data.batches import BatchMaker
+from uhrct.training.data.patients import Patient, corpus_hash, load_patients
+from uhrct.training.data.scanners import acquire, draw_properties
 from uhrct.training.trainer import build_model
-from uhrct.volume import Volume
 
 #: a perceptron's steps take a millisecond; the batches, which it sees many times over, take the minutes
 FIT_STEPS, FIT_BATCH = 4000, 256

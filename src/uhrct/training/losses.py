@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from uhrct.model import Features, Model
-from uhrct.noise import fine_slices_noise
+from uhrct.benchmark.peers.losses import peer_losses
+from uhrct.models.model import Features, Model
+from uhrct.models.slice_noise import fine_slices_noise
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import MARGIN, Batch, cut_margin, lr_channels
-from uhrct.training.peers import peer_losses
+from uhrct.training.data.batches import MARGIN, Batch, cut_margin, lr_channels
 from uhrct.training.structure_losses import StructureTerms
 
 #: one step's loss and its parts, for the log

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from uhrct.model import WEIGHTS_DIR, Model
+from uhrct.models.model import WEIGHTS_DIR, Model
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = (

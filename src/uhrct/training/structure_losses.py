@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
-from uhrct.evaluation.vessels import VESSEL_THRESHOLDS
-from uhrct.model import Model
-from uhrct.networks import from_channels, to_channels
+from uhrct.models.dssp import from_channels, to_channels
+from uhrct.models.model import Model
+from uhrct.models.surrogate import SHIPPED, Surrogate
 from uhrct.structure import StructureOperator
-from uhrct.structure.surrogate import SHIPPED, Surrogate
+from uhrct.structure.vessels import VESSEL_THRESHOLDS
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import Batch, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batches import Batch, hr_crop, hr_spacing, lr_channels
 
 #: a vessel is where the structure map reaches this, as where broken and invented ones are measured
 VESSEL = VESSEL_THRESHOLDS[1]
@@ -199,7 +199,7 @@ def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: float
     Returns
     -------
     A number. "lengths": the share of the reference's tubes that is broken, plus what is shown farther than a pixel
-    from every vessel, over the tubes' area as well: the two that `uhrct.evaluation.lengths` measures, made soft
+    from every vessel, over the tubes' area as well: the two that `uhrct.structure.lengths` measures, made soft
 
     References
     ----------

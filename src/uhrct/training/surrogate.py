@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from uhrct.errors import UhrctError
+from uhrct.core.errors import UhrctError
 from uhrct.evaluation.protocol import evenly_spaced
 from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
-from uhrct.model import Model, ModelConfig
-from uhrct.resampling import upsample_stack
-from uhrct.structure.surrogate import Surrogate
+from uhrct.models.model import Model, ModelConfig
+from uhrct.models.surrogate import Surrogate
+from uhrct.physics.resampling import upsample_stack
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import BatchMaker, hr_spacing
-from uhrct.training.patients import Patient, corpus_hash, load_patients
+from uhrct.training.data.batches import BatchMaker, hr_spacing
+from uhrct.training.data.patients import Patient, corpus_hash, load_patients
 
 
 def train_surrogate(

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uhrct.errors import UhrctError
-from uhrct.model import Model, ModelConfig, inference_dtype
+from uhrct.core.errors import UhrctError
+from uhrct.models.model import Model, ModelConfig, inference_dtype
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
-from uhrct.training.corpus import BatchMaker
+from uhrct.training.data.batches import BatchMaker
+from uhrct.training.data.patients import corpus_hash, load_patients, remarks
 from uhrct.training.losses import make_loss
 from uhrct.training.muon import Muon, hidden
-from uhrct.training.patients import corpus_hash, load_patients, remarks
 from uhrct.training.validation import validate
 
 CHECKPOINT = "checkpoint.pt"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT, means, score_slices
-from uhrct.model import Model
-from uhrct.resampling import upsample_stack
-from uhrct.scan import ScanProperties
+from uhrct.models.model import Model
+from uhrct.physics.resampling import upsample_stack
+from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import TrainingConfig
-from uhrct.training.patients import Patient
-from uhrct.volume import Volume
+from uhrct.training.data.patients import Patient
 
 
 @torch.no_grad()

@@ -1,0 +1,141 @@
+"""What a benchmark compares, on what: read from YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from uhrct.core.errors import UhrctError
+from uhrct.evaluation.measures import MEASURES
+from uhrct.physics.acquisition import KINDS
+
+INTERPOLATIONS = ("bicubic", "lanczos", "projection")
+HEADLINE = (
+    "psnr_wide",
+    "psnr_lung",
+    "ssim_wide",
+    "vif_wide",
+    "smse_frangi",
+    "smse_vc",
+    "cldice_25",
+    "broken_mm",
+    "invented_mm",
+    "texture_1",
+    "consistency_hu",
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables.
+
+    Parameters
+    ----------
+    name : as printed
+    kind : "bicubic" (edge-aligned), "lanczos", "projection" (bicubic, then A y = x exactly); "" for weights
+    weights : model folder or shipped name; {protocol} in it stands for the protocol's name
+    steps : of a sample; 1: the posterior mean, or what a peer takes by itself
+    consistency : for our own models: "auto", "hard" or "off"
+    slices : at most so many of the benchmark's slices, and no volume, for methods that take minutes each
+    """
+
+    name: str
+    kind: str = ""
+    weights: str = ""
+    steps: int = 1
+    seed: int = 0
+    consistency: str = "auto"
+    slices: int | None = None
+
+    def identity(self, weights_sha256: str) -> str:
+        """Of settings and weights: results of other ones are not this method's."""
+        own = {k: v for k, v in asdict(self).items() if k not in ("name", "weights", "slices")}
+        return hashlib.sha256(json.dumps([own, weights_sha256]).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Every method on every case, by every protocol, under every degradation.
+
+    Parameters
+    ----------
+    out : the result file, JSON lines
+    slices : HR slices of each case, evenly spaced (through plane: LR slices, with all HR slices inside them)
+    volume_slices : HR slices in the middle of each case that are judged as a volume too, under the first
+        degradation (0: none)
+    against : the method that all others are tested against ("" for none)
+    metrics : columns of the tables; the result file holds all
+    """
+
+    methods: tuple[Method, ...]
+    out: Path
+    data: Path = Path("../shared/ct")
+    cases: tuple[str, ...] = ("validation/rider0117", "test/lidc0314")
+    protocols: tuple[tuple[str, tuple[int, int, int]], ...] = (("x2", (1, 2, 2)),)
+    degradations: tuple[str, ...] = ("scanner", "bicubic")
+    slices: int = 24
+    volume_slices: int = 0
+    against: str = ""
+    metrics: tuple[str, ...] = HEADLINE
+
+
+def load_benchmark(path: str | Path) -> BenchmarkConfig:
+    """A benchmark's configuration.
+
+    Raises
+    ------
+    UhrctError
+        If the file is not there or no YAML, on unknown settings, metrics, degradations and methods without a kind.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except OSError as e:
+        raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
+    try:
+        return _checked(raw if isinstance(raw, dict) else {}, Path(path))
+    except (TypeError, ValueError, AttributeError) as e:
+        raise UhrctError(f"{path}: {' '.join(str(e).split())}") from e
+
+
+def _checked(raw: dict[str, Any], path: Path) -> BenchmarkConfig:
+    known = {f.name for f in fields(BenchmarkConfig)}
+    if unknown := sorted(set(raw) - known):
+        raise UhrctError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    methods = tuple(Method(name, **(settings or {})) for name, settings in raw.get("methods", {}).items())
+    if not methods:
+        raise UhrctError(f"{path}: methods is empty; name at least one, such as bicubic: {{kind: bicubic}}")
+    for m in methods:
+        if (m.kind in INTERPOLATIONS) == bool(m.weights) or (m.kind and m.kind not in INTERPOLATIONS):
+            raise UhrctError(f"{path}: method {m.name!r}: give weights, or kind as one of {', '.join(INTERPOLATIONS)}")
+    protocols = tuple((name, _scale(scale)) for name, scale in raw.get("protocols", {"x2": [1, 2, 2]}).items())
+    for name, allowed in (
+        ("degradations", KINDS),
+        ("metrics", MEASURES),
+        ("against", ("", *(m.name for m in methods))),
+    ):
+        given = raw.get(name, ())
+        for value in [given] if isinstance(given, str) else given:
+            if value not in allowed:
+                raise UhrctError(
+                    f"{path}: {name}: {value!r} is not known; choose from {', '.join(filter(None, allowed))}"
+                )
+    for name, least in (("slices", 1), ("volume_slices", 0)):
+        if not (isinstance(raw.get(name, least), int) and raw.get(name, least) >= least):
+            raise UhrctError(f"{path}: {name}: {raw[name]!r} is no whole number from {least}")
+    settings: dict[str, Any] = {k: raw[k] for k in ("slices", "volume_slices", "against") if k in raw}
+    settings |= {k: tuple(raw[k]) for k in ("cases", "degradations", "metrics") if k in raw}
+    settings["out"] = Path(raw.get("out", f"results/{path.stem}.jsonl"))
+    settings["data"] = Path(raw.get("data", BenchmarkConfig.data))
+    return BenchmarkConfig(methods=methods, protocols=protocols, **settings)
+
+
+def _scale(value: Any) -> tuple[int, int, int]:
+    z, y, x = (int(v) for v in value)
+    return z, y, x

@@ -1,0 +1,135 @@
+"""A method's name made into something that restores slices, with what it is: weights, budget, cost."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uhrct.benchmark.complexity import complexity
+from uhrct.benchmark.config import Method
+from uhrct.core.errors import UhrctError
+from uhrct.evaluation.protocol import CONTEXT, Restore, restorer
+from uhrct.models.model import Model, inference_dtype, model_folder
+from uhrct.models.slice_noise import SliceNoise
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.resampling import apply_in_plane, as_tensor, lanczos_matrix, upsample_stack
+from uhrct.upscaling.upscaler import Upscaler
+
+
+@dataclass
+class Ready:
+    """A method with its weights at hand, for one protocol."""
+
+    method: Method
+    scale: tuple[int, int, int]
+    model: Model | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        return self.method.identity(self.facts.get("weights_sha256", ""))
+
+    def restore(self, acquisition: Acquisition) -> Restore:
+        """As a restorer of slices that `acquisition` degraded (only the projection looks at it)."""
+        if self.model is None:
+            return _one_by_one(_interpolation(self.method.kind, self.scale, acquisition))
+        if self.model.peer is not None:
+            return _one_by_one(peer_restorer(self.model, steps=self.method.steps, seed=self.method.seed))
+        m = self.method
+        return restorer(Upscaler(self.model, steps=m.steps, seed=m.seed, consistency=m.consistency))
+
+
+def prepare(
+    method: Method, protocol: str, scale: tuple[int, int, int], device: torch.device, lr_shape: tuple[int, int]
+) -> Ready:
+    """Read the weights, if any.
+
+    Raises
+    ------
+    UhrctError
+        If there are none, they are damaged, or of another scale; for Lanczos through plane.
+    """
+    if method.kind == "lanczos" and scale[0] > 1:
+        raise UhrctError("Lanczos works in plane")
+    if not method.weights:
+        return Ready(method, scale, facts={"passes": 0})
+    name = method.weights.replace("{protocol}", protocol)
+    model = Model.from_pretrained(name, device)
+    if model.config.scale != scale:
+        raise UhrctError(f"{name}: weights of scale {model.config.scale}, protocol {protocol} is {scale}")
+    facts = {"weights": name, "weights_sha256": model.weights_sha256, **_budget(model_folder(name))}
+    facts |= complexity(model, steps=method.steps, lr_shape=lr_shape)._asdict()
+    return Ready(method, scale, model, facts)
+
+
+def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:
+    """A peer as a restorer of the middle one of some slices.
+
+    Parameters
+    ----------
+    steps : of peers that sample; 1: their own default
+    seed : which noise; every slice gets the same, as slices of a volume nearly do (`uhrct.models.slice_noise`)
+    """
+    device = next(model.parameters()).device
+    _, sy, sx = model.config.scale
+
+    def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        middle = lr_hu[len(lr_hu) // 2][None, None].to(device)
+        shape = (1, middle.shape[-2] * sy, middle.shape[-1] * sx)
+        noise = SliceNoise(seed, 0, shape, spacing_z_mm=1000.0)  # slices far apart: white
+        dtype = inference_dtype(device)
+        fast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+        with torch.inference_mode(), fast:
+            hr = model.peer_hu(middle, lambda step: noise(0, step)[None].to(device), steps if steps > 1 else None)
+        return hr[0].float().cpu()
+
+    return restore
+
+
+def _one_by_one(restore: Restore) -> Restore:
+    """What restores the middle one of 2 CONTEXT + 1 slices, for any number of them."""
+
+    def every(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        n = 2 * CONTEXT + 1
+        return torch.cat([restore(lr_hu[k : k + n], spacing_mm) for k in range(len(lr_hu) - n + 1)])
+
+    return every
+
+
+def _interpolation(kind: str, scale: tuple[int, int, int], acquisition: Acquisition) -> Restore:
+    def bicubic(lr_hu: Tensor, _: Any) -> Tensor:
+        return upsample_stack(lr_hu, scale)
+
+    def lanczos(lr_hu: Tensor, _: Any) -> Tensor:
+        y, x = lr_hu.shape[-2:]
+        rows, columns = (as_tensor(lanczos_matrix(n, n * s), lr_hu) for n, s in ((y, scale[1]), (x, scale[2])))
+        return apply_in_plane(lr_hu[CONTEXT, None], rows, columns)
+
+    def projection(lr_hu: Tensor, _: Any) -> Tensor:
+        return acquisition.project(upsample_stack(lr_hu, scale), lr_hu[CONTEXT, None])
+
+    return {"bicubic": bicubic, "lanczos": lanczos, "projection": projection}[kind]
+
+
+def _budget(folder: Path) -> dict[str, Any]:
+    """Minutes and steps of training and the corpus, as the log beside the weights (or in the run above) tells."""
+    for log in (folder / "log.jsonl", folder.parent / "log.jsonl"):
+        if log.is_file():
+            break
+    else:
+        return {}
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    # published weights keep the logs of several runs in one file; in each the last record tells all
+    last = {r.get("run", ""): r for r in records if "minutes" in r}
+    budget = {
+        "minutes": round(sum(r["minutes"] for r in last.values()), 1),
+        "cpu_minutes": round(sum(r.get("cpu_minutes", r["minutes"]) for r in last.values()), 1),
+        "steps": sum(r["step"] for r in last.values()),
+    }
+    return {"budget": budget, "corpus_sha256": next((r["corpus_sha256"] for r in records if "corpus_sha256" in r), "")}

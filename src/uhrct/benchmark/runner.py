@@ -1,0 +1,305 @@
+"""`uhrct benchmark`: every method on every slice, into one result file that goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uhrct import __version__, io
+from uhrct.benchmark.config import BenchmarkConfig, Method
+from uhrct.benchmark.methods import Ready, prepare
+from uhrct.benchmark.results import Results, measured_before, read_results
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import track
+from uhrct.core.volume import Volume
+from uhrct.evaluation.consistency import consistency
+from uhrct.evaluation.lungs import lung_mask
+from uhrct.evaluation.measures import Scores, constants, score_all
+from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced
+from uhrct.evaluation.slab import score_slab
+from uhrct.physics.acquisition import Acquisition
+
+
+@dataclass(frozen=True)
+class _Job:
+    """`count` LR slices from `k` on by one method: one by itself, or a slab that is judged as a volume."""
+
+    case: str
+    protocol: str
+    degradation: str
+    k: int
+    ready: Ready
+    count: int = 1
+    slab: bool = False
+
+    @property
+    def first(self) -> int:
+        """HR slice."""
+        return self.k * self.ready.scale[0]
+
+    @property
+    def stop(self) -> int:
+        """HR slice behind the last one."""
+        return (self.k + self.count) * self.ready.scale[0]
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """Truth, scan and result (z, y, x) in HU, the lungs, and seconds per HR slice."""
+
+    hr: Tensor
+    lr: Tensor
+    sr: Tensor
+    lung: np.ndarray
+    acquisition: Acquisition
+    seconds: float
+    cpu_seconds: float
+
+
+class Benchmark:
+    """Measures what a configuration asks for and is not in its result file yet.
+
+    Example
+    -------
+    ``uhrct benchmark configs/benchmark.yaml`` and then ``uhrct benchmark configs/benchmark.yaml --report results/x2``
+    """
+
+    def __init__(self, config: BenchmarkConfig, *, device: torch.device | None = None, quiet: bool = False) -> None:
+        self.config, self.quiet = config, quiet
+        self.device = device or torch.device("cpu")
+        self.volumes: dict[str, Volume] = {}
+        self.lungs: dict[str, np.ndarray] = {}
+
+    def run(self) -> Results:
+        """Measure; returns all that the file holds then.
+
+        Raises
+        ------
+        UhrctError
+            If a case is missing, no method has weights, or the file was made with other constants.
+        """
+        config = self.config
+        results = read_results(config.out)
+        if results.broken:
+            self._say(f"{config.out}: last line was cut off ({results.broken} bytes); it is dropped and measured again")
+        for case in config.cases:
+            if not (config.data / case).exists():
+                raise UhrctError(f"{config.data / case}: no such case; set data to the folder that holds it")
+        ready, absent = self._methods()
+        record = self._record(ready)
+        self._carry_over(record, results, absent)
+        if results.runs and results.runs[-1]["constants"] != record["constants"]:
+            raise UhrctError(f"{config.out}: measured with other constants of the metrics; choose another out")
+        jobs = [j for j in self._jobs(ready) if not self._is_done(j, results.done)]
+        if not jobs and results.runs:
+            self._say("nothing is left to measure")
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        with config.out.open("ab") as file:
+            file.truncate(file.tell() - results.broken)
+            _write(file, {"run": record})
+            for job in track(jobs, "benchmark", quiet=self.quiet):
+                for row in [self._measure_slab(job)] if job.slab else self._measure(job):
+                    _write(file, row)
+        return read_results(config.out)
+
+    def _methods(self) -> tuple[dict[str, list[Ready]], list[tuple[str, Method, str]]]:
+        """Methods by protocol, and (protocol, method, reason) of those that are not to be had."""
+        shape = self._volume(self.config.cases[0]).shape
+        out: dict[str, list[Ready]] = {}
+        absent: list[tuple[str, Method, str]] = []
+        for protocol, scale in self.config.protocols:
+            lr_shape = (shape[1] // scale[1], shape[2] // scale[2])
+            for method in self.config.methods:
+                try:
+                    ready = prepare(method, protocol, scale, self.device, lr_shape)
+                except UhrctError as reason:
+                    absent.append((protocol, method, str(reason)))
+                    continue
+                out.setdefault(protocol, []).append(ready)
+        if not out:
+            for protocol, method, why in absent:
+                self._say(f"note: {method.name} left out of {protocol}: {why}")
+            raise UhrctError("no method has weights; train them first (configs/peers)")
+        return out, absent
+
+    def _jobs(self, ready: dict[str, list[Ready]]) -> Iterator[_Job]:
+        scales = dict(self.config.protocols)
+        for case in self.config.cases:
+            for protocol, methods in ready.items():
+                sz, sy, sx = scales[protocol]
+                n = self._volume(case).shape[0] // sz
+                chosen = evenly_spaced(n, self.config.slices)
+                thick = min(self.config.volume_slices // sz, n)
+                # where nothing is done in plane, there is nothing that could be bicubic
+                for i, degradation in enumerate(self.config.degradations if sy * sx > 1 else ("scanner",)):
+                    for k in chosen:
+                        for r in methods:
+                            if k in _some(chosen, r.method.slices, n):
+                                yield _Job(case, protocol, degradation, k, r)
+                    for r in methods if thick and i == 0 else ():
+                        if r.method.slices is None:
+                            yield _Job(case, protocol, degradation, (n - thick) // 2, r, thick, slab=True)
+
+    def _is_done(self, job: _Job, done: set[tuple[Any, ...]]) -> bool:
+        where = (job.ready.identity, job.protocol, job.degradation, job.case)
+        places = [(job.first, job.stop)] if job.slab else range(job.first, job.stop)
+        return all((*where, place) in done for place in places)
+
+    def _measure(self, job: _Job) -> Iterator[dict[str, Any]]:
+        """A row for each HR slice in one LR slice."""
+        r = self._restored(job)
+        spacing = self._volume(job.case).spacing_mm[1:]
+        self._keep_picture(job, r.sr)
+        for j, z in enumerate(range(job.first, job.stop)):
+            scores = score_all(r.hr[j].numpy(), r.sr[j].numpy(), spacing, lung=r.lung[j])
+            scores.take(["consistency_hu"], lambda: [_consistency(r.sr, r.lr[CONTEXT], r.acquisition)])
+            yield self._row(job, {"slice": z}, r, scores)
+
+    def _measure_slab(self, job: _Job) -> dict[str, Any]:
+        """One row for all slices of a slab."""
+        r = self._restored(job)
+        scores = score_slab(r.hr.numpy(), r.sr.numpy(), self._volume(job.case).spacing_mm, r.lung)
+        return self._row(job, {"slab": [job.first, job.stop]}, r, scores)
+
+    def _restored(self, job: _Job) -> _Restored:
+        volume, acquisition = self._volume(job.case), Acquisition(job.ready.scale, job.degradation)
+        hr, lr = degraded_stack(volume, acquisition, job.k, count=job.count)
+        z_mm, y_mm, x_mm = (d * s for d, s in zip(volume.spacing_mm, job.ready.scale, strict=True))
+        restore = job.ready.restore(acquisition)
+        begin, worked = time.perf_counter(), time.process_time()
+        sr = restore(lr, (z_mm, y_mm, x_mm)).float().cpu()
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - worked
+        lung = self.lungs[job.case][job.first : job.stop, : hr.shape[-2], : hr.shape[-1]]
+        return _Restored(hr, lr, sr, lung, acquisition, seconds / len(hr), cpu_seconds / len(hr))
+
+    def _row(self, job: _Job, where: dict[str, Any], restored: _Restored, scores: Scores) -> dict[str, Any]:
+        return {
+            "method": job.ready.method.name,
+            "identity": job.ready.identity,
+            "protocol": job.protocol,
+            "degradation": job.degradation,
+            "case": job.case,
+            **where,
+            "seconds": round(restored.seconds, 4),
+            "cpu_seconds": round(restored.cpu_seconds, 4),
+            "values": _rounded(scores),
+            **({"undefined": scores.reasons} if scores.reasons else {}),
+        }
+
+    def _keep_picture(self, job: _Job, sr: Tensor) -> None:
+        """The middle slice of each case, for the report's figures."""
+        n = self._volume(job.case).shape[0] // job.ready.scale[0]
+        if job.k == picture_slice(evenly_spaced(n, self.config.slices), n):
+            file = picture_file(self.config.out, job.protocol, job.degradation, job.case, job.ready.identity)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            middle = len(sr) // 2
+            np.savez_compressed(
+                file, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
+            )
+
+    def _volume(self, case: str) -> Volume:
+        if case not in self.volumes:
+            self.volumes[case] = io.read(self.config.data / case)
+            self.lungs[case] = lung_mask(self.volumes[case].hu, self.volumes[case].spacing_mm, quiet=self.quiet)
+        return self.volumes[case]
+
+    def _record(self, ready: dict[str, list[Ready]]) -> dict[str, Any]:
+        """With what is measured from here on."""
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        device = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        if self.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit.stdout.strip(),
+            "uhrct": __version__,
+            "torch": torch.__version__,
+            "device": device,
+            "slices": self.config.slices,
+            "volume_slices": self.config.volume_slices,
+            "cases": [
+                {"case": c, "sha256": hashlib.sha256(self._volume(c).hu.tobytes()).hexdigest()[:16]}
+                for c in self.config.cases
+            ],
+            "protocols": {name: list(scale) for name, scale in self.config.protocols},
+            "methods": [
+                {
+                    "name": r.method.name,
+                    "identity": r.identity,
+                    "protocol": protocol,
+                    "kind": r.method.kind,
+                    "steps": r.method.steps,
+                    "seed": r.method.seed,
+                    "consistency": r.method.consistency,
+                    **r.facts,
+                }
+                for protocol, methods in ready.items()
+                for r in methods
+            ],
+            "constants": json.loads(json.dumps(constants())),
+        }
+
+    def _carry_over(self, record: dict[str, Any], results: Results, absent: list[tuple[str, Method, str]]) -> None:
+        """Methods whose weights are gone keep their rows; others are left out with a word."""
+        found = record["methods"]
+        for protocol, method, reason in absent:
+            before = measured_before(results, method, protocol, record["cases"])
+            if before is None:
+                self._say(f"note: {method.name} left out of {protocol}: {reason}")
+            else:
+                found.append(before)
+                self._say(f"note: {method.name}, {protocol}: no weights here; what was measured with them stays")
+        order = [m.name for m in self.config.methods], [name for name, _ in self.config.protocols]
+        found.sort(key=lambda m: (order[1].index(m["protocol"]), order[0].index(m["name"])))
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            print(f"benchmark: {line}", file=sys.stderr, flush=True)
+
+
+def picture_file(out: Path, protocol: str, degradation: str, case: str, identity: str) -> Path:
+    """Where a method's picture of a case lies, beside the result file."""
+    return out.parent / f"{out.stem}-pictures" / f"{protocol}-{degradation}-{case.replace('/', '-')}-{identity}.npz"
+
+
+def picture_slice(chosen: list[int], n: int) -> int:
+    """The one of the `chosen` slices that is nearest the middle of `n`."""
+    return min(chosen, key=lambda k: abs(k - n / 2))
+
+
+def _some(chosen: list[int], most: int | None, n: int) -> list[int]:
+    """About evenly spaced ones of the chosen slices, that of the pictures among them, so that no method lacks one."""
+    if most is None or most >= len(chosen):
+        return chosen
+    some, middle = [chosen[i] for i in evenly_spaced(len(chosen), most)], picture_slice(chosen, n)
+    some[min(range(most), key=lambda i: abs(some[i] - middle))] = middle
+    return some
+
+
+def _consistency(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> float:
+    thick = acquisition.scale[0] > 1
+    return consistency((sr if thick else sr[0]).numpy(), (lr[None] if thick else lr).numpy(), acquisition)
+
+
+def _rounded(scores: Scores) -> dict[str, float | None]:
+    """Six digits: what float32 images are worth."""
+    return {k: None if v is None else float(f"{v:.6g}") for k, v in scores.values.items()}
+
+
+def _write(file: Any, record: dict[str, Any]) -> None:
+    """A whole line at once, on disk before the next one begins."""
+    file.write((json.dumps(record) + "\n").encode())
+    file.flush()

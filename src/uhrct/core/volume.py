@@ -1,0 +1,177 @@
+"""A CT volume: Hounsfield units on a grid with a place in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from uhrct.core.errors import UhrctError
+
+#: HU at or below this are no attenuation values but scanner padding outside the field of view
+#: (-2000 or -3024 in GE series). Air itself is -1000, noisy air rarely goes below -1200.
+PADDING_HU = -1500.0
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Hounsfield units on a regular grid, and where that grid lies in the patient.
+
+    Parameters
+    ----------
+    hu : array, shape (z, y, x)
+        HU as int16 (when the source held whole numbers that fit) or float32.
+    spacing_mm : (z, y, x)
+        Distance between voxel centres in mm, positive.
+    origin_mm : (L, P, S)
+        Patient coordinates (DICOM LPS, mm) of the *centre* of voxel (0, 0, 0).
+    direction : array, shape (3, 3)
+        Column i is the unit LPS vector along array axis i (z, y, x), so that the centre of voxel k lies
+        at ``origin_mm + direction @ (spacing_mm * k)``. For a plain axial scan, feet first in array order, it is
+        the matrix that reverses the order of axes.
+    slice_thickness_mm : float or None
+        Nominal thickness of the acquired slab where known (it may differ from the increment).
+    meta : dict
+        What a format must carry through (for DICOM: the source headers). Never interpreted here.
+
+    Raises
+    ------
+    UhrctError
+        If the array is not 3D, a spacing is not positive and finite, or directions are not orthonormal.
+
+    Example
+    -------
+    >>> v = Volume(np.zeros((2, 3, 4), np.int16), spacing_mm=(2.0, 0.7, 0.7))
+    >>> fine = v.refined_grid((1, 2, 2))
+    >>> fine.shape, fine.spacing_mm, fine.origin_mm
+    ((2, 6, 8), (2.0, 0.35, 0.35), (-0.175, -0.175, 0.0))
+    """
+
+    hu: np.ndarray
+    spacing_mm: Vector
+    origin_mm: Vector = (0.0, 0.0, 0.0)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3)[::-1].copy())
+    slice_thickness_mm: float | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.hu.ndim != 3:
+            raise UhrctError(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
+        if self.hu.dtype not in (np.int16, np.float32):
+            raise UhrctError(f"a volume holds int16 or float32 HU, not {self.hu.dtype}")
+        _check_geometry(self.spacing_mm, self.direction)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along (z, y, x)."""
+        z, y, x = self.hu.shape
+        return z, y, x
+
+    @property
+    def grid(self) -> Grid:
+        """The grid alone, without voxels."""
+        return Grid(self.shape, self.spacing_mm, self.origin_mm, self.direction, self.slice_thickness_mm)
+
+    def refined_grid(self, scale: tuple[int, int, int]) -> Grid:
+        """`Grid.refined` of this volume's grid."""
+        return self.grid.refined(scale)
+
+    def on_grid(self, grid: Grid, hu: np.ndarray) -> Volume:
+        """A volume with this one's meta, `hu` on `grid`."""
+        if hu.shape != grid.shape:
+            raise UhrctError(f"array of shape {hu.shape} does not fit a grid of shape {grid.shape}")
+        return replace(
+            self,
+            hu=hu,
+            spacing_mm=grid.spacing_mm,
+            origin_mm=grid.origin_mm,
+            direction=grid.direction,
+            slice_thickness_mm=grid.slice_thickness_mm,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where voxels lie: shape, spacing, origin, direction (see `Volume` for the conventions)."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: Vector
+    origin_mm: Vector = (0.0, 0.0, 0.0)
+    direction: np.ndarray = field(default_factory=lambda: np.eye(3)[::-1].copy())
+    slice_thickness_mm: float | None = None
+
+    def refined(self, scale: tuple[int, int, int]) -> Grid:
+        """Cut every voxel into scale[0] x scale[1] x scale[2] equal ones: voxel *edges* coincide.
+
+        Physical extent stays; the origin (a voxel centre) moves by half the change of spacing. Slices cut along z are
+        as thick as their new spacing, whatever the overlap of the slabs that they came from.
+        """
+        shape = tuple(n * s for n, s in zip(self.shape, scale, strict=True))
+        spacing = tuple(d / s for d, s in zip(self.spacing_mm, scale, strict=True))
+        return self._with(shape, spacing, self._thickness(scale[0] > 1, spacing[0]))
+
+    def coarsened(self, scale: tuple[int, int, int]) -> Grid:
+        """The grid whose voxels each cover scale[0] x scale[1] x scale[2] of this one's: inverse of `refined`.
+
+        Raises
+        ------
+        UhrctError
+            If a side is not a multiple of its scale.
+        """
+        for n, s in zip(self.shape, scale, strict=True):
+            if n % s:
+                raise UhrctError(f"shape {self.shape} is not a multiple of scale {scale}; crop it first")
+        shape = tuple(n // s for n, s in zip(self.shape, scale, strict=True))
+        spacing = tuple(d * s for d, s in zip(self.spacing_mm, scale, strict=True))
+        # a slab of several slices reaches from the first one's outer face to the last one's
+        joined = (self.slice_thickness_mm or 0) + (scale[0] - 1) * self.spacing_mm[0]
+        return self._with(shape, spacing, self._thickness(scale[0] > 1, joined))
+
+    def resampled(self, spacing_mm: Vector) -> Grid:
+        """The grid of exactly this spacing from the same corner on; it ends within half a voxel of this one's end.
+
+        Example
+        -------
+        >>> Grid((4, 10, 10), (2.0, 0.7, 0.7)).resampled((2.0, 0.5, 0.5)).shape
+        (4, 14, 14)
+        """
+        _check_geometry(spacing_mm, self.direction)
+        shape = tuple(max(1, round(e / s)) for e, s in zip(self.extent_mm, spacing_mm, strict=True))
+        moved = abs(spacing_mm[0] / self.spacing_mm[0] - 1) > 1e-6
+        return self._with(shape, spacing_mm, self._thickness(moved, spacing_mm[0]))
+
+    def _thickness(self, changed: bool, becomes_mm: float) -> float | None:
+        return becomes_mm if changed and self.slice_thickness_mm is not None else self.slice_thickness_mm
+
+    def _with(self, shape: tuple[int, ...], spacing_mm: tuple[float, ...], thickness_mm: float | None) -> Grid:
+        half_step = (np.asarray(spacing_mm) - np.asarray(self.spacing_mm)) / 2
+        origin = np.asarray(self.origin_mm) + self.direction @ half_step
+        return Grid(
+            (shape[0], shape[1], shape[2]),
+            (spacing_mm[0], spacing_mm[1], spacing_mm[2]),
+            (float(origin[0]), float(origin[1]), float(origin[2])),
+            self.direction,
+            thickness_mm,
+        )
+
+    @property
+    def extent_mm(self) -> Vector:
+        """Physical size from outer voxel edge to outer voxel edge along (z, y, x)."""
+        a, b, c = (n * d for n, d in zip(self.shape, self.spacing_mm, strict=True))
+        return a, b, c
+
+    @property
+    def corner_mm(self) -> Vector:
+        """Patient coordinates (LPS) of the outer *corner* of voxel (0, 0, 0)."""
+        c = np.asarray(self.origin_mm) - self.direction @ (np.asarray(self.spacing_mm) / 2)
+        return float(c[0]), float(c[1]), float(c[2])
+
+
+def _check_geometry(spacing_mm: Vector, direction: np.ndarray) -> None:
+    if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
+        raise UhrctError(f"voxel spacing must be three positive numbers in mm, not {spacing_mm}")
+    if direction.shape != (3, 3) or not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
+        raise UhrctError("axis directions are not orthonormal (gantry tilt or a sheared affine); resample first")

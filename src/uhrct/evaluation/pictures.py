@@ -1,0 +1,144 @@
+"""Pictures out of results: what was measured beside what was made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uhrct.core.errors import UhrctError
+
+#: windows for looking, (low, high) HU; the paper's figures use "paper"
+DISPLAY_HU = {"paper": (-600.0, 400.0), "lung": (-1000.0, 200.0), "bone": (-500.0, 1500.0), "wide": (-1000.0, 600.0)}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a comparison: a title, the image (y, x) in HU, its structure map (y, x), a line of scores.
+
+    `error` is the difference from the truth (y, x) in HU, where there is a truth.
+    """
+
+    title: str
+    hu: np.ndarray
+    structure: np.ndarray
+    scores: str = ""
+    error: np.ndarray | None = None
+
+
+#: HU of error that are shown as full colour
+ERROR_HU = 100.0
+
+
+def comparison(
+    panels: Sequence[Panel],
+    path: str | Path,
+    *,
+    window_hu: tuple[float, float],
+    zooms: Sequence[tuple[int, int, int]],
+    title: str = "",
+) -> Path:
+    """A PNG with a column per panel: the whole slice, the zooms, and their structure maps.
+
+    Parameters
+    ----------
+    panels : images of one physical extent, of any number of pixels each
+    window_hu : (low, high) shown as black and white
+    zooms : (y, x, side) in pixels of the largest panel, the upper left corner and side of squares to enlarge
+    """
+    plt = pyplot()
+    height, width = max((p.hu.shape for p in panels), key=lambda s: s[0] * s[1])
+    whole_rows = 1 + any(p.error is not None for p in panels)
+    rows = whole_rows + 2 * len(zooms)
+    ratios = [height / width] * whole_rows + [1.0] * (2 * len(zooms))
+    figure, axes = plt.subplots(
+        rows,
+        len(panels),
+        figsize=(3.1 * len(panels), 3.1 * sum(ratios) + 0.8),
+        gridspec_kw={"height_ratios": ratios, "hspace": 0.03, "wspace": 0.03},
+        squeeze=False,
+        layout="constrained",
+    )
+    colours = ("#ffb000", "#40c0ff", "#ff6080", "#60ff90")
+    for column, panel in enumerate(panels):
+        scale = panel.hu.shape[0] / height
+        whole = axes[0, column]
+        whole.imshow(panel.hu, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], interpolation="nearest")
+        whole.set_title(panel.title + (f"\n{panel.scores}" if panel.scores else ""), fontsize=9)
+        if whole_rows > 1:
+            if panel.error is not None:
+                axes[1, column].imshow(panel.error, cmap="seismic", vmin=-ERROR_HU, vmax=ERROR_HU)
+            else:
+                axes[1, column].axis("off")
+        for k, (y, x, side) in enumerate(zooms):
+            box = plt.Rectangle(
+                (x * scale, y * scale), side * scale, side * scale, fill=False, ec=colours[k % 4], lw=1.2
+            )
+            whole.add_patch(box)
+            inner = tuple(slice(round(a * scale), round((a + side) * scale)) for a in (y, x))
+            shown = (
+                (panel.hu, "gray", *window_hu),
+                (panel.structure, "magma", 0.0, 1.0),
+            )
+            for offset, (image, colour_map, low, high) in enumerate(shown):
+                axis = axes[whole_rows + 2 * k + offset, column]
+                axis.imshow(image[inner], cmap=colour_map, vmin=low, vmax=high, interpolation="nearest")
+                for spine in axis.spines.values():
+                    spine.set(edgecolor=colours[k % 4], linewidth=1.2)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    if whole_rows > 1:
+        middle = next(k for k, p in enumerate(panels) if p.error is not None)
+        axes[1, middle].set_ylabel(f"error, blue/red = -/+{ERROR_HU:.0f} HU", fontsize=8)
+    for k in range(len(zooms)):
+        axes[whole_rows + 2 * k, 0].set_ylabel(f"zoom {k + 1}", fontsize=8)
+        axes[whole_rows + 2 * k + 1, 0].set_ylabel(f"structure {k + 1}", fontsize=8)
+    note = "Research use only; not a medical device."
+    figure.suptitle(f"{title}  {note}" if title else note, fontsize=9)
+    path = Path(path)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def busiest(structure: np.ndarray, side: int, apart: int | None = None, count: int = 2) -> list[tuple[int, int, int]]:
+    """Corners of the `count` squares (y, x, side) with the most structure, at least `apart` pixels from one another.
+
+    Structure counts where it changes: a map that is 1 all over says nothing.
+
+    Example
+    -------
+    >>> structure = np.zeros((64, 64)); structure[40:44, 20:30] = 1
+    >>> [(y, x, side)] = busiest(structure, 16, count=1)
+    >>> y <= 40 <= y + 16, x <= 20 <= x + 16
+    (True, True)
+    """
+    height, width = structure.shape
+    side = min(side, height, width)
+    detail = np.abs(np.diff(structure, axis=0, prepend=0)) + np.abs(np.diff(structure, axis=1, prepend=0))
+    total = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    found: list[tuple[int, int, int]] = []
+    apart = apart or side
+    for _ in range(count):
+        y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+        if sums[y, x] <= 0 and found:
+            break
+        found.append((int(y), int(x), side))
+        sums[max(y - apart, 0) : y + apart, max(x - apart, 0) : x + apart] = 0
+    return found
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot that draws into files, or a line that says how to get it."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise UhrctError("pictures need matplotlib: pip install 'uhrct[report]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

@@ -1,0 +1,360 @@
+"""Files <-> `Volume`: DICOM series, NIfTI, NRRD, MetaImage and npz. Axis order (x, y, z) exists only in here.
+
+    volume = read("ct/")                               # folder, file, any known suffix
+    write(volume, "out.nii.gz")                        # the suffix says the format, none is a DICOM folder
+    with open_writer("out/", grid, dtype=np.int16, source=volume) as writer:
+        writer.write(slab)                             # (k, y, x), ascending z; memory stays flat
+
+Everything heavy (SimpleITK, pydicom) is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid, Vector, Volume
+from uhrct.io import paths
+from uhrct.io.derivation import Derivation, DicomOptions
+from uhrct.io.info import SeriesInfo
+from uhrct.io.segments import Segment, checked_mask
+from uhrct.io.writer import SlabWriter
+
+__all__ = [
+    "Derivation",
+    "DicomOptions",
+    "Segment",
+    "SeriesInfo",
+    "SlabWriter",
+    "check_output",
+    "inspect",
+    "open_map_writer",
+    "open_writer",
+    "read",
+    "write",
+    "write_segmentation",
+]
+
+AnyPath = str | os.PathLike[str]
+
+
+def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None, untilt: bool = False) -> Volume:
+    """Read a CT volume.
+
+    Parameters
+    ----------
+    path : str or path
+        DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
+        `.mhd`, or `.npz` with HU under the key `arr_0`.
+    series : str, optional
+        SeriesInstanceUID, or 1-based number in the listing of `inspect`, where a folder holds several series.
+    spacing_mm : (z, y, x), optional
+        Voxel spacing in mm for `.npz`, which may hold none.
+    untilt : bool
+        Shift the slices of a scan with gantry tilt onto an upright grid (cubic interpolation within the
+        slices). Without it such a scan is refused; other input is read as ever.
+
+    Returns
+    -------
+    Volume
+        HU exactly as stored (nothing clipped), int16 where whole numbers fit, else float32. DICOM
+        source headers without pixels lie in `meta["dicom"]`, in slice order; for multi-frame files
+        `meta["dicom_frames"]` holds (header of the file, 1-based frame) of each slice besides.
+
+    Raises
+    ------
+    UhrctError
+        For everything that keeps the input from being one regular CT volume: which file, what, what to do.
+
+    Example
+    -------
+    >>> from pydicom.data import get_testdata_file
+    >>> scan = read(get_testdata_file("CT_small.dcm"))
+    >>> scan.shape, scan.spacing_mm, int(scan.hu.min())
+    ((1, 128, 128), (5.0, 0.661468, 0.661468), -896)
+    """
+    path, suffix = _input(path)
+    if spacing_mm is not None and suffix != ".npz":
+        raise UhrctError(f"{path}: carries its own voxel spacing; --input-spacing is for .npz only")
+    if series is not None and not _is_dicom(suffix):
+        raise UhrctError(f"{path}: holds one volume; --series is for DICOM folders only")
+    try:
+        if suffix == ".npz":
+            from uhrct.io.npz import read_npz
+
+            return read_npz(path, spacing_mm)
+        if not _is_dicom(suffix):
+            from uhrct.io.itk import read_itk
+
+            return read_itk(path)
+        from uhrct.io.dicom.read import read_dicom
+
+        return read_dicom(path, series, untilt)
+    except UhrctError as error:
+        raise _located(path, suffix, error) from error
+    except OSError as error:
+        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
+
+
+def inspect(path: AnyPath) -> list[SeriesInfo]:
+    """What a file or folder holds, from headers alone and without patient data: one entry a series.
+
+    Raises
+    ------
+    UhrctError
+        If there is nothing to inspect. Series that `read` would refuse are listed, with their `problem`.
+
+    Example
+    -------
+    >>> from pydicom.data import get_testdata_file
+    >>> [info] = inspect(get_testdata_file("CT_small.dcm"))
+    >>> info.modality, info.orientation, info.transfer_syntax, info.problem
+    ('CT', 'axial', 'Explicit VR Little Endian', '')
+    """
+    path, suffix = _input(path)
+    try:
+        if suffix == ".npz":
+            from uhrct.io.npz import inspect_npz
+
+            return [inspect_npz(path)]
+        if not _is_dicom(suffix):
+            from uhrct.io.itk import inspect_itk
+
+            return [inspect_itk(path)]
+        from uhrct.io.dicom.read import inspect_dicom
+
+        return inspect_dicom(path)
+    except UhrctError as error:
+        raise _located(path, suffix, error) from error
+    except OSError as error:
+        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
+
+
+def open_writer(
+    path: AnyPath,
+    grid: Grid,
+    *,
+    dtype: DTypeLike,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+) -> SlabWriter:
+    """A context manager that takes the volume slab by slab and makes it appear at `path` when all is there.
+
+    Parameters
+    ----------
+    path : str or path
+        The suffix says the format; a name without one is a DICOM folder (new or empty), `.dcm` one slice.
+    grid : Grid
+        Of the whole output; `grid.shape[0]` slices must be handed over, in ascending z.
+    dtype : int16 or float32
+        Of the slabs. DICOM rounds float32 to whole HU.
+    source : Volume, optional
+        What the output was made from: DICOM headers come from its nearest slices.
+    derivation : Derivation, optional
+        What was done, for DICOM.
+    dicom : DicomOptions, optional
+        Transfer syntax, private elements and anonymity of a DICOM output; no effect on other formats.
+
+    Raises
+    ------
+    UhrctError
+        If the output cannot be written. After an exception or a kill nothing stands under the final name.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> grid = Grid((4, 2, 3), spacing_mm=(1.0, 0.5, 0.5))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_writer(f"{folder}/out.nii.gz", grid, dtype=np.int16) as writer:
+    ...         for _ in range(2):
+    ...             writer.write(np.full((2, 2, 3), -1000, np.int16))
+    ...     read(f"{folder}/out.nii.gz").hu.shape
+    (4, 2, 3)
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    suffix = paths.output_suffix(path)
+    if suffix == ".npz":
+        from uhrct.io.npz import NpzWriter
+
+        return NpzWriter(path, grid, np.dtype(dtype))
+    if not _is_dicom(suffix):
+        from uhrct.io.itk import ItkWriter
+
+        return ItkWriter(path, grid, np.dtype(dtype))
+    if source is not None and source.meta.get("dicom_frames"):
+        from uhrct.io.dicom.enhanced import EnhancedWriter
+
+        return EnhancedWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
+    from uhrct.io.dicom.write import DicomWriter
+
+    return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
+
+
+def open_map_writer(
+    path: AnyPath,
+    grid: Grid,
+    quantity: str,
+    *,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+) -> SlabWriter:
+    """A writer as `open_writer`'s for float32 values that are no HU; a DICOM output is a Parametric Map.
+
+    Parameters
+    ----------
+    path : str or path
+        As for `open_writer`; a DICOM folder or `.dcm` file gets one multi-frame object.
+    grid : Grid
+        Of the whole map.
+    quantity : str
+        ``structure`` (0 to 1) or ``uncertainty`` (standard deviation in HU).
+    source, derivation, dicom : optional
+        As for `open_writer`. Maps are stored uncompressed, whatever the transfer syntax of `dicom`.
+
+    Raises
+    ------
+    UhrctError
+        If the output cannot be written, or a DICOM output is asked for without highdicom.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with open_map_writer(f"{folder}/sd.npz", Grid((1, 2, 3), (1.0, 0.5, 0.5)), "uncertainty") as writer:
+    ...         writer.write(np.full((1, 2, 3), 12.5, np.float32))
+    ...     read(f"{folder}/sd.npz").hu.max()
+    np.float32(12.5)
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    if not _is_dicom(paths.output_suffix(path)):
+        return open_writer(path, grid, dtype=np.float32)
+    from uhrct.io.dicom.maps import DicomMapWriter
+
+    return DicomMapWriter(path, grid, quantity, source, derivation, dicom or DicomOptions())
+
+
+def write(
+    volume: Volume, path: AnyPath, derivation: Derivation | None = None, dicom: DicomOptions | None = None
+) -> None:
+    """Write a whole volume; see `open_writer` for formats and errors.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(Volume(np.zeros((1, 2, 3), np.int16), (1.0, 0.5, 0.5)), f"{folder}/out.npz")
+    ...     read(f"{folder}/out.npz").spacing_mm
+    (1.0, 0.5, 0.5)
+    """
+    with open_writer(
+        path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation, dicom=dicom
+    ) as writer:
+        for z in range(volume.shape[0]):
+            writer.write(volume.hu[z : z + 1])
+
+
+def write_segmentation(
+    mask: np.ndarray,
+    grid: Grid,
+    path: AnyPath,
+    segments: Sequence[Segment],
+    *,
+    source: Volume | None = None,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+) -> None:
+    """Write a label mask: as DICOM SEG into a folder or `.dcm` file, as a plain label image into other formats.
+
+    Parameters
+    ----------
+    mask : array of whole numbers, shape (z, y, x)
+        0 is background, k is ``segments[k - 1]``.
+    grid : Grid
+        Where the mask lies: the source's grid, or that of the upscaled volume.
+    path : str or path
+        As for `open_writer`.
+    segments : sequence of Segment
+        What the labels mean.
+    source, derivation, dicom : optional
+        As for `open_writer`.
+
+    Raises
+    ------
+    UhrctError
+        If the mask does not fit the grid or the segments, or a DICOM output is asked for without highdicom.
+
+    Example
+    -------
+    >>> import tempfile
+    >>> mask = np.array([[[0, 1, 2]]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_segmentation(
+    ...         mask, Grid((1, 1, 3), (1.0, 1.0, 1.0)), f"{folder}/a.nrrd", [Segment("vessel"), Segment("airway")]
+    ...     )
+    ...     read(f"{folder}/a.nrrd").hu.tolist()
+    [[[0, 1, 2]]]
+    """
+    path = Path(path)
+    paths.check_output(path, None)
+    labels = checked_mask(mask, grid, segments)
+    if not _is_dicom(paths.output_suffix(path)):
+        with open_writer(path, grid, dtype=np.int16) as writer:
+            writer.write(labels.astype(np.int16))
+        return
+    from uhrct.io.dicom.seg import write_seg
+
+    write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions())
+
+
+def check_output(path: AnyPath, input_path: AnyPath | None = None) -> None:
+    """Raise before hours of work what `open_writer` would raise at their end.
+
+    Raises
+    ------
+    UhrctError
+        If the output equals, contains or lies inside the input, has an unknown suffix, is a folder that
+        is not empty, or its parent is missing or cannot be written to.
+
+    Example
+    -------
+    >>> check_output("scan.nii.gz", "scan.nii.gz")
+    Traceback (most recent call last):
+    ...
+    uhrct.core.errors.UhrctError: scan.nii.gz: output equals input; choose another output
+    """
+    paths.check_output(Path(path), None if input_path is None else Path(input_path))
+
+
+def _input(path: AnyPath) -> tuple[Path, str]:
+    """The path, and the known suffix that says how to read it: "" for DICOM."""
+    path = Path(path)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
+        raise UhrctError(f"{paths.shown(path)}: {reason}") from None
+    return path, "" if path.is_dir() else paths.known_suffix(path)
+
+
+def _is_dicom(suffix: str) -> bool:
+    return suffix in ("", ".dcm")
+
+
+def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
+    """The rooms below name slices of a series, not `path`; say the name of a single file once."""
+    text = paths.shown(str(error))
+    if path.is_file():
+        text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
+        if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":
+            text += f" (suffix {paths.shown(path.suffix)} is unknown; known are {paths.KNOWN})"
+    return UhrctError(f"{paths.shown(path)}: {text}")

@@ -1,0 +1,91 @@
+"""How an output came about: what a derived DICOM series says of itself, and in which form it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uhrct.core.errors import UhrctError
+
+Code = tuple[str, str, str]
+"""(value, scheme, meaning) of a DICOM coded concept."""
+
+SPATIAL_RESAMPLING: Code = ("113085", "DCM", "Spatial resampling")
+
+#: Names of transfer syntaxes that can be written, all of them lossless.
+TRANSFER_SYNTAXES = {
+    "explicit": "1.2.840.10008.1.2.1",
+    "jpegls": "1.2.840.10008.1.2.4.80",
+    "htj2k": "1.2.840.10008.1.2.4.201",
+}
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What was done to the source.
+
+    Parameters
+    ----------
+    description : str
+        For DerivationDescription: method, version, weights hash, scale, seed, steps (at most 1024 letters).
+    key : str
+        Everything that decides the voxels besides the source (weights hash, configuration, seed). Source and
+        key make the new UIDs, so a re-run gives the same series and another configuration gives another one.
+    suffix : str
+        Appended to SeriesDescription.
+    codes : tuple of (value, scheme, meaning)
+        For DerivationCodeSequence.
+    series_number_offset : int
+        Added to the source's SeriesNumber.
+
+    Example
+    -------
+    >>> Derivation("uhrct 0.1, x2 in plane, seed 0", key="4f2a:x2:seed0").suffix
+    'SR'
+    """
+
+    description: str
+    key: str
+    suffix: str = "SR"
+    codes: tuple[Code, ...] = (SPATIAL_RESAMPLING,)
+    series_number_offset: int = 1000
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """How a DICOM output is stored, and what of its source it may tell.
+
+    Parameters
+    ----------
+    transfer_syntax : str
+        ``explicit`` (uncompressed little endian), ``jpegls`` or ``htj2k``; all three are lossless.
+    keep_private : bool
+        Carry the source's private elements over (they may hold anything, names included).
+    anonymize : bool
+        Apply the basic profile of PS3.15 annex E to everything taken from the source.
+
+    Raises
+    ------
+    UhrctError
+        If the transfer syntax is none of the three, or private elements are to be kept in an anonymous series.
+
+    Example
+    -------
+    >>> DicomOptions("jpegls").uid
+    '1.2.840.10008.1.2.4.80'
+    """
+
+    transfer_syntax: str = "explicit"
+    keep_private: bool = False
+    anonymize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.transfer_syntax not in TRANSFER_SYNTAXES:
+            known = ", ".join(TRANSFER_SYNTAXES)
+            raise UhrctError(f"transfer syntax {self.transfer_syntax!r} cannot be written; choose one of {known}")
+        if self.keep_private and self.anonymize:
+            raise UhrctError("private elements may hold the patient's name; choose --keep-private or --anonymize")
+
+    @property
+    def uid(self) -> str:
+        """UID of the transfer syntax."""
+        return TRANSFER_SYNTAXES[self.transfer_syntax]

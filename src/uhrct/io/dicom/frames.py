@@ -1,0 +1,108 @@
+"""Multi-frame CT as slices: what the functional groups say of a frame, where a classic header says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from uhrct.core.errors import UhrctError
+from uhrct.io.dicom.files import DicomFile
+from uhrct.io.dicom.header import ENHANCED_CT
+
+#: Functional groups whose attributes describe the frame itself (PS3.3 C.7.6.16.2 and C.8.15.3).
+GROUPS = (
+    *("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence", "FrameContentSequence"),
+    *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "FrameVOILUTSequence"),
+    *("TemporalPositionSequence", "CardiacSynchronizationSequence", "CTReconstructionSequence"),
+    *("CTPixelValueTransformationSequence", "UnassignedSharedConvertedAttributesSequence"),
+    "UnassignedPerFrameConvertedAttributesSequence",
+)
+#: Names that differ between the two worlds: functional group -> classic.
+CLASSIC = {
+    "FrameType": "ImageType",
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+    "FrameAcquisitionDateTime": "AcquisitionDateTime",
+    "NominalCardiacTriggerDelayTime": "TriggerTime",
+}
+SHARED, PER_FRAME = 0x52009229, 0x52009230
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One image: its file, its header without pixels, and its place in a multi-frame file.
+
+    For a frame of a multi-frame file, `header` is flat: what the functional groups say of this frame stands
+    at the top level under its classic name, and the groups are left out; `whole` is the file's own header.
+    """
+
+    file: DicomFile
+    header: Dataset
+    frame: int | None = None
+    """0-based; None where the file is a single image."""
+    whole: Dataset | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages: the file, and the 1-based frame."""
+        return self.file.name if self.frame is None else f"{self.file.name} frame {self.frame + 1}"
+
+
+def split(file: DicomFile, header: Dataset) -> list[Slice]:
+    """The slices of one file: one, or one a frame of an Enhanced CT.
+
+    Raises
+    ------
+    UhrctError
+        If functional groups and number of frames contradict each other.
+    """
+    count = int(header.get("NumberOfFrames") or 1)
+    if header.get("SOPClassUID") not in ENHANCED_CT:
+        return [Slice(file, header)]
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    if len(frames) != count or len(shared) > 1:
+        raise UhrctError(
+            f"{file.name} is damaged: it says {count} frames, but describes {len(frames)}; export it again"
+        )
+    base = _top(header)
+    try:
+        if shared:
+            _merge(base, shared[0])
+        return [Slice(file, _merge(_copy(base), group), index, header) for index, group in enumerate(frames)]
+    except UhrctError:
+        raise
+    except Exception as error:
+        raise UhrctError(f"{file.name} has damaged functional groups; export it again") from error
+
+
+def _top(header: Dataset) -> Dataset:
+    flat = _copy(header)
+    for tag in (SHARED, PER_FRAME):
+        if tag in flat:
+            del flat[tag]
+    return flat
+
+
+def _copy(header: Dataset) -> Dataset:
+    """A dataset of its own that shares the elements, which nobody changes."""
+    flat = Dataset()
+    flat.update(header)
+    implicit, little_endian = header.original_encoding
+    flat.set_original_encoding(implicit, little_endian, header.original_character_set)
+    flat.file_meta = header.file_meta
+    return flat
+
+
+def _merge(flat: Dataset, group: Dataset) -> Dataset:
+    for name in GROUPS:
+        items = group.get(name) or []
+        if len(items) > 1:
+            continue  # alternatives (several windows): the frame's own values are not among them
+        for element in items[0] if items else ():
+            classic = CLASSIC.get(element.keyword)
+            if classic:
+                setattr(flat, classic, element.value)
+            else:
+                flat[element.tag] = element
+    return flat

@@ -1,0 +1,154 @@
+"""Structure and uncertainty maps as DICOM Parametric Maps: one multi-frame file of float32, streamed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, Sequence
+from pydicom.config import disable_value_validation
+from pydicom.uid import ExplicitVRLittleEndian
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid, Volume
+from uhrct.io.derivation import Derivation, DicomOptions
+from uhrct.io.dicom.anatomy import frame_anatomy
+from uhrct.io.dicom.encode import encoded, preamble
+from uhrct.io.dicom.objects import dress, highdicom, identity, nameless_sources, planes
+from uhrct.io.dicom.write import describe, dicom_source, uid_maker
+from uhrct.io.writer import SlabWriter
+
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What the values of a map mean."""
+
+    name: str
+    label: str
+    unit: tuple[str, str, str]
+    definition: tuple[str, str, str]
+    largest: float
+    contrast: str
+    series: int
+    """Added to the SeriesNumber, so that no two outputs of a run share theirs."""
+
+
+QUANTITIES = {
+    "structure": Quantity(
+        name="structure map",
+        label="STRUCTURE",
+        unit=("1", "UCUM", "no units"),
+        definition=("STRUCTURE", "99UHRCT", "Structure enhancement"),
+        largest=1.0,
+        contrast="QUANTITY",
+        series=1,
+    ),
+    "uncertainty": Quantity(
+        name="uncertainty",
+        label="SD",
+        unit=("[hnsf'U]", "UCUM", "Hounsfield unit"),
+        definition=("386136009", "SCT", "Standard deviation"),
+        largest=65535.0,
+        contrast="STD_DEVIATION",
+        series=2,
+    ),
+}
+
+
+class DicomMapWriter(SlabWriter):
+    """A Parametric Map in a `.dcm` file, or as the only file of a folder. Float32 keeps the values exactly.
+
+    The header knows no voxel, so it is written first, and slabs stream behind it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        quantity: str,
+        source: Volume | None,
+        derivation: Derivation | None,
+        options: DicomOptions,
+    ) -> None:
+        super().__init__(path, grid, np.dtype(np.float32))
+        if 4 * np.prod(grid.shape, dtype=np.int64) > 0xFFFFFFFE:
+            raise UhrctError(f"{path}: a DICOM map holds at most 4 GiB; choose .nii.gz or .nrrd")
+        highdicom()
+        self._quantity = QUANTITIES[quantity]
+        self._derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "map", codes=())
+        self._source = dicom_source(source, options)
+        self._uid = uid_maker(self._source, source, self._derivation)
+
+    def _start(self) -> None:
+        file = self.tmp / self.path.name
+        if self.path.suffix.lower() != ".dcm":
+            file.mkdir()
+            file = file / "00001.dcm"
+        with disable_value_validation():
+            header = self._header()
+            elements = encoded(header)
+        bits = 4 * int(np.prod(self.grid.shape))
+        self._stream = self._stack.enter_context(file.open("wb"))
+        self._stream.write(preamble(PARAMETRIC_MAP, header.SOPInstanceUID, ExplicitVRLittleEndian))
+        self._stream.write(b"".join(elements[tag] for tag in sorted(elements)))
+        self._stream.write(b"\xe0\x7f\x08\x00OF\0\0" + bits.to_bytes(4, "little"))
+
+    def _append(self, slab: np.ndarray) -> None:
+        self._stream.write(slab.data)
+
+    def _header(self) -> Dataset:
+        """The whole object but its pixels: highdicom builds it of frames of 1 x 1 voxel."""
+        hd, quantity = highdicom(), self._quantity
+        mapping = hd.pm.RealWorldValueMapping(
+            lut_label=quantity.label,
+            lut_explanation=quantity.name,
+            unit=_concept(hd, quantity.unit),
+            value_range=(0.0, quantity.largest),
+            slope=1.0,
+            intercept=0.0,
+            quantity_definition=_concept(hd, quantity.definition),
+        )
+        nz, ny, nx = self.grid.shape
+        out: Any = hd.pm.ParametricMap(
+            source_images=nameless_sources(self._source, self.grid, self._uid),
+            pixel_array=np.zeros((nz, 1, 1), np.float32),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            voi_lut_transformations=[
+                hd.VOILUTTransformation(window_center=0.5, window_width=1.0)
+                if quantity.largest <= 1
+                else hd.VOILUTTransformation(window_center=50.0, window_width=100.0)
+            ],
+            content_label=quantity.label,
+            derived_pixel_contrast=quantity.contrast,
+            **identity(self._derivation, self._source, self._uid, quantity.name, quantity.series),
+            **planes(self.grid),
+        )
+        del out.FloatPixelData
+        if nz > 1:  # highdicom puts frames in an order of its own; voxels will come in the grid's
+            frames = sorted(out.PerFrameFunctionalGroupsSequence, key=self._depth)
+            out.PerFrameFunctionalGroupsSequence = Sequence(frames)
+        out.Rows, out.Columns = ny, nx
+        [shared] = out.SharedFunctionalGroupsSequence
+        shared.FrameAnatomySequence = frame_anatomy(None if self._source is None else self._source.headers[0])
+        [identical] = shared.PixelValueTransformationSequence
+        identical.RescaleIntercept, identical.RescaleSlope = "0", "1"  # highdicom's "0.0" is not of the allowed values
+        dress(out, self._derivation, self._source, self._uid, quantity.name)
+        out.pop("Laterality", None)  # the frames' own takes its place, and both together are not allowed
+        words = Dataset()
+        describe(words, self._derivation, False, [])
+        out.ContributingEquipmentSequence = words.ContributingEquipmentSequence
+        return out
+
+    def _depth(self, frame: Dataset) -> float:
+        place = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        return float(place @ self.grid.direction[:, 0])
+
+
+def _concept(hd: Any, code: tuple[str, str, str]) -> Any:
+    return hd.sr.CodedConcept(*code)

@@ -1,0 +1,144 @@
+"""What parametric maps and segmentations share: highdicom builds the object, here it gets its patient and study.
+
+highdicom is strict with its source images, and remarks on names that it finds odd. So it is shown images without
+a person, and what must be carried over is put in place afterwards, as it was, irregular or not.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from pydicom import DataElement, Dataset
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid
+from uhrct.io.derivation import Derivation
+from uhrct.io.dicom.scan import CT_IMAGE
+from uhrct.io.dicom.source import EMPTY, Source, minimal_header, name_of, series_header
+from uhrct.io.dicom.write import NAME, ds
+
+#: Patient, clinical trial, study and frame of reference: groups, and single elements of other groups.
+PERSON_GROUPS = (0x0010, 0x0012)
+STUDY = (
+    *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyDate", "StudyTime", "AccessionNumber", "StudyDescription"),
+    *("ReferringPhysicianName", "PhysiciansOfRecord", "ReferencedStudySequence", "ProcedureCodeSequence"),
+    *("StudyInstanceUID", "StudyID", "FrameOfReferenceUID", "PositionReferenceIndicator"),
+    *("BodyPartExamined", "PatientPosition", "Laterality", "LongitudinalTemporalInformationModified"),
+)
+#: Content date and time must be there even where no one knows them.
+NO_DATE, NO_TIME = "19000101", "000000"
+
+
+def highdicom() -> Any:
+    """The library, or one line that says how to get it."""
+    try:
+        import highdicom
+        import highdicom.pm
+        import highdicom.seg
+    except ImportError:
+        raise UhrctError(
+            "DICOM maps and segmentations need highdicom: pip install 'uhrct[dicom]', or choose .nii.gz"
+        ) from None
+    return highdicom
+
+
+def nameless_sources(source: Source | None, grid: Grid, uid: Any) -> list[Dataset]:
+    """Source images as highdicom wants them, without a person; one invented image where there is no source."""
+    if source is None:
+        return [_nameless(minimal_header(uid), grid, UID(uid("no source")), UID(uid("no source series")))]
+    # Some archives give every slice a frame of reference of its own; one object has one: the first slice's.
+    frame = source.headers[0].get("FrameOfReferenceUID", "")
+    series = source.headers[0].get("SeriesInstanceUID", "")
+    names = [str(header.get("SOPInstanceUID") or uid("nameless", str(k))) for k, header in enumerate(source.headers)]
+    first = {name: k for k, name in reversed(list(enumerate(names)))}  # once a file
+    return [_nameless(source.headers[k], source.grid, uid, series, k, frame) for uid, k in first.items()]
+
+
+def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 0, frame: str | None = None) -> Dataset:
+    out = Dataset()
+    for empty in EMPTY:
+        setattr(out, empty, "")
+    # even where the source is Enhanced: highdicom would ask for its functional groups; `dress` sets that right
+    out.SOPClassUID, out.SOPInstanceUID, out.SeriesInstanceUID = CT_IMAGE, instance, series
+    out.StudyInstanceUID = header.get("StudyInstanceUID", "")
+    out.FrameOfReferenceUID = header.get("FrameOfReferenceUID", "") if frame is None else frame
+    out.Modality = "CT"
+    out.Rows, out.Columns = grid.shape[1:]
+    _, down, right = grid.direction.T
+    place = np.asarray(grid.origin_mm) + grid.direction[:, 0] * grid.spacing_mm[0] * k
+    out.ImageOrientationPatient = [ds(v) for v in (*right, *down)]
+    out.ImagePositionPatient = [ds(v) for v in place]
+    out.PixelSpacing = [ds(v) for v in grid.spacing_mm[1:]]
+    out.SliceThickness = ds(grid.slice_thickness_mm or grid.spacing_mm[0])
+    return out
+
+
+def identity(derivation: Derivation, source: Source | None, uid: Any, name: str, offset: int) -> dict[str, Any]:
+    """Arguments of highdicom's constructors that say who made the object and what it is called."""
+    number = 1 if source is None else int(series_header(source.headers[0], derivation).SeriesNumber)
+    return {
+        "series_instance_uid": uid(name, "series"),
+        "series_number": max(number, 1) + offset,
+        "sop_instance_uid": uid(name, "instance"),
+        "instance_number": 1,
+        "manufacturer": NAME,
+        "manufacturer_model_name": NAME,
+        "software_versions": version(NAME),
+        "device_serial_number": "0",
+    }
+
+
+def planes(grid: Grid) -> dict[str, Any]:
+    """Arguments of highdicom's constructors that place the frames of `grid` in the patient."""
+    hd = highdicom()
+    normal, down, right = grid.direction.T
+    z, y, x = grid.spacing_mm
+    places = [np.asarray(grid.origin_mm) + normal * z * k for k in range(grid.shape[0])]
+    return {
+        "pixel_measures": hd.PixelMeasuresSequence([ds(y), ds(x)], ds(grid.slice_thickness_mm or z), ds(z)),
+        "plane_orientation": hd.PlaneOrientationSequence("PATIENT", [float(ds(v)) for v in (*right, *down)]),
+        "plane_positions": [hd.PlanePositionSequence("PATIENT", [float(ds(v)) for v in p]) for p in places],
+    }
+
+
+def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any, what: str) -> None:
+    """Give a new object its patient, study and words; take away what differs from run to run."""
+    header = minimal_header(uid) if source is None else source.headers[0]
+    for tag in [*header.keys()]:
+        if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
+            out[tag] = header[tag]
+    names = [] if source is None else [name_of(header) for header in source.headers]
+    classes = {name[1]: UID(name[0]) for name in names if name}
+
+    def true_class(item: Dataset, element: DataElement) -> None:
+        uid = str(item.get("ReferencedSOPInstanceUID", ""))
+        if element.keyword == "ReferencedSOPClassUID" and uid in classes:
+            element.value = classes[uid]
+
+    out.walk(true_class)
+    if source is None or None in names:  # what was invented for highdicom's sake must not be referred to
+        for name in ("ReferencedSeriesSequence", "SourceImageSequence"):
+            if name in out:
+                del out[name]
+        for frame in out.PerFrameFunctionalGroupsSequence:
+            if "DerivationImageSequence" in frame:
+                del frame.DerivationImageSequence
+    room = 64 - len(what) - len(derivation.suffix) - 2
+    described = "" if source is None else str(header.get("SeriesDescription", "") or "")
+    out.SeriesDescription = " ".join(part for part in (described[:room], derivation.suffix, what) if part)
+    out.ContentDate = header.get("ContentDate") or header.get("StudyDate") or NO_DATE
+    out.ContentTime = header.get("ContentTime") or header.get("StudyTime") or NO_TIME
+    for name in ("InstanceCreationDate", "InstanceCreationTime"):
+        if name in out:
+            del out[name]
+    dimensions = uid(what, "dimensions")
+    for item in (*out.DimensionOrganizationSequence, *out.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+    out.ContentDescription = f"{what} by {NAME}"[:64]
+
+
+_STUDY_TAGS = {Tag(name) for name in STUDY}

@@ -1,0 +1,115 @@
+"""A DICOM CT series (folder, tree, zip, DICOMDIR or single file) into a `Volume`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Volume
+from uhrct.io.dicom.frames import Slice
+from uhrct.io.dicom.geometry import Stack, arrange
+from uhrct.io.dicom.header import quiet, text
+from uhrct.io.dicom.pixels import check_decodable, decode, syntax_of
+from uhrct.io.dicom.scan import Series, choose, scan
+from uhrct.io.dicom.tilt import upright, upright_grid
+from uhrct.io.info import SeriesInfo, orientation_of
+from uhrct.io.paths import shown
+
+
+def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
+    """Read the series `wanted` (UID or number in the listing), or the only CT; errors do not name `path`.
+
+    `meta["dicom"]` holds a header without pixels for each slice, flat and with classic names even where the
+    source is multi-frame; then `meta["dicom_frames"]` holds, also for each slice, the header of the whole file
+    with its functional groups and the 1-based number of the frame.
+    """
+    series = choose(scan(path), wanted)
+    for note in series.notes:
+        warnings.warn(note, UserWarning, stacklevel=3)
+    stack = arrange(series)
+    if stack.tilt_degrees and not untilt:
+        raise UhrctError(f"{_tilt(stack)}: add --untilt to shift them onto an upright grid")
+    for one in series.slices:
+        check_decodable(one)
+    hu, grid = _voxels(stack), stack.grid
+    if stack.tilt_degrees:
+        warnings.warn(f"{_tilt(stack)}: slices were shifted onto an upright grid", UserWarning, stacklevel=3)
+        hu, grid = upright(hu, stack), upright_grid(stack)
+    meta: dict[str, object] = {"dicom": [one.header for one in stack.slices]}
+    if stack.slices[0].whole is not None:
+        meta["dicom_frames"] = [(one.whole, (one.frame or 0) + 1) for one in stack.slices]
+    return Volume(hu, grid.spacing_mm, grid.origin_mm, grid.direction, grid.slice_thickness_mm, meta)
+
+
+def inspect_dicom(path: Path) -> list[SeriesInfo]:
+    """One entry a series, in the order in which `read` numbers them; damaged files last."""
+    found = scan(path)
+    damaged = [SeriesInfo(kind="DICOM", number=0, problem=shown(problem)) for problem in found.damaged]
+    return [_info(series) for series in found.series] + damaged
+
+
+def _info(series: Series) -> SeriesInfo:
+    header = series.slices[0].header
+    described = [text(header, key) for key in ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")]
+    info = SeriesInfo(
+        kind="DICOM",
+        number=series.number,
+        uid=series.uid,
+        description=series.description,
+        modality=series.modality,
+        shape=(len(series.slices), int(header.Rows), int(header.Columns)),
+        scanner=" ".join(said for said in described if said),
+        transfer_syntax=syntax_of(header).name,
+        notes=series.notes,
+    )
+    try:
+        stack = arrange(series)
+        for one in series.slices:
+            check_decodable(one)
+    except UhrctError as error:
+        return replace(info, problem=shown(str(error)))
+    return replace(
+        info,
+        spacing_mm=stack.grid.spacing_mm,
+        orientation=orientation_of(stack.grid.direction),
+        needs=f"--untilt ({_tilt(stack)})" if stack.tilt_degrees else "",
+    )
+
+
+def _tilt(stack: Stack) -> str:
+    return f"gantry tilt of {stack.tilt_degrees:.1f} degrees, each slice lies sideways of the one before"
+
+
+def _voxels(stack: Stack) -> np.ndarray:
+    """HU of all slices, shape (z, y, x): int16 where that is exact for all of them, else float32."""
+    hu = np.empty(stack.grid.shape, np.int16)
+    place = {one: index for index, one in enumerate(stack.slices)}
+    with quiet():
+        for one, plane in _decoded(stack):
+            if plane.dtype == np.float32 and hu.dtype == np.int16:
+                hu = hu.astype(np.float32)
+            hu[place[one]] = plane
+    return hu
+
+
+def _decoded(stack: Stack) -> Iterator[tuple[Slice, np.ndarray]]:
+    if any(one.frame is not None for one in stack.slices):
+        files: dict[Path | str, list[Slice]] = {}
+        for one in stack.slices:
+            files.setdefault(one.file.member.filename if one.file.member else one.file.path, []).append(one)
+        for frames in files.values():  # frame by frame: a whole study may lie in one file
+            yield from decode(frames)
+        return
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for decoded in pool.map(lambda one: list(decode([one])), stack.slices):
+            yield from decoded
+    finally:
+        pool.shutdown(cancel_futures=True)  # one damaged slice: do not decode the rest before saying so

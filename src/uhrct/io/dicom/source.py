@@ -1,0 +1,159 @@
+"""What a derived slice takes over from the series it came from, or from nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.tag import BaseTag
+
+from uhrct.core.volume import Grid, Volume
+from uhrct.io.derivation import Derivation
+from uhrct.io.dicom.header import CT_IMAGE
+
+#: Lossy transfer syntaxes: once lossy, always lossy, even where the header forgot to say so.
+LOSSY = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.203",
+)
+#: Of group 0028 (how pixels are stored) only what speaks of HU or of the person's data goes on.
+KEEP_0028 = {0x1050, 0x1051, 0x1055, 0x1056, 0x0301, 0x0303, 0x2110, 0x2112, 0x2114, 0x3010}
+#: Elements that are true of the source's own pixels, file or signature only.
+DROP = {
+    0x00080012,  # InstanceCreationDate
+    0x00080013,  # InstanceCreationTime
+    0x00080014,  # InstanceCreatorUID
+    0x00089124,  # DerivationImageSequence
+    0x00089215,  # DerivationCodeSequence
+    0x00082112,  # SourceImageSequence
+    0x00880200,  # IconImageSequence
+    0x04000500,  # EncryptedAttributesSequence
+    0x04000561,  # OriginalAttributesSequence
+    0x4FFE0001,  # MACParametersSequence
+    0xFFFAFFFA,  # DigitalSignaturesSequence
+    0xFFFCFFFC,  # DataSetTrailingPadding
+}
+#: Attributes that must be there, if only to say that nobody knows.
+EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition", "Laterality"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    *("ContentDate", "ContentTime", "Manufacturer", "PositionReferenceIndicator"),
+)
+
+
+class Source:
+    """The slices of a DICOM source, and which of them an output slice came from."""
+
+    def __init__(self, headers: list[Dataset], volume: Volume) -> None:
+        self.headers = headers
+        self.grid = volume.grid
+        self.increment_mm = volume.spacing_mm[0]
+        rescale = {(float(h.RescaleSlope), float(h.RescaleIntercept)) for h in headers}
+        _, intercept = next(iter(rescale))
+        shared = len({intercept for _, intercept in rescale}) == 1
+        self.intercept = int(intercept) if shared and intercept.is_integer() else 0
+
+    def _depths(self, place: np.ndarray) -> np.ndarray:
+        """Distance of all source slices from the plane through `place`, in mm along the source's normal."""
+        offset = (place - np.asarray(self.grid.origin_mm)) @ self.grid.direction[:, 0]
+        return np.abs(np.arange(len(self.headers)) * self.grid.spacing_mm[0] - offset)
+
+    @property
+    def was_tilted(self) -> bool:
+        """Whether slices were shifted onto an upright grid when they were read (`--untilt`)."""
+        first, last = (np.array(self.headers[i].ImagePositionPatient, float) for i in (0, -1))
+        normal = self.grid.direction[:, 0]
+        sideways = last - first - normal * ((last - first) @ normal)
+        return bool(np.linalg.norm(sideways) > 0.25 * min(self.grid.spacing_mm[1:]))
+
+    def nearest(self, place: np.ndarray) -> int:
+        """Index of the source slice nearest to the plane through `place`."""
+        return int(self._depths(place).argmin())
+
+    def contributing(self, place: np.ndarray, grid: Grid) -> list[int]:
+        """Indices of source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
+        depths = self._depths(place)
+        # Thinner slices are made from both neighbours, thicker ones from all that they cover.
+        reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
+        same_increment = abs(grid.spacing_mm[0] - self.grid.spacing_mm[0]) <= 1e-3 * self.grid.spacing_mm[0]
+        if same_increment and depths.min() <= 1e-3 * reach:
+            reach = 0
+        return [int(i) for i in np.flatnonzero(depths <= max(reach, depths.min()))]
+
+
+def name_of(header: Dataset) -> tuple[str, str] | None:
+    """(class, instance) by which other objects refer to a source image; None where it has no name."""
+    instance = str(header.get("SOPInstanceUID") or "")
+    return (str(header.get("SOPClassUID") or CT_IMAGE), instance) if instance else None
+
+
+def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:
+    """What goes from a source slice to the slices made of it: all but pixels, their description and signatures."""
+    tags = source.keys()
+    return [tag for tag in tags if _is_kept(int(tag), keep_private)]
+
+
+@cache
+def _is_kept(tag: int, keep_private: bool) -> bool:
+    group, element = tag >> 16, tag & 0xFFFF
+    if group in (0x0002, 0x7FE0) or element == 0 or tag in DROP:
+        return False
+    if group % 2 == 1:
+        return keep_private and group > 0x0008
+    if 0x5000 <= group <= 0x501E or 0x6000 <= group <= 0x601E:  # curves, overlays
+        return False
+    return group != 0x0028 or element in KEEP_0028
+
+
+def series_header(source: Dataset, derivation: Derivation) -> Dataset:
+    """What sets a derived series apart from the series of `source`, and whether it was ever compressed with loss."""
+    out = Dataset()
+    if source.get("SpecificCharacterSet"):
+        out.SpecificCharacterSet = source.SpecificCharacterSet
+    out.SeriesNumber = _whole(source.get("SeriesNumber")) + derivation.series_number_offset
+    described = str(source.get("SeriesDescription", "") or "")
+    room = 64 - len(derivation.suffix) - 1  # a LO holds 64 characters
+    out.SeriesDescription = f"{described[:room]} {derivation.suffix}".strip()
+    if str(getattr(source, "file_meta", Dataset()).get("TransferSyntaxUID", "")) in LOSSY:
+        out.LossyImageCompression = "01"
+    return out
+
+
+def _whole(value: object) -> int:
+    try:
+        return int(str(value))
+    except ValueError:
+        return 0
+
+
+def minimal_header(uid: Callable[..., str]) -> Dataset:
+    """A valid CT header that knows no patient, study or scanner."""
+    out = Dataset()
+    for empty in EMPTY:
+        setattr(out, empty, "")
+    out.KVP = out.AcquisitionNumber = None
+    out.Modality = "CT"
+    out.SeriesNumber = 1
+    out.SpecificCharacterSet = "ISO_IR 192"
+    out.StudyInstanceUID = uid("study")
+    out.FrameOfReferenceUID = uid("frame of reference")
+    return out
+
+
+def source_padding_hu(header: Dataset) -> int | None:
+    """HU of the source's padding voxels, None where it has none or they are no whole number.
+
+    Signed padding is often stored as if it were unsigned (63536 for -2000).
+    """
+    value = header.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    if header.PixelRepresentation == 1 and value >= 1 << (header.BitsAllocated - 1):
+        value -= 1 << header.BitsAllocated
+    hu = value * float(header.RescaleSlope) + float(header.RescaleIntercept)
+    return int(hu) if hu.is_integer() else None

@@ -1,0 +1,138 @@
+"""Writing a volume slab by slab, so that memory stays flat and a killed run leaves no half file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid
+
+
+class SlabWriter(ABC):
+    """Context manager that takes slabs (k, y, x) in ascending z; made by `uhrct.io.open_writer`.
+
+    Everything is written into a private temporary folder beside the target and renamed at the very end: the
+    final name appears only when all slices are there. Subclasses say how a slab becomes bytes.
+    """
+
+    def __init__(self, path: Path, grid: Grid, dtype: np.dtype) -> None:
+        if dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
+            raise UhrctError(f"{path}: HU are written as int16 or float32, not {dtype}")
+        self.path = path
+        self.grid = grid
+        self.dtype = dtype
+        self.stored_dtype = dtype.newbyteorder("<")
+        self.written = 0
+        self._stack = contextlib.ExitStack()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Open what is needed below `self.tmp`; closable things go onto `self._stack`."""
+
+    @abstractmethod
+    def _append(self, slab: np.ndarray) -> None:
+        """Store a C-contiguous little-endian slab; `self.written` is the index of its first slice."""
+
+    def _entries(self) -> list[Path]:
+        """Final paths, in the order in which they get their names; all lie in `self.tmp` until then."""
+        return [self.path]
+
+    def __enter__(self) -> SlabWriter:
+        with self._readable_errors():
+            self.tmp = Path(tempfile.mkdtemp(dir=self.path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
+        try:
+            with self._readable_errors():
+                self._start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def write(self, slab: np.ndarray) -> None:
+        """Append `slab`, shape (k, y, x), of the dtype the writer was opened with.
+
+        Raises
+        ------
+        UhrctError
+            If it does not fit the grid, holds NaN or infinite values, or the disk refuses.
+        """
+        nz, ny, nx = self.grid.shape
+        if slab.ndim != 3 or slab.shape[1:] != (ny, nx) or slab.dtype != self.dtype:
+            got = f"{slab.dtype} slab of shape {slab.shape}"
+            raise UhrctError(f"{self.path}: {got} does not fit {self.dtype} slices of shape {(ny, nx)}")
+        if self.written + len(slab) > nz:
+            raise UhrctError(f"{self.path}: more slices handed over than the {nz} of the grid")
+        if slab.dtype.kind == "f" and not np.isfinite(slab).all():
+            raise UhrctError(f"{self.path}: result holds NaN or infinite voxels near slice {self.written}")
+        with self._readable_errors():
+            self._append(np.ascontiguousarray(slab, dtype=self.stored_dtype))
+        self.written += len(slab)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is not None:
+                # The first error is the one to report: closing a half-written zip may well fail after it.
+                with contextlib.suppress(OSError, ValueError):
+                    self._stack.__exit__(kind, error, traceback)
+                return
+            with self._readable_errors():
+                self._stack.close()
+                if self.written != self.grid.shape[0]:
+                    raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices handed over")
+                self._publish()
+        finally:
+            shutil.rmtree(self.tmp, ignore_errors=True)
+
+    def _publish(self) -> None:
+        for final in self._entries():
+            _put(self.tmp / final.name, final)
+
+    @contextlib.contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UhrctError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        except UhrctError as error:  # encoders know no file
+            named = str(error).startswith(str(self.path))
+            raise error if named else UhrctError(f"{self.path}: {error}") from None
+
+
+@contextlib.contextmanager
+def output_files(path: Path) -> Iterator[Path]:
+    """A private folder beside `path`; what is in it under the name of `path` takes its place at the end.
+
+    Raises
+    ------
+    UhrctError
+        If the disk refuses.
+    """
+    try:
+        tmp = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
+        try:
+            yield tmp
+            _put(tmp / path.name, path)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+    except OSError as error:
+        raise UhrctError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _put(made: Path, final: Path) -> None:
+    if final.is_dir():
+        final.rmdir()  # empty, or this fails: never mix series
+    os.replace(made, final)

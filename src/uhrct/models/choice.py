@@ -1,0 +1,82 @@
+"""Which model serves a wish: a scale, a spacing, a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model, available_models, model_folder, read_config
+
+
+def load_for_scale(scale: int | tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
+    """The model (of a name or folder, or the first shipped one) that serves a scale.
+
+    Raises
+    ------
+    UhrctError
+        If there is none: the message says which scales exist.
+    """
+    wanted = (1, scale, scale) if isinstance(scale, int) else tuple(scale)
+    served = served_scales(weights)
+    for folder, s in served.items():
+        if s == wanted:
+            return Model.from_pretrained(folder, pick_device(device))
+    there = ", ".join(f"{f.name} ({scale_word(s)})" for f, s in served.items()) or "none"
+    raise UhrctError(f"no weights serve scale {scale_word(wanted)}; there are: {there}")
+
+
+def served_scales(weights: str | Path | None = None) -> dict[Path, tuple[int, int, int]]:
+    """Model folders (that of `weights`, or all shipped ones) and the scale that each serves."""
+    folders = [model_folder(weights)] if weights is not None else available_models()
+    return {folder: read_config(folder)[0].scale for folder in folders}
+
+
+def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tuple[float, float, float]:
+    """A wanted spacing as (z, y, x): one number is that of the pixels, slices stay where they are."""
+    values = (spacing_mm,) if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
+    if len(values) == 1:
+        values = (volume.spacing_mm[0], values[0], values[0])
+    if len(values) != 3 or not all(np.isfinite(v) and 0 < v < 1e4 for v in values):
+        raise UhrctError(f"spacing {spacing_mm}: give one positive number in mm (pixels) or three (z, y, x)")
+    return values[0], values[1], values[2]
+
+
+def nearest_scale(
+    have_mm: tuple[float, float, float], want_mm: tuple[float, float, float], weights: str | Path | None = None
+) -> tuple[int, int, int]:
+    """The served scale nearest to the ratio of two spacings, in octaves summed over the axes.
+
+    Raises
+    ------
+    UhrctError
+        If nothing is to be made finer.
+    """
+    ratio = [a / b for a, b in zip(have_mm, want_mm, strict=True)]
+    if max(ratio) < 1.01:
+        raise UhrctError(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm}; there is nothing to do")
+    served = set(served_scales(weights).values())
+    if not served:
+        raise UhrctError("no weights are here; give --weights")
+    return min(served, key=lambda s: (sum(abs(np.log2(n / r)) for n, r in zip(s, ratio, strict=True)), -s[0]))
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" to a device that is there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UhrctError(f"device {name!r} is not known; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UhrctError("no CUDA device here; use --device cpu")
+    return torch.device(name)
+
+
+def scale_word(scale: Iterable[int]) -> str:
+    """(1, 2, 2) -> "x2", (5, 2, 2) -> "5x2x2"."""
+    z, y, x = scale
+    return f"x{y}" if z == 1 and y == x else f"{z}x{y}x{x}"

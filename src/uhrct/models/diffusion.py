@@ -1,0 +1,123 @@
+"""Diffusion on a normalised residual e: noise levels, what the network predicts, and samplers.
+
+The paper's symbols (eq. 1): z = sqrt(g) e + sqrt(1 - g) n with n ~ N(0, I); g = 1 is clean, g = 0 pure noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uhrct.core.errors import UhrctError
+
+#: denoise(z, sqrt_g) -> prediction, in the diffusion's own parameterisation
+Denoise = Callable[[Tensor, Tensor], Tensor]
+#: noise(step) -> N(0, 1) of z's shape; step 0 is the start
+Noise = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """What the denoiser predicts and along which noise levels it learns and samples.
+
+    Parameters
+    ----------
+    prediction : "v", "epsilon" or "x0"
+        v = sqrt(g) n - sqrt(1 - g) e (doi 10.48550/arXiv.2202.00512); epsilon = n (the paper, after SR3).
+    levels : "cosine" or "linear"
+        "cosine": sqrt(g) = cos(pi t / 2), t uniform. "linear": the paper's: g is the product of 1 - beta, beta
+        linear over `train_steps` from beta_train[0] to beta_train[1]; g is drawn uniformly between neighbours.
+    sampler : "ddim" or "ancestral"
+        "ddim": deterministic given its start, good in few steps. "ancestral": SR3's, fresh noise every step.
+    sampling_steps : int
+        Default number of steps of a sample; `beta_sample` are the ends of the linear schedule then.
+
+    Example
+    -------
+    >>> paper = Diffusion("epsilon", "linear", "ancestral", sampling_steps=100)
+    >>> g = paper.sampling_levels(100)
+    >>> len(g), bool(g[0] < 0.01), bool(g[-1] > 0.99)
+    (100, True, True)
+    """
+
+    prediction: str = "v"
+    levels: str = "cosine"
+    sampler: str = "ddim"
+    sampling_steps: int = 4
+    train_steps: int = 2000
+    beta_train: tuple[float, float] = (1e-4, 5e-3)
+    beta_sample: tuple[float, float] = (1e-4, 0.1)
+
+    def __post_init__(self) -> None:
+        for value, known in (
+            (self.prediction, ("v", "epsilon", "x0")),
+            (self.levels, ("cosine", "linear")),
+            (self.sampler, ("ddim", "ancestral")),
+        ):
+            if value not in known:
+                raise UhrctError(f"diffusion setting {value!r} is not known; choose from {', '.join(known)}")
+
+    def draw_levels(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """g for `n` training items, shape (n,). Equal draws for equal generators, whatever the device."""
+        u = torch.rand(n, generator=generator)
+        if self.levels == "cosine":
+            return (torch.cos(u * torch.pi / 2) ** 2).to(device)
+        g = torch.as_tensor(_products(*self.beta_train, self.train_steps), dtype=torch.float32)
+        g = torch.cat([torch.ones(1), g])
+        t = torch.randint(self.train_steps, (n,), generator=generator)
+        return torch.lerp(g[t], g[t + 1], u).to(device)
+
+    def sampling_levels(self, steps: int) -> Tensor:
+        """g visited by a sampler of `steps` steps, rising from (nearly) pure noise; float64, shape (steps,)."""
+        if self.levels == "linear":
+            return torch.as_tensor(_products(*self.beta_sample, steps)[::-1].copy())
+        t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+        return torch.cos(t * torch.pi / 2) ** 2
+
+    def target(self, e: Tensor, n: Tensor, g: Tensor) -> Tensor:
+        """What the network must predict at z = sqrt(g) e + sqrt(1 - g) n."""
+        if self.prediction == "epsilon":
+            return n
+        return e if self.prediction == "x0" else g.sqrt() * n - (1 - g).sqrt() * e
+
+    def split(self, prediction: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """(e, n) that a prediction at z means; inverse of `target`."""
+        a, b = g.sqrt(), (1 - g).sqrt()
+        if self.prediction == "v":
+            return a * z - b * prediction, b * z + a * prediction
+        if self.prediction == "x0":
+            return prediction, (z - a * prediction) / b.clamp(min=1e-6)
+        return (z - b * prediction) / a.clamp(min=1e-6), prediction
+
+    @torch.no_grad()
+    def sample(self, denoise: Denoise, noise: Noise, steps: int | None = None) -> Tensor:
+        """Draw one e, from noise(0) through `steps` levels.
+
+        Parameters
+        ----------
+        denoise : (z, sqrt_g) -> prediction, z of any shape, sqrt_g a tensor of shape (1,)
+        noise : step -> N(0, 1) tensor of z's shape
+        """
+        g = self.sampling_levels(steps or self.sampling_steps)
+        levels = g.tolist() + [1.0]
+        z = noise(0)
+        for k, (g_now, g_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+            now = torch.tensor([g_now], dtype=z.dtype, device=z.device)
+            e, n = self.split(denoise(z, now.sqrt()), z, now)
+            if self.sampler == "ddim":
+                z = g_next**0.5 * e + (1 - g_next) ** 0.5 * n
+            else:
+                # one step of SR3's Algorithm 2: alpha takes g_next to g_now; its noise is sqrt(1 - alpha)
+                alpha = g_now / g_next
+                z = (z - (1 - alpha) / (1 - g_now) ** 0.5 * n) / alpha**0.5
+                if g_next < 1:
+                    z = z + (1 - alpha) ** 0.5 * noise(k + 1)
+        return z
+
+
+def _products(first: float, last: float, steps: int) -> np.ndarray:
+    return np.cumprod(1 - np.linspace(first, last, steps))

@@ -1,0 +1,40 @@
+"""A network over an image in tiles whose seams can't be seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from uhrct.models.dssp import DSSP
+
+
+def run_tiled(
+    network: DSSP, tile: int | None, *images: Tensor, **numbers: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`network(*images)` computed in tiles of at most `tile` x `tile` LR pixels (None: whole).
+
+    Each tile sees `network.halo` pixels around it, all that its outputs depend on; at the image's own border it ends
+    where the image ends, so the convolutions pad there as they do on the whole. Equal to the whole, to rounding.
+
+    Parameters
+    ----------
+    images : tensors (B, c, y, x): the network's inputs
+    numbers : what it takes beside images: sqrt_g, properties
+    """
+    height, width = images[0].shape[-2:]
+    if tile is None or (height <= tile and width <= tile):
+        return network(*images, **numbers)
+    halo = network.halo
+    joined: list[list[Tensor]] = []  # row by row, each output's tiles put together
+    for y in range(0, height, tile):
+        row: list[tuple[Tensor, ...]] = []
+        for x in range(0, width, tile):
+            y0, x0 = max(y - halo, 0), max(x - halo, 0)
+            y1, x1 = min(y + tile, height), min(x + tile, width)
+            window = [i[..., y0 : y1 + halo, x0 : x1 + halo] for i in images]
+            image, structure = network(*window, **numbers)
+            outputs = (image,) if structure is None else (image, structure)
+            row.append(tuple(o[..., y - y0 : y1 - y0, x - x0 : x1 - x0] for o in outputs))
+        joined.append([torch.cat(tiles, -1) for tiles in zip(*row, strict=True)])
+    whole = [torch.cat(rows, -2) for rows in zip(*joined, strict=True)]
+    return whole[0], whole[1] if len(whole) > 1 else None

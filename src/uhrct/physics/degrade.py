@@ -1,0 +1,81 @@
+"""A low-resolution scan out of a high-resolution one, by the acquisition model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import PADDING_HU, Grid, Volume
+
+
+def degrade(
+    volume: Volume,
+    *,
+    scale: tuple[int, int, int],
+    kind: str = "scanner",
+    psf_fwhm_mm: float | None = None,
+    slice_thickness_mm: float | None = None,
+    noise_hu: float = 0.0,
+    seed: int = 0,
+) -> Volume:
+    """The low-resolution scan of a volume (cropped at its far ends to a multiple of the scale).
+
+    Padding outside the field of view does not bleed into the image: LR voxels that are mostly padding stay padding.
+
+    Parameters
+    ----------
+    scale : HR voxels per LR voxel (z, y, x)
+    psf_fwhm_mm : in-plane PSF (None: 0.6 of the LR pixel)
+    slice_thickness_mm : slab of an LR slice (None: the increment between LR slices, so that slabs touch)
+    noise_hu : standard deviation of white noise added to the LR scan
+
+    Raises
+    ------
+    UhrctError
+        If the volume is smaller than one LR voxel, or holds NaN.
+
+    Example
+    -------
+    >>> hr = Volume(np.full((1, 5, 8), -1000, np.int16), spacing_mm=(1.0, 0.5, 0.5))
+    >>> degrade(hr, scale=(1, 2, 2)).shape
+    (1, 2, 4)
+    """
+    import torch
+
+    from uhrct.models.model import FLOOR_HU
+    from uhrct.physics.acquisition import Acquisition
+
+    sz = scale[0]
+    z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
+    if 0 in (z, y, x):
+        raise UhrctError(f"a volume of {volume.shape} voxels is too small for scale {scale}")
+    cropped = Grid((z, y, x), volume.spacing_mm, volume.origin_mm, volume.direction, volume.slice_thickness_mm)
+    grid = cropped.coarsened(scale)
+    acquisition = Acquisition(scale, kind)
+    if psf_fwhm_mm is not None:
+        acquisition = replace(acquisition, psf_fwhm=psf_fwhm_mm / grid.spacing_mm[1])
+    if slice_thickness_mm is not None and sz > 1:
+        acquisition = replace(acquisition, slice_thickness=slice_thickness_mm / grid.spacing_mm[0])
+        grid = replace(grid, slice_thickness_mm=slice_thickness_mm)
+    # slabs that reach beyond their increment need the slices of their neighbours'
+    around = 0 if acquisition.slice_by_slice else int(np.ceil((acquisition.slice_thickness - 1) / 2))
+    lr = np.empty(grid.shape, volume.hu.dtype)
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(grid.shape[0]):
+        first, last = max(k - around, 0), min(k + around + 1, grid.shape[0])
+        hr = torch.from_numpy(volume.hu[first * sz : last * sz, :y, :x].astype(np.float32))
+        if not torch.isfinite(hr).all():
+            raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
+        padding = hr <= PADDING_HU
+        out = acquisition.forward(hr.masked_fill(padding, FLOOR_HU))[k - first]
+        if noise_hu:
+            out = out + noise_hu * torch.randn(out.shape, generator=generator)
+        if padding.any():
+            share = replace(acquisition, kind="scanner", psf_fwhm=0.0).forward(padding.float())[k - first]
+            out = torch.where(share > 0.5, hr[padding].min(), out)
+        if lr.dtype == np.int16:  # noise and bicubic's overshoot must not wrap round beside clipped metal
+            out = out.round().clamp(-(2**15), 2**15 - 1)
+        lr[k] = out.numpy()
+    return volume.on_grid(grid, lr)

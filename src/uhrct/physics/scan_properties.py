@@ -1,0 +1,113 @@
+"""What a network is told about the scan that it looks at: blur, kernel, noise, slices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+from uhrct.core.errors import UhrctError
+
+
+@dataclass(frozen=True)
+class ScanProperties:
+    """How a low-resolution scan came about; lengths in its own pixels, so that they mean the same in every scan.
+
+    The defaults are the clean benchmark: a Gaussian PSF of 0.6 pixels, no kernel, no noise, slabs that touch.
+
+    Parameters
+    ----------
+    psf_fwhm : in-plane point-spread function, full width at half maximum in pixels
+    sharpening : the kernel's share of detail (image minus its blur by one pixel) added after the PSF; 0: none
+    noise_hu : standard deviation of the noise that is not detail of the object
+    noise_fwhm : correlation of that noise, FWHM in pixels of the Gaussian that white noise went through
+    slice_thickness : slice thickness over the increment between slices
+    increment_mm : distance between neighbouring slices; 0 for a slice without neighbours
+
+    Example
+    -------
+    >>> ScanProperties().vector()
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    psf_fwhm: float = 0.6
+    sharpening: float = 0.0
+    noise_hu: float = 0.0
+    noise_fwhm: float = 0.0
+    slice_thickness: float = 1.0
+    increment_mm: float = 2.5
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UhrctError(f"{name} = {value}: give a number from {low} to {high}")
+
+    def vector(self) -> list[float]:
+        """The numbers as networks see them: around 0 for the clean benchmark, within a few units elsewhere."""
+        return [
+            (self.psf_fwhm - 0.6) / 0.4,
+            self.sharpening / 0.5,
+            math.log1p(self.noise_hu / 10),
+            self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # of no noise it can't be seen, so it is none
+            self.slice_thickness - 1,
+            math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
+        ]
+
+    def __str__(self) -> str:
+        return (
+            f"PSF {self.psf_fwhm:.2f} px, sharpening {self.sharpening:.2f}, noise {self.noise_hu:.0f} HU "
+            f"(correlated over {self.noise_fwhm:.1f} px), thickness/increment {self.slice_thickness:.2f}, "
+            f"increment {self.increment_mm:.2f} mm"
+        )
+
+
+#: noise below which its correlation means nothing, in HU
+SILENT_HU = 1.0
+
+#: what is accepted; training covers less (`training/degrade.py`)
+LIMITS: dict[str, tuple[float, float]] = {
+    "psf_fwhm": (0.0, 3.0),
+    "sharpening": (-1.0, 3.0),
+    "noise_hu": (0.0, 500.0),
+    "noise_fwhm": (0.0, 5.0),
+    "slice_thickness": (0.05, 20.0),
+    "increment_mm": (0.0, 100.0),
+}
+#: numbers in `ScanProperties.vector`
+N_PROPERTIES = len(fields(ScanProperties))
+#: the first of them can be estimated from voxels; the others are geometry, known from the file
+ESTIMATED = ("psf_fwhm", "sharpening", "noise_hu", "noise_fwhm")
+
+
+def from_vector(values: list[float], *, slice_thickness: float, increment_mm: float) -> ScanProperties:
+    """Inverse of `ScanProperties.vector` for the estimated numbers, held within what training covers.
+
+    Example
+    -------
+    >>> p = ScanProperties(psf_fwhm=0.8, noise_hu=20.0)
+    >>> from_vector(p.vector()[:4], slice_thickness=1.0, increment_mm=2.5).noise_hu
+    20.0
+    """
+    psf, sharpening, noise, noise_fwhm = values
+    return ScanProperties(
+        psf_fwhm=round(min(max(0.6 + 0.4 * psf, 0.4), 1.2), 3),
+        sharpening=round(min(max(0.5 * sharpening, 0.0), 0.9), 3),
+        noise_hu=round(min(max(10 * math.expm1(min(noise, 3.0)), 0.0), 120.0), 2),
+        noise_fwhm=round(min(max(noise_fwhm, 0.0), 2.5), 3),
+        slice_thickness=slice_thickness,
+        increment_mm=increment_mm,
+    )
+
+
+def cautious(scan: ScanProperties) -> ScanProperties:
+    """An estimate as far as it is followed: noise wholly, PSF and kernel half the way from the clean benchmark's.
+
+    A smooth patient and a wide PSF look alike, and undoing a blur that is not there costs far more than leaving one.
+
+    Example
+    -------
+    >>> cautious(ScanProperties(psf_fwhm=0.8)).psf_fwhm
+    0.7
+    """
+    psf = min(max(0.6 + 0.5 * (scan.psf_fwhm - 0.6), 0.5), 0.8)
+    return replace(scan, psf_fwhm=round(psf, 3), sharpening=round(0.5 * scan.sharpening, 3))

@@ -1,0 +1,98 @@
+"""Broken and invented vessels, as length of centre line in mm."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from uhrct.core.errors import UhrctError
+from uhrct.structure.vessels import masks, skeleton
+
+
+class VesselLengths(NamedTuple):
+    """Lengths of centre lines in mm."""
+
+    reference: float
+    test: float
+    broken: float
+    invented: float
+
+
+def vessel_lengths(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]) -> VesselLengths:
+    """How much centre line of the reference the test misses, and of the test that no reference explains.
+
+    A point of one's centre line counts as found where the other's *mask* comes within one voxel (diagonals count):
+    a wide vessel's centre line may wander inside it without being broken.
+
+    Parameters
+    ----------
+    reference, test : array_like of bool, (y, x) or (z, y, x)
+        Vessel masks.
+    spacing_mm : tuple of float
+        In the order of the axes.
+
+    Returns
+    -------
+    VesselLengths
+        Whole lengths, ``broken`` (of the reference's) and ``invented`` (of the test's), in mm.
+
+    Raises
+    ------
+    UhrctError
+        On unequal shapes or a spacing that does not fit.
+
+    Example
+    -------
+    >>> whole = np.zeros((16, 32), bool); whole[8, 1:31] = True
+    >>> broken = whole.copy(); broken[8, 10:22] = False
+    >>> vessel_lengths(whole, broken, (0.7, 0.5))  # 12 pixels are gone, one at each end is forgiven
+    VesselLengths(reference=14.5, test=8.0, broken=5.0, invented=0.0)
+    """
+    from scipy import ndimage  # only the evaluation extra has it
+
+    a, b = masks(reference, test)
+    along_a, along_b = line_lengths(skeleton(a), spacing_mm), line_lengths(skeleton(b), spacing_mm)
+    near = np.ones((3,) * a.ndim)
+    near_a, near_b = (ndimage.binary_dilation(m, near) for m in (a, b))
+    return VesselLengths(
+        *(float(v.sum()) for v in (along_a, along_b, along_a[~near_b], along_b[~near_a])),
+    )
+
+
+def line_lengths(line: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """The length in mm that each voxel of a centre line stands for: half of every link to a neighbour.
+
+    Diagonal neighbours are linked only where no voxel between them is on the line. A voxel without neighbours, a
+    vessel seen head-on, counts as one voxel: the geometric mean of the spacing.
+
+    Example
+    -------
+    >>> line_lengths(np.eye(4, dtype=bool), (3.0, 4.0)).sum()
+    np.float64(15.0)
+    """
+    mask = np.asarray(line, bool)
+    spacing = tuple(float(s) for s in spacing_mm)
+    if len(spacing) != mask.ndim or not all(0 < s < float("inf") for s in spacing):
+        raise UhrctError(f"spacing_mm is {spacing} for an image of {mask.ndim} dimensions")
+    padded = np.pad(mask, 1)
+    length = np.zeros(padded.shape)
+    linked = np.zeros(padded.shape, bool)
+    for step in product((-1, 0, 1), repeat=mask.ndim):
+        if not any(step):
+            continue
+        links = padded & _from(padded, step)
+        for between in product(*({0, s} for s in step)):
+            if any(between) and between != step:
+                links &= ~_from(padded, between)
+        linked |= links
+        length[links] += 0.5 * float(np.linalg.norm(np.multiply(step, spacing)))
+    length[padded & ~linked] = float(np.prod(spacing)) ** (1 / mask.ndim)
+    return length[(slice(1, -1),) * mask.ndim]
+
+
+def _from(padded: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
+    """At each voxel the value `step` further on; the padding keeps the far side from coming in."""
+    return np.roll(padded, [-s for s in step], axis=tuple(range(padded.ndim)))

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Grid, Volume
+
+
+def rotation(seed: int) -> np.ndarray:
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return q
+
+
+grids = st.builds(
+    lambda shape, spacing, origin, seed: Grid(shape, spacing, origin, rotation(seed), 2.5),
+    st.tuples(*[st.integers(1, 300)] * 3),
+    st.tuples(*[st.floats(0.1, 5)] * 3),
+    st.tuples(*[st.floats(-500, 500)] * 3),
+    st.integers(0, 1000),
+)
+scales = st.tuples(*[st.integers(1, 5)] * 3)
+
+
+@given(grids, scales)
+def test_refining_keeps_edges_and_extent_of_any_orientation(grid, scale):
+    fine = grid.refined(scale)
+    assert np.allclose(fine.corner_mm, grid.corner_mm, atol=1e-6)
+    assert np.allclose(fine.extent_mm, grid.extent_mm, rtol=0, atol=1e-6)
+    far = np.add(grid.corner_mm, grid.direction @ np.array(grid.extent_mm))
+    far_fine = np.add(fine.corner_mm, fine.direction @ np.array(fine.extent_mm))
+    assert np.allclose(far, far_fine, atol=1e-6)
+
+
+@given(grids, scales)
+def test_coarsening_undoes_refining(grid, scale):
+    back = grid.refined(scale).coarsened(scale)
+    assert back.shape == grid.shape
+    assert np.allclose(back.origin_mm, grid.origin_mm, atol=1e-6)
+    assert np.allclose(back.spacing_mm, grid.spacing_mm)
+    # slices cut along z forget the overlap of the slabs that they came from
+    kept = grid.slice_thickness_mm if scale[0] == 1 else grid.spacing_mm[0]
+    assert back.slice_thickness_mm == pytest.approx(None if grid.slice_thickness_mm is None else kept)
+
+
+def test_origin_moves_by_half_the_change_of_spacing():
+    fine = Grid((4, 4, 4), (2.0, 1.0, 1.0), (10.0, 20.0, 30.0)).refined((1, 2, 2))
+    assert fine.origin_mm == (9.75, 19.75, 30.0)  # LPS: x and y move, z stays
+
+
+@pytest.mark.parametrize("spacing", [(0, 1, 1), (1, -1, 1), (1, 1, float("nan")), (1, 1)])
+def test_impossible_spacing_is_refused(spacing):
+    with pytest.raises(UhrctError, match="spacing"):
+        Volume(np.zeros((1, 2, 2), np.int16), spacing)
+
+
+def test_sheared_axes_are_refused():
+    shear = np.eye(3)
+    shear[0, 1] = 0.3
+    with pytest.raises(UhrctError, match="orthonormal"):
+        Volume(np.zeros((1, 2, 2), np.int16), (1, 1, 1), direction=shear)
+
+
+def test_a_grid_that_does_not_divide_is_refused():
+    with pytest.raises(UhrctError, match="multiple"):
+        Grid((1, 5, 4), (1, 1, 1)).coarsened((1, 2, 2))
