@@ -23,9 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct import __version__, io
+from uhrct import io
+from uhrct.benchmark.methods import restorer
 from uhrct.core.progress import track
-from uhrct.evaluation.protocol import CONTEXT, Restore, restorer, score_slices
+from uhrct.core.version import __version__
+from uhrct.evaluation.protocol import CONTEXT, Restore, score_slices
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack

@@ -30,10 +30,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from uhrct.benchmark.complexity import complexity, count_pass
-from uhrct.benchmark.methods import peer_restorer
+from uhrct.benchmark.methods import peer_restorer, restorer
 from uhrct.benchmark.peers.dual_red import DualRed
 from uhrct.core.volume import Volume
-from uhrct.evaluation.protocol import CONTEXT, restorer
+from uhrct.evaluation.protocol import CONTEXT
 from uhrct.models.model import Model, ModelConfig, inference_dtype, stacks
 from uhrct.upscaling.upscaler import Upscaler
 

@@ -27,7 +27,7 @@ from uhrct.phantom.make import make_view
 from uhrct.phantom.scene import Imager, Scene, View, make_scene
 from uhrct.phantom.tomography import scan
 
-WINDOWS_HU = {"lung": (-1200.0, 200.0), "soft tissue": (-160.0, 240.0)}
+METRIC_WINDOWS_HU = {"lung": (-1200.0, 200.0), "soft tissue": (-160.0, 240.0)}
 DETAIL_MM = 110.0
 Image = tuple[np.ndarray, tuple[float, float]]  # HU (rows, columns) and the spacing of both, mm
 
@@ -98,7 +98,7 @@ def by_model(scene: Scene, data: Path) -> dict[str, Image]:
 def figure(images: dict[str, Image], out: Path, *, detail: bool) -> None:
     """A column per image, a row per window; with `detail` a third row, part of the right lung enlarged."""
     plt = pyplot()
-    rows = [*WINDOWS_HU.items(), *([("detail", WINDOWS_HU["lung"])] if detail else [])]
+    rows = [*METRIC_WINDOWS_HU.items(), *([("detail", METRIC_WINDOWS_HU["lung"])] if detail else [])]
     fig, axes = plt.subplots(len(rows), len(images), figsize=(3.6 * len(images), 3.6 * len(rows)), squeeze=False)
     for column, (title, (hu, (dy, dx))) in enumerate(images.items()):
         for row, (name, (low, high)) in enumerate(rows):

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from uhrct import io
+from uhrct.core.hu import DISPLAY_WINDOWS_HU
 from uhrct.core.volume import Volume
-from uhrct.evaluation.pictures import DISPLAY_HU, pyplot
+from uhrct.evaluation.pictures import pyplot
 from uhrct.evaluation.protocol import evenly_spaced
 from uhrct.models.model import Model, stacks
 from uhrct.physics.degrade import degrade
@@ -89,7 +90,7 @@ def three_planes(args: argparse.Namespace, model: Model) -> None:
                 axis.set_ylabel(name)
                 axis.axis("on")
                 axis.set(xticks=[], yticks=[])
-    figure.suptitle(f"{args.case}, {args.weights}, window {DISPLAY_HU[args.window]} HU, {ROW_MM:.0f} mm wide")
+    figure.suptitle(f"{args.case}, {args.weights}, window {DISPLAY_WINDOWS_HU[args.window]} HU, {ROW_MM:.0f} mm wide")
     figure.savefig(args.out, dpi=75)
 
 
@@ -105,7 +106,7 @@ def _show(
         low = max(int(centre[a] / spacing[a] - half), 0)
         cut.append(slice(low, int(low + 2 * half)))
     image = image[cut[0], cut[1]]
-    low_hu, high_hu = DISPLAY_HU[window]
+    low_hu, high_hu = DISPLAY_WINDOWS_HU[window]
     axis.imshow(  # type: ignore[attr-defined]
         image,
         cmap="gray",
@@ -143,7 +144,7 @@ def real(args: argparse.Namespace, model: Model) -> None:
                 axes[row, 0].imshow(image, cmap="gray", vmin=-600, vmax=400)
                 axes[row, 0].set_title(f"{name}: {folder.name} slice {z}")
                 for column, (window, (y, x, side)) in enumerate(zooms.items(), 1):
-                    low, high = DISPLAY_HU[window]
+                    low, high = DISPLAY_WINDOWS_HU[window]
                     axes[row, column].imshow(image[y : y + side, x : x + side], cmap="gray", vmin=low, vmax=high)
                     axes[row, column].set_title(f"{window} window")
             for axis in axes.flat:
@@ -161,7 +162,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--real", action="store_true")
-    parser.add_argument("--window", default="lung", choices=DISPLAY_HU)
+    parser.add_argument("--window", default="lung", choices=DISPLAY_WINDOWS_HU)
     parser.add_argument("--first", type=int, help="first HR slice")
     parser.add_argument("--y-mm", type=float, default=210.0, help="centre of what is shown, from the first row")
     parser.add_argument("--x-mm", type=float, default=115.0)

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from uhrct import io
+from uhrct.benchmark.methods import restorer
 from uhrct.core.progress import track
-from uhrct.evaluation.protocol import Restore, means, restorer, score_slices
+from uhrct.evaluation.protocol import Restore, means, score_slices
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack

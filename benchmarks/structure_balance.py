@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from structure_study import DATA, JUDGES, THRESHOLD, cases, make_phantoms, pairs
 
+from uhrct.benchmark.methods import restorer
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.protocol import restorer
 from uhrct.evaluation.structure_error import structure_maps
 from uhrct.models.model import Model
 from uhrct.structure.lengths import vessel_lengths

@@ -24,8 +24,8 @@ import torch
 from structure_study import SINGLE, cases, make_phantoms, score, settings, train
 from torch import Tensor
 
+from uhrct.benchmark.methods import restorer
 from uhrct.core.errors import UhrctError
-from uhrct.evaluation.protocol import restorer
 from uhrct.training.config import TrainingConfig
 from uhrct.training.trainer import Trainer
 from uhrct.upscaling.upscaler import Upscaler

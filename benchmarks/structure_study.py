@@ -31,12 +31,14 @@ import torch
 from structure_tables import write_tables
 
 from uhrct import io
+from uhrct.benchmark.methods import restorer
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined
-from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
+from uhrct.evaluation.fidelity import psnr
 from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.protocol import Restore, degraded_stack, evenly_spaced, restorer
+from uhrct.evaluation.protocol import Restore, degraded_stack, evenly_spaced
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, difference, structure_maps
 from uhrct.models.model import Model
 from uhrct.phantom.make import phantom_folder
@@ -231,7 +233,7 @@ def score(path: Path, restore: Restore | None, count: int, scale: int) -> list[d
 
 def judge(pair: np.ndarray, spacing_mm: tuple[float, float], known: dict[str, np.ndarray]) -> dict[str, float | None]:
     """Truth against restoration (2, y, x): fidelity, and structure by every judge; by exact masks where known."""
-    decibels = psnr(pair[0], pair[1], window_hu=WINDOWS_HU["wide"])
+    decibels = psnr(pair[0], pair[1], window_hu=METRIC_WINDOWS_HU["wide"])
     out: dict[str, float | None] = {"psnr": decibels if np.isfinite(decibels) else None}
     lungs = known["lungs"] if known else lung_mask(pair[0], spacing_mm)
     for name, operator in JUDGES.items():

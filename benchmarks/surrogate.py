@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from uhrct import io
-from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, restorer
+from uhrct.benchmark.methods import restorer
+from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced
 from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
 from uhrct.models.model import Model
 from uhrct.models.surrogate import SHIPPED, Surrogate

@@ -9,8 +9,9 @@ uhrct.write(fine, "fine.nii.gz")
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from uhrct.core.version import __version__
 
 if TYPE_CHECKING:
     from uhrct.core.errors import UhrctError
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
     from uhrct.io import read, write
     from uhrct.upscaling.upscaler import upscale
 
-try:
-    __version__ = version("uhrct")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
-__all__ = ["Grid", "UhrctError", "Volume", "read", "upscale", "write"]
+__all__ = ["Grid", "UhrctError", "Volume", "__version__", "read", "upscale", "write"]
 
 _HOMES = {
     "Grid": "uhrct.core.volume",

@@ -10,9 +10,10 @@ from scipy import ndimage
 from skimage import metrics
 
 from uhrct.core.errors import UhrctError
-from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse, ssim
+from uhrct.core.hu import METRIC_WINDOWS_HU
+from uhrct.evaluation.fidelity import mae, psnr, rmse, ssim
 
-WIDE, LUNG = WINDOWS_HU["wide"], WINDOWS_HU["lung"]
+WIDE, LUNG = METRIC_WINDOWS_HU["wide"], METRIC_WINDOWS_HU["lung"]
 EVERY = {
     "psnr": lambda a, b: psnr(a, b, window_hu=WIDE),
     "ssim": lambda a, b: ssim(a, b, window_hu=WIDE),
@@ -31,7 +32,7 @@ def noisy(reference, sd, seed=1):
     return reference + sd * np.random.default_rng(seed).normal(size=reference.shape)
 
 
-@pytest.mark.parametrize("window_hu", WINDOWS_HU.values(), ids=WINDOWS_HU)
+@pytest.mark.parametrize("window_hu", METRIC_WINDOWS_HU.values(), ids=METRIC_WINDOWS_HU)
 def test_psnr_and_ssim_equal_scikit_image_on_clipped_images(window_hu):
     a, b = scan(), noisy(scan(), 60)
     low, high = window_hu

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from uhrct.core.errors import UhrctError
-from uhrct.evaluation.fidelity import WINDOWS_HU
+from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.evaluation.measures import MEASURES, constants, score_all
 from uhrct.evaluation.protocol import score
 from uhrct.physics.acquisition import Acquisition
@@ -41,7 +41,7 @@ def test_it_is_a_superset_of_the_cheap_score_with_the_same_values(pair):
 
 
 def test_psnr_and_ssim_as_torchmetrics_has_them(pair):
-    low, high = WINDOWS_HU["wide"]
+    low, high = METRIC_WINDOWS_HU["wide"]
     a, b = (torch.from_numpy((x.clip(low, high) - low) / (high - low))[None, None] for x in (pair.reference, pair.test))
     scores = all_of(pair).values
     assert scores["psnr_wide"] == pytest.approx(float(peak_signal_noise_ratio(b, a, data_range=1.0)), abs=1e-4)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.core.volume import Volume
-from uhrct.evaluation.fidelity import WINDOWS_HU, psnr
+from uhrct.evaluation.fidelity import psnr
 from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, means, score, score_slices
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample, upsample_stack
@@ -45,7 +46,7 @@ def test_the_truth_scores_without_error(volume: Volume) -> None:
     rows = score_slices(volume, {"oracle": lambda lr, spacing: next(truth)[None]}, A, 3)
     assert [r["slice"] for r in rows] == [0, 2, 3]
     for r in [rows[0]]:
-        assert all(r[f"psnr_{w}"] == math.inf for w in WINDOWS_HU)
+        assert all(r[f"psnr_{w}"] == math.inf for w in METRIC_WINDOWS_HU)
         assert r["rmse_hu"] == r["mae_hu"] == 0
         assert r["smse_frangi"] == r["smse_vc"] == 0
         assert r["consistency_hu"] == pytest.approx(0, abs=1e-4)
@@ -60,7 +61,7 @@ def test_bicubic_scores_like_by_hand(volume: Volume) -> None:
     assert row["method"] == "bicubic"
     assert row["rmse_hu"] == pytest.approx(float((sr - hr).square().mean().sqrt()), rel=1e-4)
     assert row["mae_hu"] == pytest.approx(float((sr - hr).abs().mean()), rel=1e-4)
-    for name, window in WINDOWS_HU.items():
+    for name, window in METRIC_WINDOWS_HU.items():
         assert row[f"psnr_{name}"] == psnr(hr.numpy(), sr.numpy(), window_hu=window)
     assert row["consistency_hu"] == pytest.approx(float((A.forward(sr) - A.forward(hr)).abs().mean()), rel=1e-4)
     assert 10 < row["psnr_wide"] < 60

@@ -7,11 +7,11 @@ import pytest
 from scipy import ndimage
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.core.undefined import Undefined
-from uhrct.evaluation.fidelity import WINDOWS_HU
 from uhrct.evaluation.vif import vif
 
-WIDE = WINDOWS_HU["wide"]
+WIDE = METRIC_WINDOWS_HU["wide"]
 
 
 def grey(hu, window_hu=WIDE):
@@ -19,11 +19,11 @@ def grey(hu, window_hu=WIDE):
     return (np.clip(hu, low, high) - low) / (high - low) * 255
 
 
-@pytest.mark.parametrize("window", WINDOWS_HU)
+@pytest.mark.parametrize("window", METRIC_WINDOWS_HU)
 def test_it_equals_sewar(pair, window):
     from sewar.full_ref import vifp
 
-    w = WINDOWS_HU[window]
+    w = METRIC_WINDOWS_HU[window]
     expected = vifp(grey(pair.reference, w), grey(pair.test, w), sigma_nsq=2)
     assert vif(pair.reference, pair.test, window_hu=w) == pytest.approx(float(np.real(expected)), abs=1e-6)
 

@@ -6,8 +6,9 @@ import torch
 from pydicom.data import get_testdata_file
 
 from uhrct import io
+from uhrct.benchmark.methods import restorer
 from uhrct.core.volume import Volume
-from uhrct.evaluation.protocol import means, restorer, score_slices
+from uhrct.evaluation.protocol import means, score_slices
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.degrade import degrade

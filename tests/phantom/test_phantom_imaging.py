@@ -10,7 +10,7 @@ from uhrct.core.errors import UhrctError
 from uhrct.phantom.imaging import add_noise, noise_hu
 from uhrct.phantom.scene import LUMEN_HU, WALL_HU, Imager, Scene, View
 from uhrct.phantom.tomography import BEAMS, KERNELS, MU_WATER_PER_MM, SOURCE_MM, Scanner, scan
-from uhrct.phantom.trees import Tree
+from uhrct.phantom.tree import Tree
 from uhrct.physics.acquisition import Acquisition
 
 

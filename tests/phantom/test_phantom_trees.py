@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 from uhrct.phantom.contact import closest, near_pairs
 from uhrct.phantom.growth import colonise
 from uhrct.phantom.scene import Scene, make_scene
-from uhrct.phantom.trees import FLOOR_MM, KINDS, Tree, murray
+from uhrct.phantom.tree import Tree, murray
+from uhrct.phantom.trees import FLOOR_MM, KINDS
 
 
 def gap_between(a: Tree, b: Tree) -> float:

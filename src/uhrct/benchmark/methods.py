@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from uhrct.benchmark.complexity import complexity
 from uhrct.benchmark.config import Method
 from uhrct.core.errors import UhrctError
-from uhrct.evaluation.protocol import CONTEXT, Restore, restorer
+from uhrct.core.volume import Volume
+from uhrct.evaluation.protocol import CONTEXT, Restore
 from uhrct.models.model import Model, inference_dtype, model_folder
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.acquisition import Acquisition
@@ -66,6 +68,16 @@ def prepare(
     facts = {"weights": name, "weights_sha256": model.weights_sha256, **_budget(model_folder(name))}
     facts |= complexity(model, steps=method.steps, lr_shape=lr_shape)._asdict()
     return Ready(method, scale, model, facts)
+
+
+def restorer(upscaler: Upscaler) -> Restore:
+    """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
+
+    def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+        slabs = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), CONTEXT, len(lr_hu) - CONTEXT)
+        return torch.from_numpy(np.concatenate([slab.hu for slab in slabs]))
+
+    return restore
 
 
 def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:

@@ -8,11 +8,11 @@ import json
 import re
 from pathlib import Path
 
-from uhrct import __version__
 from uhrct.benchmark.results import Results
 from uhrct.benchmark.tables import Table
-from uhrct.evaluation.files import NOTE
+from uhrct.core.version import __version__
 from uhrct.evaluation.page import STYLE
+from uhrct.evaluation.summary import NOTE
 
 LIMITS = (
     "What this does not show: few patients, so intervals over slices say nothing of other patients; the degradation "

@@ -13,9 +13,10 @@ from uhrct import io
 from uhrct.benchmark.config import BenchmarkConfig
 from uhrct.benchmark.results import Results
 from uhrct.benchmark.runner import picture_file
+from uhrct.core.hu import DISPLAY_WINDOWS_HU
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import without_padding
-from uhrct.evaluation.pictures import DISPLAY_HU, ERROR_HU, busiest, pyplot
+from uhrct.evaluation.pictures import ERROR_HU, busiest, pyplot
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 
 #: methods in one figure beside truth and the one that all are compared with: more would be too small to see
@@ -108,7 +109,7 @@ def _draw(
     )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0.01, hspace=0.01)
     kinds = (
-        ("image", "gray", DISPLAY_HU["lung"], "HU"),
+        ("image", "gray", DISPLAY_WINDOWS_HU["lung"], "HU"),
         ("structure", "magma", (0.0, 1.0), "V_C"),
         ("error", "seismic", (-ERROR_HU, ERROR_HU), "error (HU)"),
     )
@@ -121,7 +122,7 @@ def _draw(
         )
 
     for column, p in enumerate(pictures):
-        last = show(0, column, p.hu, "gray", DISPLAY_HU["paper"])
+        last = show(0, column, p.hu, "gray", DISPLAY_WINDOWS_HU["paper"])
         axes[0, column].set_title(f"{p.name}\n{p.scores}".rstrip(), fontsize=9)
         for (y, x, side), edge in zip(zooms, COLOURS, strict=False):
             axes[0, column].add_patch(plt.Rectangle((x, y), side, side, fill=False, ec=edge, lw=1.2))

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct import __version__, io
+from uhrct import io
 from uhrct.benchmark.config import BenchmarkConfig, Method
 from uhrct.benchmark.methods import Ready, prepare
 from uhrct.benchmark.results import Results, measured_before, read_results
 from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
+from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.lungs import lung_mask

@@ -13,11 +13,11 @@ import torch
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.volume import Volume
-from uhrct.evaluation.pictures import DISPLAY_HU, Panel, busiest, comparison
+from uhrct.evaluation.pictures import Panel, busiest, comparison
 from uhrct.evaluation.protocol import score
 from uhrct.models.choice import load_for_scale
-from uhrct.models.model import FLOOR_HU
 from uhrct.physics.degrade import degrade
 from uhrct.physics.resampling import upsample
 from uhrct.structure import StructureOperator
@@ -121,7 +121,7 @@ def _draw(
         error = hu - truth if s and truth is not None else None
         panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line, error))
     reference = panels[-1]
-    window = DISPLAY_HU["bone"] if np.percentile(reference.hu, 95) > 300 else DISPLAY_HU["paper"]
+    window = DISPLAY_WINDOWS_HU["bone"] if np.percentile(reference.hu, 95) > 300 else DISPLAY_WINDOWS_HU["paper"]
     side = max(reference.hu.shape[0] // 12, 8) * 2
     zooms = [(y // 2 * 2, x // 2 * 2, s // 2 * 2) for y, x, s in busiest(reference.structure, side, count=2)]
     comparison(panels, path, window_hu=window, zooms=zooms, title=title)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uhrct import __version__, io
+from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
+from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.physics.degrade import degrade
 

@@ -40,7 +40,7 @@ from uhrct.core.errors import UhrctError
 
 def _version(asked: bool) -> None:
     if asked:
-        from uhrct import __version__
+        from uhrct.core.version import __version__
 
         print(__version__)
         raise typer.Exit

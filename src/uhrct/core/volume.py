@@ -9,10 +9,6 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 
-#: HU at or below this are no attenuation values but scanner padding outside the field of view
-#: (-2000 or -3024 in GE series). Air itself is -1000, noisy air rarely goes below -1200.
-PADDING_HU = -1500.0
-
 Vector = tuple[float, float, float]
 
 

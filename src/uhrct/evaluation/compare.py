@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from uhrct import __version__
 from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined, undefined
+from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.undefined import Undefined
-from uhrct.core.volume import PADDING_HU
-from uhrct.models.model import FLOOR_HU
 from uhrct.physics.acquisition import Acquisition
 
 

@@ -14,12 +14,6 @@ from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
 
-WINDOWS_HU: dict[str, tuple[float, float]] = {
-    "wide": (-1000, 600),  # the headline: air to dense bone's onset, as the D1 data are clipped
-    "lung": (-1350, 150),  # what a radiologist reads lungs in: level -600, width 1500
-    "mediastinum": (-160, 240),  # soft tissue: level 40, width 400
-}
-
 Window = tuple[float, float]
 
 
@@ -30,7 +24,7 @@ def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     ----------
     reference, test : array_like, any shape, HU
     window_hu : (low, high)
-        One of `WINDOWS_HU` or any other.
+        One of `METRIC_WINDOWS_HU` or any other.
 
     Returns
     -------
@@ -45,7 +39,7 @@ def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     Example
     -------
     >>> reference = np.full((4, 8, 8), -800.0)
-    >>> round(psnr(reference, reference + 16, window_hu=WINDOWS_HU["wide"]), 2)  # 20 log10(1600 / 16)
+    >>> round(psnr(reference, reference + 16, window_hu=METRIC_WINDOWS_HU["wide"]), 2)  # 20 log10(1600 / 16)
     40.0
     """
     low, high = _window(window_hu)
@@ -102,7 +96,7 @@ def ssim(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     Example
     -------
     >>> image = np.random.default_rng(0).uniform(-1000, 0, (16, 16))
-    >>> ssim(image, image, window_hu=WINDOWS_HU["wide"])
+    >>> ssim(image, image, window_hu=METRIC_WINDOWS_HU["wide"])
     1.0
     """
     from skimage.metrics import structural_similarity  # only the evaluation extra has it

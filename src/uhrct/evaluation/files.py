@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 from uhrct.core.volume import Vector, Volume
-from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Measure
+from uhrct.evaluation.summary import NOTE, rows
 from uhrct.io.paths import check_parent
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from uhrct.evaluation.compare import Comparison
-
-NOTE = "Research use only; not a medical device."
 
 
 def evaluate_files(
@@ -62,40 +59,14 @@ def evaluate_files(
         files["lr"] = _identity(lr, low)
     if json_path is not None:
         text = json.dumps(files | result.as_dict(), indent=1, allow_nan=False)
-        _write_whole(json_path, text + "\n")
+        write_atomic(json_path, text + "\n")
     if html_path is not None:
         from uhrct.evaluation.page import page
 
-        _write_whole(html_path, page(result, volumes[0], volumes[1], files))
+        write_atomic(html_path, page(result, volumes[0], volumes[1], files))
     if not quiet:
         _print(table(result))
         print(f"Means over the slices where a metric is defined. {NOTE}")
-
-
-def rows(result: Comparison) -> list[dict[str, str]]:
-    """The table's lines as text, for the terminal and the page."""
-    out = []
-    count = len(result.slices)
-    for name in result.names():
-        m, mean, worst = MEASURES[name], result.mean(name), result.worst(name)
-        defined = len(result.defined(name))
-        out.append(
-            {
-                "metric": m.label,
-                "mean": _number(m, mean, result.reason(name)),
-                "unit": m.unit,
-                "better": m.better,
-                "worst": "" if worst is None else f"{_number(m, worst[1])} (slice {worst[0]})",
-                "slices": f"{defined} of {count}" + (f" ({result.reason(name)})" if 0 < defined < count else ""),
-            }
-        )
-    for name, value in result.volume.values.items():
-        m = VOLUME_MEASURES[name]
-        shown = _number(m, value, result.reason(name))
-        out.append(
-            {"metric": m.label, "mean": shown, "unit": m.unit, "better": m.better, "worst": "", "slices": "volume"}
-        )
-    return out
 
 
 def table(result: Comparison) -> Table:
@@ -108,10 +79,6 @@ def table(result: Comparison) -> Table:
     for row in rows(result):
         out.add_row(*row.values())
     return out
-
-
-def _number(m: Measure, value: float | None, reason: str = "") -> str:
-    return f"undefined ({reason})" if value is None else f"{value * m.printed_times:.{m.decimals}f}"
 
 
 def _read(path: Path, spacing_mm: Vector | None) -> Volume:
@@ -155,21 +122,6 @@ def _check_libraries(pictures: bool) -> None:
         from uhrct.evaluation.pictures import pyplot
 
         pyplot()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Under another name first: a killed run leaves no half file."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp's is for the owner alone
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _print(table: Table) -> None:

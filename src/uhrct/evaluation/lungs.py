@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import PADDING_HU
 from uhrct.core.progress import track
-from uhrct.core.volume import PADDING_HU
 
 SMOOTH_MM = 1.0  # noise of 100 HU and more must not perforate the mask
 LUNG_BELOW_HU = -400.0  # midway between lung and soft tissue

@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU, METRIC_WINDOWS_HU, PADDING_HU
 from uhrct.core.undefined import undefined
-from uhrct.core.volume import PADDING_HU
 from uhrct.evaluation import flicker, lungs, spectrum, vif
 from uhrct.evaluation.consistency import consistency
-from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse, ssim
+from uhrct.evaluation.fidelity import mae, psnr, rmse, ssim
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, SMSE_WINDOW_HU, difference, structure_maps
-from uhrct.models.model import FLOOR_HU
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure import topology
 from uhrct.structure.lengths import vessel_lengths
@@ -34,7 +33,7 @@ class Measure(NamedTuple):
 
 #: per slice, in the order of tables
 MEASURES: dict[str, Measure] = {
-    **{f"psnr_{w}": Measure(f"PSNR, {w} window", "dB", "higher", 2) for w in WINDOWS_HU},
+    **{f"psnr_{w}": Measure(f"PSNR, {w} window", "dB", "higher", 2) for w in METRIC_WINDOWS_HU},
     "rmse_hu": Measure("RMSE", "HU", "lower", 2),
     "mae_hu": Measure("MAE", "HU", "lower", 2),
     "ssim_wide": Measure("SSIM, wide window", "", "higher", 4),
@@ -135,8 +134,8 @@ def score_all(
         return scores
     inside = lungs.lung_mask(a, spacing_mm) if lung is None else np.asarray(lung, bool)
     lr_test, (a, b) = b, without_padding(a, b)
-    wide = WINDOWS_HU["wide"]
-    for name, window in WINDOWS_HU.items():
+    wide = METRIC_WINDOWS_HU["wide"]
+    for name, window in METRIC_WINDOWS_HU.items():
         scores.take([f"psnr_{name}"], lambda w=window: [psnr(a, b, window_hu=w)])  # type: ignore[misc]
     scores.take(["rmse_hu", "mae_hu"], lambda: [rmse(a, b), mae(a, b)])
     scores.take(["ssim_wide"], lambda: [ssim(a, b, window_hu=wide)])
@@ -201,7 +200,7 @@ def constants() -> dict[str, Any]:
         for name, o in SMSE_OPERATORS.items()
     }
     return {
-        "windows_hu": {name: list(w) for name, w in WINDOWS_HU.items()},
+        "windows_hu": {name: list(w) for name, w in METRIC_WINDOWS_HU.items()},
         "padding": {"at_or_below_hu": PADDING_HU, "counts_as_hu": FLOOR_HU, "rim_px": RIM_PX},
         "ssim": {"window": "Gaussian 11 x 11, sigma 1.5", "data_range": 1.0, "k1": 0.01, "k2": 0.03},
         "vif": {"grey_levels": 255, "noise_variance": vif.NOISE_VARIANCE, "scales": vif.SCALES},

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from uhrct import __version__
+from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
+from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.evaluation.compare import Comparison
-from uhrct.evaluation.files import NOTE, rows
 from uhrct.evaluation.measures import MEASURES, without_padding
-from uhrct.evaluation.pictures import DISPLAY_HU, ERROR_HU, pyplot
+from uhrct.evaluation.pictures import ERROR_HU, pyplot
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.models.model import FLOOR_HU
+from uhrct.evaluation.summary import NOTE, rows
 
 #: what is drawn over the slices: (title, metrics)
 PLOTS = (
@@ -140,7 +140,7 @@ def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, .
     both = [np.nan_to_num(x.astype(np.float64), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU) for x in (reference, test)]
     pair = np.stack(without_padding(*both))
     maps = structure_maps(pair, spacing_mm, SMSE_OPERATORS["vc"])
-    low, high = DISPLAY_HU["lung"]
+    low, high = DISPLAY_WINDOWS_HU["lung"]
     gray = {"cmap": "gray", "vmin": low, "vmax": high}
     warm = {"cmap": "magma", "vmin": 0, "vmax": 1}
     panels = (

@@ -11,9 +11,6 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 
-#: windows for looking, (low, high) HU; the paper's figures use "paper"
-DISPLAY_HU = {"paper": (-600.0, 400.0), "lung": (-1000.0, 200.0), "bone": (-500.0, 1500.0), "wide": (-1000.0, 600.0)}
-
 
 @dataclass(frozen=True)
 class Panel:

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uhrct.core.hu import FLOOR_HU, METRIC_WINDOWS_HU
 from uhrct.core.volume import Volume
-from uhrct.evaluation.fidelity import WINDOWS_HU, mae, psnr, rmse
+from uhrct.evaluation.fidelity import mae, psnr, rmse
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
-from uhrct.models.model import FLOOR_HU
 from uhrct.physics.acquisition import Acquisition, correlated_noise
-from uhrct.upscaling.upscaler import Upscaler
 
 #: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU ((n - 2 CONTEXT) sz, y', x') inside all LR slices but the
 #: `CONTEXT` at each end, which are neighbours only
@@ -76,16 +75,6 @@ def score_slices(
     return results
 
 
-def restorer(upscaler: Upscaler) -> Restore:
-    """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
-
-    def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-        slabs = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), CONTEXT, len(lr_hu) - CONTEXT)
-        return torch.from_numpy(np.concatenate([slab.hu for slab in slabs]))
-
-    return restore
-
-
 def degraded_stack(
     volume: Volume,
     acquisition: Acquisition,
@@ -121,7 +110,7 @@ def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]
     The cheap part, for validation while training; `uhrct.evaluation.measures.score_all` gives the same and all other
     metrics, and says which have no value.
     """
-    out = {f"psnr_{name}": psnr(reference, test, window_hu=w) for name, w in WINDOWS_HU.items()}
+    out = {f"psnr_{name}": psnr(reference, test, window_hu=w) for name, w in METRIC_WINDOWS_HU.items()}
     out |= {"rmse_hu": rmse(reference, test), "mae_hu": mae(reference, test)}
     out |= {f"smse_{k}": smse(reference, test, spacing_mm, operator=op) for k, op in SMSE_OPERATORS.items()}
     return out

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-
-INT16 = np.iinfo(np.int16)
+from uhrct.core.hu import INT16
 
 
 def as_hu(values: np.ndarray) -> np.ndarray:

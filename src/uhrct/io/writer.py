@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import move_into_place, temporary_folder
 from uhrct.core.volume import Grid
 
 
@@ -48,7 +47,7 @@ class SlabWriter(ABC):
 
     def __enter__(self) -> SlabWriter:
         with self._readable_errors():
-            self.tmp = Path(tempfile.mkdtemp(dir=self.path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
+            self.tmp = temporary_folder(self.path)
         try:
             with self._readable_errors():
                 self._start()
@@ -99,7 +98,7 @@ class SlabWriter(ABC):
 
     def _publish(self) -> None:
         for final in self._entries():
-            _put(self.tmp / final.name, final)
+            move_into_place(self.tmp / final.name, final)
 
     @contextlib.contextmanager
     def _readable_errors(self) -> Iterator[None]:
@@ -110,29 +109,3 @@ class SlabWriter(ABC):
         except UhrctError as error:  # encoders know no file
             named = str(error).startswith(str(self.path))
             raise error if named else UhrctError(f"{self.path}: {error}") from None
-
-
-@contextlib.contextmanager
-def output_files(path: Path) -> Iterator[Path]:
-    """A private folder beside `path`; what is in it under the name of `path` takes its place at the end.
-
-    Raises
-    ------
-    UhrctError
-        If the disk refuses.
-    """
-    try:
-        tmp = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
-        try:
-            yield tmp
-            _put(tmp / path.name, path)
-        finally:
-            shutil.rmtree(tmp, ignore_errors=True)
-    except OSError as error:
-        raise UhrctError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _put(made: Path, final: Path) -> None:
-    if final.is_dir():
-        final.rmdir()  # empty, or this fails: never mix series
-    os.replace(made, final)

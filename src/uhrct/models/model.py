@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from uhrct.benchmark.peers import Noise, make_peer
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU
 from uhrct.models.diffusion import Diffusion
 from uhrct.models.dssp import DSSP, from_channels, to_channels
 from uhrct.models.estimator import ScanEstimator, pieces
@@ -26,8 +27,8 @@ from uhrct.structure import StructureOperator
 FORMAT_VERSION = 1
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
-#: HU seen by a network: x = (HU - CENTRE_HU) / SCALE_HU, of HU not below FLOOR_HU (padding and photon starvation).
-CENTRE_HU, SCALE_HU, FLOOR_HU = -500.0, 500.0, -1024.0
+#: what a network sees: (HU - CENTRE_HU) / SCALE_HU of HU that are not below FLOOR_HU
+CENTRE_HU, SCALE_HU = -500.0, 500.0
 
 
 @dataclass(frozen=True)

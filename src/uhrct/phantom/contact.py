@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from uhrct.phantom.trees import Tree
+    from uhrct.phantom.tree import Tree
 
 
 BANDS_MM = (1.75, 2.2, 3.2, 6.0)  # of a capsule's reach: half its length and its radius

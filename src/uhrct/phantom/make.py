@@ -15,9 +15,9 @@ import numpy as np
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import atomic
 from uhrct.core.progress import track
 from uhrct.core.volume import Grid
-from uhrct.io.writer import output_files
 from uhrct.phantom.anatomy import Anatomy, Plane
 from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
@@ -136,7 +136,7 @@ def phantom_folder(
     how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm}
     if imaging == "projections":
         how |= {"kernel": kernel, "beam": beam}
-    with output_files(out) as tmp:
+    with atomic(out) as tmp:
         folder = tmp / out.name
         folder.mkdir()
         _image(scene, view, folder, name, how, quiet)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uhrct.phantom.anatomy import Anatomy
-from uhrct.phantom.trees import Tree
+from uhrct.phantom.tree import Tree
 
 KINDS = ("solid", "part-solid", "ground-glass")
 ATTACHMENTS = ("free", "juxta-vascular", "juxta-pleural")

@@ -12,7 +12,8 @@ from uhrct.phantom.families import Draw
 from uhrct.phantom.nodules import CORE_HU, CORE_SHARE, HU, Nodule, place_nodules
 from uhrct.phantom.raster import Lattice, draw_capsules
 from uhrct.phantom.tissues import MUSCLE, Tissues, TissueSlices, mix
-from uhrct.phantom.trees import Tree, grow_trees
+from uhrct.phantom.tree import Tree
+from uhrct.phantom.trees import grow_trees
 from uhrct.physics.resampling import FWHM_PER_SIGMA
 
 LUMEN_HU, WALL_HU = -995.0, 15.0

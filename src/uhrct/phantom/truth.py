@@ -11,7 +11,7 @@ import numpy as np
 from uhrct.phantom.anatomy import LOBES
 from uhrct.phantom.families import RANGES
 from uhrct.phantom.scene import Scene, View
-from uhrct.phantom.trees import Tree
+from uhrct.phantom.tree import Tree
 
 #: Masks beside the image, and what their labels mean.
 MASKS: dict[str, dict[int, str]] = {

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.volume import PADDING_HU, Grid, Volume
+from uhrct.core.hu import FLOOR_HU, PADDING_HU
+from uhrct.core.volume import Grid, Volume
 
 
 def degrade(
@@ -44,7 +45,6 @@ def degrade(
     """
     import torch
 
-    from uhrct.models.model import FLOOR_HU
     from uhrct.physics.acquisition import Acquisition
 
     sz = scale[0]

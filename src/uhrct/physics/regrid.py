@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from uhrct.core.volume import PADDING_HU, Grid
+from uhrct.core.hu import FLOOR_HU, PADDING_HU
+from uhrct.core.volume import Grid
 from uhrct.physics.resampling import apply_in_plane, as_tensor, resize_matrix
-
-#: what padding counts as while voxels beside it are interpolated
-_AIR_HU = -1024.0
 
 
 @dataclass
@@ -65,7 +63,7 @@ class Regrid:
         """(resampled slice, padding where the nearest voxel is padding and NaN elsewhere)."""
         outside = image <= PADDING_HU if self.padded else torch.zeros_like(image, dtype=torch.bool)
         rows, columns = (as_tensor(self._axis(a), image) for a in (1, 2))
-        fine = apply_in_plane(image.masked_fill(outside, _AIR_HU), rows, columns)
+        fine = apply_in_plane(image.masked_fill(outside, FLOOR_HU), rows, columns)
         padding = torch.where(outside, image, torch.nan)
         y, x = (torch.from_numpy(self._nearest(a)) for a in (1, 2))
         return fine, padding[y][:, x]

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import degraded_stack, evenly_spaced
-from uhrct.models.model import FLOOR_HU, Model
+from uhrct.models.model import Model
 from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.volume import PADDING_HU, Grid, Volume
+from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
+from uhrct.core.volume import Grid, Volume
 from uhrct.models.choice import load_for_scale, nearest_scale, target_spacing
-from uhrct.models.model import FLOOR_HU, Model, inference_dtype, stacks
+from uhrct.models.model import Model, inference_dtype, stacks
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.regrid import Regrid
@@ -25,7 +26,6 @@ from uhrct.physics.scan_properties import ScanProperties
 log = logging.getLogger(__name__)
 
 CONSISTENCY = ("auto", "hard", "off")
-INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import INT16
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import SPATIAL_RESAMPLING, Derivation, DicomOptions
 from uhrct.io.dicom.encode import compressed, encoded, preamble
 from uhrct.io.dicom.objects import NO_DATE, NO_TIME
 from uhrct.io.dicom.source import kept_tags, name_of, series_header, source_padding_hu
 from uhrct.io.dicom.write import DicomWriter, coded, describe, ds, reference, stored_values
-from uhrct.io.hu import INT16
 from uhrct.io.pool import BoundedPool
 
 #: Functional groups of the source that are not true of derived frames; new ones take their place.

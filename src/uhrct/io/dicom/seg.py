@@ -12,13 +12,13 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import atomic
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Derivation, DicomOptions
 from uhrct.io.dicom.encode import encoded, preamble
 from uhrct.io.dicom.objects import dress, highdicom, identity, nameless_sources, planes
 from uhrct.io.dicom.write import describe, dicom_source, uid_maker
 from uhrct.io.segments import Segment
-from uhrct.io.writer import output_files
 
 SERIES = 3
 """Added to the SeriesNumber, so that no two outputs of a run share theirs."""
@@ -39,7 +39,7 @@ def write_seg(
     derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "mask", codes=())
     headers = dicom_source(source, options)
     uid = uid_maker(headers, source, derivation)
-    with disable_value_validation(), output_files(path) as tmp:
+    with disable_value_validation(), atomic(path) as tmp:
         file = tmp / path.name
         if path.suffix.lower() != ".dcm":
             file.mkdir()

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from uhrct.core.volume import PADDING_HU, Grid
+from uhrct.core.hu import PADDING_HU
+from uhrct.core.volume import Grid
 from uhrct.io.dicom.geometry import Stack
 
 #: Beyond the field of view of a shifted slice, where the scan itself has no padding: air.

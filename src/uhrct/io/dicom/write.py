@@ -19,6 +19,7 @@ from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import INT16
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Code, Derivation, DicomOptions
 from uhrct.io.dicom.encode import (
@@ -34,7 +35,6 @@ from uhrct.io.dicom.encode import (
 )
 from uhrct.io.dicom.scan import CT_IMAGE
 from uhrct.io.dicom.source import Source, kept_tags, minimal_header, name_of, series_header, source_padding_hu
-from uhrct.io.hu import INT16
 from uhrct.io.pool import BoundedPool
 from uhrct.io.writer import SlabWriter
 

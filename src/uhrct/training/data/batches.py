@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU
 from uhrct.models.dssp import to_channels
-from uhrct.models.model import FLOOR_HU, Model
+from uhrct.models.model import Model
 from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_matrix
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import TrainingConfig

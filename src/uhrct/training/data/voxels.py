@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.models.model import FLOOR_HU
+from uhrct.core.hu import FLOOR_HU
 
 #: what scanners themselves saturate at or lie above: an end of their range there is no one's clipping
 NATIVE_LOW_HU, NATIVE_HIGH_HU = -1024, 3000
