@@ -83,7 +83,7 @@ def measure(args: argparse.Namespace) -> None:
                 methods[name] = restorer(Upscaler(model, consistency=mode))
             if model.config.properties:
                 clean = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_fwhm": 0.0}
-                methods["ours, mean, told it is clean"] = restorer(Upscaler(model, told=clean))
+                methods["ours, mean, told it is clean"] = restorer(Upscaler(model, overrides=clean))
             if model.denoiser is not None:
                 methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
             for name, other in others.items():

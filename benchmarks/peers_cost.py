@@ -85,7 +85,7 @@ def ours(factor: int, lr: Tensor) -> dict[str, Method]:
     }
     out = {}
     for steps, name in ((1, "ours, mean"), (4, "ours, 4-step sample")):
-        restore = restorer(Upscaler(model, steps=steps, told=told))
+        restore = restorer(Upscaler(model, steps=steps, overrides=told))
         facts = complexity(model, steps=steps, lr_shape=(lr.shape[1], lr.shape[2]))._asdict()
         facts["weights_sha256"] = model.weights_sha256
         out[name] = Method(facts, passes[steps], lambda r=restore: r(lr, SPACING_MM))

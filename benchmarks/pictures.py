@@ -25,6 +25,7 @@ from uhrct.evaluation.protocol import evenly_spaced
 from uhrct.models.model import Model, stacks
 from uhrct.physics.degrade import degrade
 from uhrct.physics.resampling import upsample_stack
+from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
 ROW_MM = 60.0  # side of what is shown large
@@ -73,10 +74,10 @@ def three_planes(args: argparse.Namespace, model: Model) -> None:
     images = {
         "LR": (low.hu, low.spacing_mm),
         "cubic interpolation": (interpolated(low, scale), high.spacing_mm),
-        "ours, mean": (upscaled(model, low, told=told), high.spacing_mm),
+        "ours, mean": (upscaled(model, low, overrides=told), high.spacing_mm),
     }
     if model.denoiser is not None:
-        images["ours, 4-step sample"] = (upscaled(model, low, steps=4, told=told), high.spacing_mm)
+        images["ours, 4-step sample"] = (upscaled(model, low, steps=4, overrides=told), high.spacing_mm)
     images["truth"] = (truth.hu, high.spacing_mm)
     centre = (truth.shape[0] * truth.spacing_mm[0] / 2, args.y_mm - corner_mm[0], args.x_mm - corner_mm[1])
     plt = pyplot()
@@ -129,8 +130,8 @@ def real(args: argparse.Namespace, model: Model) -> None:
             c = model.config.context
             some = part(whole, slice(max(z - c, 0), z + c + 1))
             middle = z - max(z - c, 0)
-            upscaler = Upscaler(model)
-            [slab] = upscaler.part(some, middle, middle + 1)
+            plan = Upscaler(model).plan(some)
+            [slab] = compute_part(plan, some, middle, middle + 1)
             stack = stacks(torch.from_numpy(some.hu.astype(np.float32)), [middle], 2)
             both = {"cubic": upsample_stack(stack, model.config.scale)[0, 0].numpy(), "ours": slab.hu[0]}
             figure, axes = plt.subplots(2, 4, figsize=(17, 8.6), layout="constrained")
@@ -149,10 +150,10 @@ def real(args: argparse.Namespace, model: Model) -> None:
                     axes[row, column].set_title(f"{window} window")
             for axis in axes.flat:
                 axis.axis("off")
-            figure.suptitle(str(upscaler.scan(some)), fontsize=9)
+            figure.suptitle(str(plan.scan), fontsize=9)
             figure.savefig(args.out / f"{folder.name}-{z:03d}.png", dpi=65)
             plt.close(figure)
-            print(args.out / f"{folder.name}-{z:03d}.png", upscaler.scan(some))
+            print(args.out / f"{folder.name}-{z:03d}.png", plan.scan)
 
 
 def main() -> None:

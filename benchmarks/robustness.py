@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> None:
             methods: dict[str, Restore] = {
                 "interpolation": lambda lr, _: upsample_stack(lr, model.config.scale),
                 "ours": restorer(Upscaler(model)),
-                "ours, told": restorer(Upscaler(model, told={**point, "sharpening": 0.0})),
+                "ours, told": restorer(Upscaler(model, overrides={**point, "sharpening": 0.0})),
             }
             for name, other in others.items():
                 methods[name] = restorer(Upscaler(other))

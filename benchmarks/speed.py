@@ -87,7 +87,7 @@ def one_slice(model: Model) -> dict[str, Any]:
     for dtype in dict.fromkeys((inference_dtype(torch.device("cpu")), torch.float32)):
         # the estimate of what scan it is belongs to a volume, not to a slice
         told = dataclasses.asdict(Upscaler(model).scan(volume))
-        upscaler = Upscaler(model, precision=dtype, told=told)
+        upscaler = Upscaler(model, precision=dtype, overrides=told)
         took = seconds(lambda u=upscaler: list(u.part(volume, middle, middle + 1)))
         peak = peak_flops(dtype)
         row = {
@@ -97,7 +97,7 @@ def one_slice(model: Model) -> dict[str, Any]:
             "share_of_peak": round(flops / took / peak, 3),
         }
         if model.denoiser is not None:
-            sampler = Upscaler(model, precision=dtype, steps=4, told=told)
+            sampler = Upscaler(model, precision=dtype, steps=4, overrides=told)
             row["sample_4_steps_s"] = round(seconds(lambda u=sampler: list(u.part(volume, middle, middle + 1)), 3), 3)
         out[str(dtype).removeprefix("torch.")] = row
     return out

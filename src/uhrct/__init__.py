@@ -15,21 +15,25 @@ from uhrct.core.version import __version__
 
 if TYPE_CHECKING:
     from uhrct.core.errors import UhrctError
-    from uhrct.core.volume import Grid, Volume
+    from uhrct.core.volume import Volume
     from uhrct.io import read, write
-    from uhrct.upscaling.upscaler import upscale
+    from uhrct.upscaling.upscaler import Upscaler, upscale
 
 
-__all__ = ["Grid", "UhrctError", "Volume", "__version__", "read", "upscale", "write"]
+__all__ = ["UhrctError", "Upscaler", "Volume", "__version__", "read", "upscale", "write"]
 
 _HOMES = {
-    "Grid": "uhrct.core.volume",
     "UhrctError": "uhrct.core.errors",
+    "Upscaler": "uhrct.upscaling.upscaler",
     "Volume": "uhrct.core.volume",
     "read": "uhrct.io",
     "upscale": "uhrct.upscaling.upscaler",
     "write": "uhrct.io",
 }
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -200,7 +200,7 @@ def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypat
     def broken(path: Path) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("uhrct.cli.job.info_table", broken)
+    monkeypatch.setattr("uhrct.io.inspect", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         uhrct("info", tmp_path)
 
@@ -208,11 +208,11 @@ def test_mistakes_of_ours_are_not_hidden(uhrct: Uhrct, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--spacing", "0.5", "--scale", "2"), "give one of them"),
+        (("--spacing", "0.5", "--scale", "2"), "exclude each other"),
         (("--spacing", "3"), "nowhere finer"),
         (("--spacing", "1,2"), "give one positive number in mm"),
-        (("--spacing", "abc"), "numbers with commas"),
-        (("--noise-hu", "-1"), "noise_hu = -1.0: give a number from 0"),
+        (("--spacing", "abc"), "numbers separated by commas"),
+        (("--noise-hu", "-1"), "--noise-hu is -1.0; give a number from 0"),
         (("--psf-fwhm-mm", "100"), "psf_fwhm = 100"),
         (("--slice-thickness-mm", "0"), "slice_thickness = 0"),
     ],

@@ -185,7 +185,7 @@ def test_spacing_of_an_npz_by_option(uhrct: Uhrct, weights: Path, tmp_path: Path
     refused(uhrct(*base), "--input-spacing Z,Y,X")
     refused(uhrct(*base, "--input-spacing", "1,2"), "three positive numbers")
     refused(uhrct(*base, "--input-spacing", "1,0,2"), "three positive numbers")
-    refused(uhrct(*base, "--input-spacing", "1,a,2"), "numbers with commas")
+    refused(uhrct(*base, "--input-spacing", "1,a,2"), "numbers separated by commas")
     assert not out.exists()
     done(uhrct(*base, "--input-spacing", "3,1,0.8"))
     assert io.read(out).spacing_mm == (3.0, 0.5, 0.4)

@@ -37,7 +37,7 @@ def test_two_series_are_listed(tmp_path: Path) -> None:
     make_series(tmp_path / "1", number=3, seed=1)
     make_series(tmp_path / "2", number=4, seed=2, shape=(4, 6, 7))
     message = refusal(tmp_path)
-    assert "--series" in message
+    assert "`series=" in message
     assert "1: CHEST 3 (CT, 5 slices); 2: CHEST 4 (CT, 4 slices)" in message
     assert "no series 7" in refusal(tmp_path, series="7")
 

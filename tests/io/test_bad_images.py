@@ -162,11 +162,11 @@ def test_npz_without_the_key_lists_keys(tmp_path: Path) -> None:
 
 def test_npz_without_spacing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.zeros((3, 4)))
-    assert "--input-spacing Z,Y,X" in refusal(tmp_path / "a.npz")
+    assert "`spacing_mm=Z,Y,X`" in refusal(tmp_path / "a.npz")
     assert io.read(tmp_path / "a.npz", spacing_mm=(2, 1, 1)).shape == (1, 3, 4)
     [info] = io.inspect(tmp_path / "a.npz")
     assert info.shape == (1, 3, 4)
-    assert "--input-spacing" in info.problem
+    assert "`spacing_mm=" in info.problem
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2), (0, 3, 3)])
@@ -201,8 +201,8 @@ def test_damaged_npz_stream(tmp_path: Path) -> None:
 
 def test_options_for_other_formats(tmp_path: Path) -> None:
     io.write(Volume(np.zeros((2, 3, 4), np.int16), (1, 1, 1)), tmp_path / "a.nii")
-    assert "--input-spacing is for .npz" in refusal(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
-    assert "--series is for DICOM" in refusal(tmp_path / "a.nii", series="1")
+    assert "`spacing_mm` is for .npz" in refusal(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
+    assert "`series` is for DICOM" in refusal(tmp_path / "a.nii", series="1")
 
 
 def test_uid_of_another_study(tmp_path: Path) -> None:

@@ -52,14 +52,14 @@ def test_a_study(tmp_path: Path) -> None:
     assert answers[1:3] == ["yes", "yes"]
     assert [i.description for i in infos[1:3]] == ["CHEST 2, acquisition 1", "CHEST 2, acquisition 2"]
     assert infos[1].uid == infos[2].uid
-    assert answers[3].startswith("with --untilt (gantry tilt of 17.7 degrees")
+    assert answers[3].startswith("with `untilt=True` (gantry tilt of 17.7 degrees")
     assert "is MR, not CT" in answers[4]
     assert answers[5] == "yes (ignored 5 identical copies of images)"
     assert answers[6].startswith("no: dose.dcm")
     assert PATIENT not in repr(infos)
     np.testing.assert_array_equal(io.read(tmp_path, series="3").hu, phased)
     message = refusal(tmp_path)
-    assert "4 CT series; choose with --series" in message
+    assert "4 CT series; choose one by `series=" in message
     assert "7: no description (report page, 1 slices)" in message
     assert "has 2 phases" in refusal(tmp_path, series=infos[1].uid)
     with pytest.warns(UserWarning, match="ignored 5 identical copies"):

@@ -54,7 +54,7 @@ def test_values_come_to_lie_where_they_were_measured(tmp_path: Path, degrees: fl
     make_tilted(tmp_path, degrees)
     message = refusal(tmp_path)
     assert f"gantry tilt of {abs(degrees):.1f} degrees" in message
-    assert "--untilt" in message
+    assert "`untilt=True`" in message
     with pytest.warns(UserWarning, match="shifted onto an upright grid"):
         volume = io.read(tmp_path, untilt=True)
     assert volume.hu.dtype == np.int16
@@ -88,4 +88,4 @@ def test_info_says_how(tmp_path: Path) -> None:
     make_tilted(tmp_path, 18)
     [info] = io.inspect(tmp_path)
     assert info.problem == ""
-    assert info.processable.startswith("with --untilt (gantry tilt of 18.0 degrees")
+    assert info.processable.startswith("with `untilt=True` (gantry tilt of 18.0 degrees")

@@ -34,7 +34,7 @@ def write_slabs(path: Path, slabs: list[np.ndarray], then: type[BaseException] |
 
 def refusal(path: Path, input_path: Path | None = None) -> str:
     with pytest.raises(UhrctError) as caught:
-        io.check_output(path, input_path)
+        io.check_outputs(input_path, [path])
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(path))
@@ -199,7 +199,7 @@ def test_unknown_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out", "thorax_0.5mm", "1.2.840.113", "out.NII.GZ", "out.dcm"])
 def test_known_outputs(tmp_path: Path, name: str) -> None:
-    io.check_output(tmp_path / name)
+    io.check_outputs(None, [tmp_path / name])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +209,7 @@ def test_output_equals_input(tmp_path: Path) -> None:
     os.link(tmp_path / "a.nii", tmp_path / "hard.nii")
     for name in ("a.nii", "link.nii", "hard.nii", "../" + tmp_path.name + "/a.nii"):
         assert "output equals input" in refusal(tmp_path / name, tmp_path / "a.nii")
-    io.check_output(tmp_path / "b.nii", tmp_path / "a.nii")
+    io.check_outputs(tmp_path / "a.nii", [tmp_path / "b.nii"])
 
 
 def test_output_inside_or_around_input(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_output_inside_or_around_input(tmp_path: Path) -> None:
     assert "lies inside the input" in refusal(scan / "out", scan)
     assert "lies inside the input" in refusal(scan / "out.nii.gz", scan)
     assert "contains the input" in refusal(tmp_path / "study", scan)
-    io.check_output(tmp_path / "study" / "scan_sr", scan)
+    io.check_outputs(scan, [tmp_path / "study" / "scan_sr"])
 
 
 def test_folder_in_use(tmp_path: Path) -> None:

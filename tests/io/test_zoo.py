@@ -53,7 +53,7 @@ def test_odd_series_is_read_right(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(volume.direction, expected.direction, atol=1e-8)
     assert len(volume.meta["dicom"]) == len(volume.hu)
     chosen = next(i for i in infos if not i.problem and str(i.number) == expected.options.get("series", str(i.number)))
-    assert chosen.processable.startswith(("yes", "with --untilt"))
+    assert chosen.processable.startswith(("yes", "with `untilt"))
     assert chosen.shape is not None
     assert chosen.shape[0] == len(volume.hu)
     for said in [str(note.message) for note in notes] + [repr(infos)]:

@@ -146,7 +146,7 @@ def moved(**steps: Callable[[int], float]) -> Edit:
     return lambda k, ds: setattr(ds, "ImagePositionPatient", place(depth(k), down(k)))
 
 
-edited("gantry tilt", moved(down=lambda k: 0.8 * k), "add --untilt")
+edited("gantry tilt", moved(down=lambda k: 0.8 * k), "`untilt=True`")
 edited("slices sideways", moved(down=lambda k: 3.0 * (k % 2)), "by no common angle")
 edited("slices sideways, untilt", moved(down=lambda k: 3.0 * (k % 2)), "by no common angle", untilt=True)
 edited("uneven", moved(depth=lambda k: 2.5 * k + k * k), "uneven slice spacing")
@@ -189,7 +189,7 @@ def _(folder: Path) -> Refused:
             ds.SOPInstanceUID, ds.AcquisitionNumber = generate_uid(entropy_srcs=[f"{phase} {k}"]), phase
 
         make_series(folder / str(phase), shape=SHAPE, edit=edit)
-    return Refused(("2 CT series; choose with --series NUMBER-or-UID: 1: CHEST 3, acquisition 1",))
+    return Refused(("2 CT series; choose one by `series=NUMBER-or-UID`: 1: CHEST 3, acquisition 1",))
 
 
 @case("localizer alone")

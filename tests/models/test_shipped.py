@@ -38,8 +38,8 @@ def test_promised_gain_on_real_patients(model, shared_ct, case, least_db):
     methods = {
         "bicubic": lambda lr, _: upsample_stack(lr, (1, 2, 2)),
         "ours": restorer(Upscaler(model)),
-        "told": restorer(Upscaler(model, told={"psf_fwhm": 0.6, "sharpening": 0.0})),
-        "hard": restorer(Upscaler(model, consistency="hard", told={"psf_fwhm": 0.6, "sharpening": 0.0})),
+        "told": restorer(Upscaler(model, overrides={"psf_fwhm": 0.6, "sharpening": 0.0})),
+        "hard": restorer(Upscaler(model, consistency="hard", overrides={"psf_fwhm": 0.6, "sharpening": 0.0})),
     }
     score = means(score_slices(volume, methods, Acquisition((1, 2, 2)), 8))
     assert score["ours"]["psnr_wide"] > score["bicubic"]["psnr_wide"] + least_db
@@ -106,7 +106,7 @@ def test_estimates_follow_the_noise_of_a_slice_that_anyone_has(weights):
     hu = io.read(str(get_testdata_file("CT_small.dcm"))).hu.astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 40, hu.shape).astype(np.float32)
     upscaler = Upscaler(Model.from_pretrained(weights))
-    quiet, loud = (upscaler.scan(Volume(x, (2.5, 0.7, 0.7))).noise_hu for x in (hu, hu + noise))
+    quiet, loud = (upscaler.plan(Volume(x, (2.5, 0.7, 0.7))).scan.noise_hu for x in (hu, hu + noise))
     assert quiet < 25
     assert loud > quiet + 10
 
@@ -119,7 +119,7 @@ def test_noise_that_is_known_is_not_sharpened():
 
     def left(**told):
         clean, noisy = (
-            next(iter(Upscaler(model, told=told, consistency="off").slabs(Volume(x, (2.5, 0.7, 0.7))))).hu
+            next(iter(Upscaler(model, overrides=told, consistency="off").slabs(Volume(x, (2.5, 0.7, 0.7))))).hu
             for x in (hu, hu + noise)
         )
         return float((noisy - clean).std())

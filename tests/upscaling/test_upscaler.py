@@ -11,6 +11,8 @@ from uhrct.core.volume import Volume
 from uhrct.models import choice as serving
 from uhrct.models.choice import load_for_scale, pick_device, scale_word
 from uhrct.models.model import Model, ModelConfig, inference_dtype
+from uhrct.upscaling.files import derivation, write_result
+from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
 
@@ -91,9 +93,7 @@ def test_hard_consistency_leaves_nothing(tiny_model, slice_hu):
     volume = scan(slice_hu)
     left = {}
     for mode in ("off", "auto", "hard"):
-        upscaler = Upscaler(tiny_model, consistency=mode)
-        list(upscaler.slabs(volume))
-        left[mode] = upscaler.measured["consistency_hu"]
+        left[mode] = Upscaler(tiny_model, consistency=mode)(volume).consistency_hu
     assert left["hard"] < 0.01 < left["off"]
     assert left["hard"] < left["auto"] <= left["off"]
 
@@ -103,9 +103,7 @@ def test_uncertainty_is_the_spread_of_samples(tiny_model, slice_hu):
     [slab] = Upscaler(tiny_model, steps=2, samples=3, consistency="off").slabs(volume)
     singles = []
     for k in range(3):
-        upscaler = Upscaler(tiny_model, steps=2, samples=k + 1, consistency="off")
         singles.append((k + 1) * run(tiny_model, volume, steps=2, samples=k + 1, consistency="off"))
-        assert upscaler.samples == k + 1
     drawn = np.stack([singles[0], singles[1] - singles[0], singles[2] - singles[1]])
     inside = volume.hu[0].repeat(2, 0).repeat(2, 1) > -1500
     assert np.allclose(slab.sd_hu[0][inside], drawn.std(0, ddof=1)[0][inside], atol=0.02)
@@ -137,7 +135,7 @@ def test_senseless_settings_are_refused(tiny_model, settings):
 def test_missing_networks_are_said(tiny_model):
     tiny_model.denoiser = None
     with pytest.raises(UhrctError, match="no denoiser"):
-        Upscaler(tiny_model, steps=4)
+        Upscaler(tiny_model, steps=4).plan(Volume(np.zeros((1, 8, 8), np.int16), (1.0, 1.0, 1.0)))
 
 
 def test_api_puts_the_result_on_the_grid_of_coinciding_edges(tiny_model, slice_hu, tmp_path):
@@ -195,24 +193,23 @@ def test_every_scale_is_blind_to_batch_tile_and_part(told_model, slice_hu, steps
     assert whole.shape == (5 * sz, 48 * sy, 40 * sx)
     for other in ({"batch": 8}, {"tile": 16, "batch": 2}):
         assert np.abs(run(told_model, volume, **other, steps=steps) - whole).max() < rounding
-    parts = list(Upscaler(told_model, steps=steps, batch=2).part(volume, 2, 4))
+    parts = list(compute_part(Upscaler(told_model, steps=steps, batch=2).plan(volume), volume, 2, 4))
     assert parts[0].first == 2 * sz
     part = np.concatenate([p.hu for p in parts])
     assert np.abs(part - whole[2 * sz : 4 * sz]).max() < rounding
 
 
 def test_every_scale_agrees_exactly_when_asked(told_model, slice_hu):
-    upscaler = Upscaler(told_model, consistency="hard", told={"psf_fwhm": 0.6})
+    upscaler = Upscaler(told_model, consistency="hard", overrides={"psf_fwhm": 0.6})
     volume = scan(slice_hu[:48, :40], dtype=np.float32)
-    list(upscaler.slabs(volume))
-    assert upscaler.measured["consistency_hu"] < 0.01
+    assert upscaler(volume).consistency_hu < 0.01
 
 
 def test_agreement_counts_the_kernel(told_model, slice_hu):
     """With a sharp kernel it is the sharpened result that is to agree with the scan."""
     volume = scan(np.maximum(slice_hu[:48, :40], -1000), dtype=np.float32)
     told = {"psf_fwhm": 0.6, "sharpening": 0.5}
-    hu = np.concatenate([s.hu for s in Upscaler(told_model, consistency="hard", told=told).part(volume)])
+    hu = run(told_model, volume, consistency="hard", overrides=told)
     kernel = replace(told_model.acquisition, sharpening=0.5)
     measured = kernel.forward(torch.from_numpy(hu).double())
     assert np.abs(measured.numpy() - volume.hu).max() < 0.05
@@ -220,14 +217,16 @@ def test_agreement_counts_the_kernel(told_model, slice_hu):
 
 def test_what_the_user_tells_takes_the_place_of_the_estimate(told_model, slice_hu):
     volume = scan(slice_hu, dtype=np.float32)
-    told = Upscaler(told_model, told={"noise_hu": 33.0}).scan(volume)
-    estimated = Upscaler(told_model).scan(volume)
-    assert told.noise_hu == 33.0
-    assert told.psf_fwhm == estimated.psf_fwhm
+    known = Upscaler(told_model, noise_hu=33.0, slice_thickness_mm=1.2).plan(volume).scan
+    estimated = Upscaler(told_model).plan(volume).scan
+    assert known.noise_hu == 33.0
+    assert known.slice_thickness == pytest.approx(1.5)
+    assert known.psf_fwhm == estimated.psf_fwhm
     assert estimated.increment_mm == 0.8
-    assert Upscaler(told_model).scan(volume.on_grid(scan(slice_hu, 1).grid, volume.hu[:1])).increment_mm == 0
-    with pytest.raises(UhrctError, match="noise_hu = -1"):
-        Upscaler(told_model, told={"noise_hu": -1.0}).scan(volume)
+    single = volume.on_grid(scan(slice_hu, 1).grid, volume.hu[:1])
+    assert Upscaler(told_model).plan(single).scan.increment_mm == 0
+    with pytest.raises(UhrctError, match="`noise_hu` is -1"):
+        Upscaler(told_model, noise_hu=-1.0)
 
 
 def test_overlapping_slabs_are_known_from_thickness_and_increment(slice_hu):
@@ -235,13 +234,11 @@ def test_overlapping_slabs_are_known_from_thickness_and_increment(slice_hu):
     model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
     volume = scan(slice_hu[:32, :32], spacing=(2.5, 0.8, 0.8))
     overlapping = replace(volume, slice_thickness_mm=5.0)
-    assert Upscaler(model).scan(overlapping).slice_thickness == 2
+    assert Upscaler(model).plan(overlapping).scan.slice_thickness == 2
     with pytest.raises(UhrctError, match="overlap"):
         run(model, overlapping, consistency="hard")
     run(model, volume, consistency="hard")
-    upscaler = Upscaler(model)
-    list(upscaler.slabs(overlapping))
-    assert "consistency_hu" not in upscaler.measured
+    assert Upscaler(model)(overlapping).consistency_hu is None
 
 
 def test_neighbouring_fine_slices_of_a_sample_share_their_noise(slice_hu):
@@ -272,7 +269,7 @@ def test_a_spacing_is_served_by_the_nearest_scale_and_resampled(slice_hu, tmp_pa
     assert thin.shape == (20, 64, 64)
     with pytest.raises(UhrctError, match="nowhere finer"):
         uhrct.upscale(volume, spacing_mm=(5.0, 2.0, 1.3), weights=tmp_path / "a")
-    with pytest.raises(UhrctError, match="not both"):
+    with pytest.raises(UhrctError, match="exclude each other"):
         uhrct.upscale(volume, scale=2, spacing_mm=0.5)
 
 
@@ -295,10 +292,27 @@ def test_nearest_scale(monkeypatch, want, scale):
 
 def test_maps_go_to_the_wanted_grid_too(tiny_model, slice_hu):
     upscaler = Upscaler(tiny_model, steps=2, samples=2, structure=True, spacing_mm=(0.8, 0.5, 0.5))
-    volume = scan(slice_hu, 2)
-    [*slabs] = upscaler.slabs(volume)
-    shape = upscaler.grid(volume).shape
-    for name in ("hu", "structure", "sd_hu"):
-        assert np.concatenate([getattr(s, name) for s in slabs]).shape == shape
-    assert min(s.sd_hu.min() for s in slabs) >= 0
-    assert max(s.structure.max() for s in slabs) <= 1
+    result = upscaler(scan(slice_hu, 2))
+    for volume in (result.volume, result.structure, result.uncertainty):
+        assert volume.spacing_mm == (0.8, 0.5, 0.5)
+        assert volume.shape == result.plan.grid.shape
+    assert result.uncertainty.hu.min() >= 0
+    assert result.structure.hu.max() <= 1
+
+
+def test_a_plan_estimates_the_scan_once_and_everyone_reads_it(told_model, slice_hu, tmp_path, monkeypatch):
+    calls = []
+    estimate = type(told_model).estimate
+    monkeypatch.setattr(type(told_model), "estimate", lambda *a, **k: calls.append(1) or estimate(*a, **k))
+    volume = scan(slice_hu[:32, :32], 2)
+    plan = Upscaler(told_model).plan(volume)
+    write_result(plan, volume, tmp_path / "out.nii.gz", quiet=True)
+    assert str(plan.scan) in derivation(plan).description
+    assert len(calls) == 1
+
+
+def test_weights_are_loaded_once_for_many_volumes(tiny_model, slice_hu, tmp_path, monkeypatch):
+    tiny_model.save_pretrained(tmp_path)
+    upscaler = Upscaler(weights=tmp_path)
+    volume = scan(slice_hu[:32, :32], 1)
+    assert upscaler.plan(volume).model is upscaler.plan(volume).model

@@ -21,6 +21,7 @@ from uhrct.models.model import Model, inference_dtype, model_folder
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import apply_in_plane, as_tensor, lanczos_matrix, upsample_stack
+from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
 
@@ -74,7 +75,8 @@ def restorer(upscaler: Upscaler) -> Restore:
     """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
 
     def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-        slabs = upscaler.part(Volume(lr_hu.numpy(), spacing_mm), CONTEXT, len(lr_hu) - CONTEXT)
+        volume = Volume(lr_hu.numpy(), spacing_mm)
+        slabs = compute_part(upscaler.plan(volume), volume, CONTEXT, len(lr_hu) - CONTEXT)
         return torch.from_numpy(np.concatenate([slab.hu for slab in slabs]))
 
     return restore

@@ -17,10 +17,10 @@ from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.pictures import Panel, busiest, comparison
 from uhrct.evaluation.protocol import score
-from uhrct.models.choice import load_for_scale
 from uhrct.physics.degrade import degrade
 from uhrct.physics.resampling import upsample
 from uhrct.structure import StructureOperator
+from uhrct.upscaling.slabs import compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
 SCALE = (1, 2, 2)
@@ -64,11 +64,11 @@ def restore(truth: Volume, name: str, out: Path) -> None:
     truth = truth.on_grid(grid, part)
     truth.meta.clear()  # a part of a series; its headers are not needed for pictures
     low = degrade(truth, scale=SCALE)
-    upscaler = Upscaler(load_for_scale(SCALE))
+    upscaler = Upscaler(scale=SCALE)
+    plan = upscaler.plan(low)
     begin = time.monotonic()
-    [*slabs] = upscaler.slabs(low)
+    ours = truth.on_grid(truth.grid, np.concatenate([s.hu for s in compute_slabs(plan, low)]))
     seconds = time.monotonic() - begin
-    ours = truth.on_grid(truth.grid, np.concatenate([s.hu for s in slabs]))
     bicubic = truth.on_grid(truth.grid, _bicubic(low))
     volumes = {"low-resolution": low, "bicubic": bicubic, "ours": ours, "truth": truth}
     for kind, volume in volumes.items():
@@ -82,8 +82,7 @@ def restore(truth: Volume, name: str, out: Path) -> None:
 def sharpen(scan: Volume, name: str, out: Path) -> None:
     """Super-resolve a scan as it is: no truth to compare with, so pictures only."""
     out.mkdir(parents=True, exist_ok=True)
-    upscaler = Upscaler(load_for_scale(SCALE))
-    fine = scan.on_grid(upscaler.grid(scan), np.concatenate([s.hu for s in upscaler.slabs(scan)]))
+    fine = Upscaler(scale=SCALE)(scan).volume
     bicubic = scan.on_grid(fine.grid, _bicubic(scan))
     volumes = {"as scanned": scan, "bicubic": bicubic, "ours": fine}
     fine.meta.clear()

@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read."""
+"""The exception for problems that a user can solve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from __future__ import annotations
 class UhrctError(Exception):
     """A problem that the user can act on, in one line: which file, what is wrong, what to do.
 
-    The command line prints it without a traceback and exits with code 2; library users catch it.
+    Messages put the names of arguments in backticks. The command line replaces them by its options, prints the message
+    without a traceback and exits with code 2.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with time left on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress of long work: a bar with the time left on a terminal, plain lines elsewhere, nothing if quiet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], what: str, *, quiet: bool = False, total: int | None = None) -> Iterator[T]:
-    """`items` one by one, showing on stderr how far the work is.
+    """Yield `items` and show the progress on stderr.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""When a metric has no value: said in words, never a NaN that a mean swallows."""
+"""A metric without a value raises an exception that says why. It never returns NaN, which a mean would hide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CT volume: Hounsfield units on a grid with a place in the patient."""
+"""A CT volume: Hounsfield units on a regular grid with a position in the patient."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a regular grid, and where that grid lies in the patient.
+    """Hounsfield units on a regular grid with a position in the patient.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ class Volume:
         Patient coordinates (DICOM LPS, mm) of the *centre* of voxel (0, 0, 0).
     direction : array, shape (3, 3)
         Column i is the unit LPS vector along array axis i (z, y, x), so that the centre of voxel k lies
-        at ``origin_mm + direction @ (spacing_mm * k)``. For a plain axial scan, feet first in array order, it is
-        the matrix that reverses the order of axes.
+        at ``origin_mm + direction @ (spacing_mm * k)``. For an axial scan whose first slice is nearest to the feet, it
+        is the matrix that reverses the order of axes.
     slice_thickness_mm : float or None
-        Nominal thickness of the acquired slab where known (it may differ from the increment).
+        Nominal thickness of the acquired slices, if known. It may differ from the distance between them.
     meta : dict
-        What a format must carry through (for DICOM: the source headers). Never interpreted here.
+        Data that a format carries from input to output (for DICOM: the source headers). Not interpreted here.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Volume:
 
     @property
     def grid(self) -> Grid:
-        """The grid alone, without voxels."""
+        """The grid without voxels."""
         return Grid(self.shape, self.spacing_mm, self.origin_mm, self.direction, self.slice_thickness_mm)
 
     def refined_grid(self, scale: tuple[int, int, int]) -> Grid:
@@ -76,7 +76,7 @@ class Volume:
         return self.grid.refined(scale)
 
     def on_grid(self, grid: Grid, hu: np.ndarray) -> Volume:
-        """A volume with this one's meta, `hu` on `grid`."""
+        """A volume with the voxels `hu` on `grid`. `meta` is kept."""
         if hu.shape != grid.shape:
             raise UhrctError(f"array of shape {hu.shape} does not fit a grid of shape {grid.shape}")
         return replace(
@@ -91,7 +91,7 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where voxels lie: shape, spacing, origin, direction (see `Volume` for the conventions)."""
+    """Positions of voxels: shape, spacing, origin, direction. Conventions as in `Volume`."""
 
     shape: tuple[int, int, int]
     spacing_mm: Vector
@@ -100,17 +100,17 @@ class Grid:
     slice_thickness_mm: float | None = None
 
     def refined(self, scale: tuple[int, int, int]) -> Grid:
-        """Cut every voxel into scale[0] x scale[1] x scale[2] equal ones: voxel *edges* coincide.
+        """Divide every voxel into scale[0] x scale[1] x scale[2] equal parts, so that voxel *edges* coincide.
 
-        Physical extent stays; the origin (a voxel centre) moves by half the change of spacing. Slices cut along z are
-        as thick as their new spacing, whatever the overlap of the slabs that they came from.
+        The physical extent stays. The origin, a voxel centre, moves by half the change of spacing. Slices divided along
+        z are as thick as their new spacing, even if the original slices overlapped.
         """
         shape = tuple(n * s for n, s in zip(self.shape, scale, strict=True))
         spacing = tuple(d / s for d, s in zip(self.spacing_mm, scale, strict=True))
         return self._with(shape, spacing, self._thickness(scale[0] > 1, spacing[0]))
 
     def coarsened(self, scale: tuple[int, int, int]) -> Grid:
-        """The grid whose voxels each cover scale[0] x scale[1] x scale[2] of this one's: inverse of `refined`.
+        """Join scale[0] x scale[1] x scale[2] voxels into one. Inverse of `refined`.
 
         Raises
         ------
@@ -122,12 +122,12 @@ class Grid:
                 raise UhrctError(f"shape {self.shape} is not a multiple of scale {scale}; crop it first")
         shape = tuple(n // s for n, s in zip(self.shape, scale, strict=True))
         spacing = tuple(d * s for d, s in zip(self.spacing_mm, scale, strict=True))
-        # a slab of several slices reaches from the first one's outer face to the last one's
+        # joined slices reach from the outer face of the first to the outer face of the last
         joined = (self.slice_thickness_mm or 0) + (scale[0] - 1) * self.spacing_mm[0]
         return self._with(shape, spacing, self._thickness(scale[0] > 1, joined))
 
     def resampled(self, spacing_mm: Vector) -> Grid:
-        """The grid of exactly this spacing from the same corner on; it ends within half a voxel of this one's end.
+        """The grid with exactly this spacing and the same first corner. It ends within half a voxel of this grid's end.
 
         Example
         -------
@@ -155,13 +155,13 @@ class Grid:
 
     @property
     def extent_mm(self) -> Vector:
-        """Physical size from outer voxel edge to outer voxel edge along (z, y, x)."""
+        """Physical size along (z, y, x), from outer edge to outer edge."""
         a, b, c = (n * d for n, d in zip(self.shape, self.spacing_mm, strict=True))
         return a, b, c
 
     @property
     def corner_mm(self) -> Vector:
-        """Patient coordinates (LPS) of the outer *corner* of voxel (0, 0, 0)."""
+        """Patient coordinates (LPS) of the outer corner of voxel (0, 0, 0)."""
         c = np.asarray(self.origin_mm) - self.direction @ (np.asarray(self.spacing_mm) / 2)
         return float(c[0]), float(c[1]), float(c[2])
 

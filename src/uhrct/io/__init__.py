@@ -31,7 +31,7 @@ __all__ = [
     "Segment",
     "SeriesInfo",
     "SlabWriter",
-    "check_output",
+    "check_outputs",
     "inspect",
     "open_map_writer",
     "open_writer",
@@ -80,9 +80,9 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     """
     path, suffix = _input(path)
     if spacing_mm is not None and suffix != ".npz":
-        raise UhrctError(f"{path}: carries its own voxel spacing; --input-spacing is for .npz only")
+        raise UhrctError(f"{path}: carries its own voxel spacing; `spacing_mm` is for .npz only")
     if series is not None and not _is_dicom(suffix):
-        raise UhrctError(f"{path}: holds one volume; --series is for DICOM folders only")
+        raise UhrctError(f"{path}: holds one volume; `series` is for DICOM folders only")
     try:
         if suffix == ".npz":
             from uhrct.io.npz import read_npz
@@ -178,7 +178,7 @@ def open_writer(
     (4, 2, 3)
     """
     path = Path(path)
-    paths.check_output(path, None)
+    paths.check_outputs(None, [path])
     suffix = paths.output_suffix(path)
     if suffix == ".npz":
         from uhrct.io.npz import NpzWriter
@@ -234,7 +234,7 @@ def open_map_writer(
     np.float32(12.5)
     """
     path = Path(path)
-    paths.check_output(path, None)
+    paths.check_outputs(None, [path])
     if not _is_dicom(paths.output_suffix(path)):
         return open_writer(path, grid, dtype=np.float32)
     from uhrct.io.dicom.maps import DicomMapWriter
@@ -304,7 +304,7 @@ def write_segmentation(
     [[[0, 1, 2]]]
     """
     path = Path(path)
-    paths.check_output(path, None)
+    paths.check_outputs(None, [path])
     labels = checked_mask(mask, grid, segments)
     if not _is_dicom(paths.output_suffix(path)):
         with open_writer(path, grid, dtype=np.int16) as writer:
@@ -315,23 +315,30 @@ def write_segmentation(
     write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions())
 
 
-def check_output(path: AnyPath, input_path: AnyPath | None = None) -> None:
-    """Raise before hours of work what `open_writer` would raise at their end.
+def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath]) -> None:
+    """Raise before hours of work what the writers would raise at their end.
+
+    Parameters
+    ----------
+    input_path : path or None
+        What is read.
+    outputs : paths
+        Everything that will be written.
 
     Raises
     ------
     UhrctError
-        If the output equals, contains or lies inside the input, has an unknown suffix, is a folder that
-        is not empty, or its parent is missing or cannot be written to.
+        If an output equals, contains or lies inside the input or another output, has an unknown suffix, is a folder
+        that is not empty, or its parent is missing or cannot be written to.
 
     Example
     -------
-    >>> check_output("scan.nii.gz", "scan.nii.gz")
+    >>> check_outputs("scan.nii.gz", ["scan.nii.gz"])
     Traceback (most recent call last):
     ...
     uhrct.core.errors.UhrctError: scan.nii.gz: output equals input; choose another output
     """
-    paths.check_output(Path(path), None if input_path is None else Path(input_path))
+    paths.check_outputs(None if input_path is None else Path(input_path), [Path(p) for p in outputs])
 
 
 def _input(path: AnyPath) -> tuple[Path, str]:

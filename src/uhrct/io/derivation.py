@@ -83,7 +83,7 @@ class DicomOptions:
             known = ", ".join(TRANSFER_SYNTAXES)
             raise UhrctError(f"transfer syntax {self.transfer_syntax!r} cannot be written; choose one of {known}")
         if self.keep_private and self.anonymize:
-            raise UhrctError("private elements may hold the patient's name; choose --keep-private or --anonymize")
+            raise UhrctError("private elements may hold the patient's name; choose `keep_private` or `anonymize`")
 
     @property
     def uid(self) -> str:

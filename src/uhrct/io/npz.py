@@ -28,7 +28,7 @@ def read_npz(path: Path, spacing_mm: Vector | None) -> Volume:
         raise UhrctError(f"{KEY} has {voxels.ndim} dimensions, need (z, y, x) or (y, x)")
     if spacing_mm is None:
         if "spacing_mm" not in stored:
-            raise UhrctError("no voxel spacing in the file; pass --input-spacing Z,Y,X in mm (or store spacing_mm)")
+            raise UhrctError("no voxel spacing in the file; give `spacing_mm=Z,Y,X` in mm (or store spacing_mm in it)")
         spacing_mm = _vector(stored, "spacing_mm")
     thickness = stored.get("slice_thickness_mm")
     geometry: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def inspect_npz(path: Path) -> SeriesInfo:
         shape=(shape[0], shape[1], shape[2]),
         spacing_mm=spacing,
         orientation=orientation_of(np.asarray(stored["direction"])) if "direction" in stored else "",
-        problem="" if spacing else "no voxel spacing in the file; pass --input-spacing Z,Y,X in mm",
+        problem="" if spacing else "no voxel spacing in the file; give `spacing_mm=Z,Y,X` in mm",
     )
 
 

@@ -71,15 +71,21 @@ def output_suffix(path: Path) -> str:
     return suffix
 
 
-def check_output(path: Path, input_path: Path | None) -> None:
-    """See `uhrct.io.check_output`."""
-    suffix = output_suffix(path)
-    if input_path is not None:
-        _check_apart(path, input_path)
-    if suffix == "" and path.is_dir() and any(path.iterdir()):
-        # Two series in one folder are what a reader cannot tell apart; never create that state.
-        raise UhrctError(f"{path}: folder is not empty; choose another or an empty one for a DICOM series")
-    check_parent(path)
+def check_outputs(input_path: Path | None, outputs: list[Path]) -> None:
+    """See `uhrct.io.check_outputs`."""
+    for path in outputs:
+        suffix = output_suffix(path)
+        if input_path is not None:
+            _check_apart(path, input_path)
+        if suffix == "" and path.is_dir() and any(path.iterdir()):
+            # a reader could not tell two series in one folder apart
+            raise UhrctError(f"{path}: folder is not empty; choose another or an empty one for a DICOM series")
+        check_parent(path)
+    if len({p.resolve() for p in outputs}) < len(outputs):
+        raise UhrctError(f"{outputs[0]}: two outputs have the same name; give each its own")
+    for path in outputs:
+        if any(other.resolve() in path.resolve().parents for other in outputs):
+            raise UhrctError(f"{path}: lies inside another output of this run; put it beside")
 
 
 def _check_apart(path: Path, input_path: Path) -> None:

@@ -127,7 +127,7 @@ def phantom_folder(
         raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
     if not out.absolute().parent.is_dir():
         raise UhrctError(f"{out.parent}: no such folder; create it first")
-    io.check_output(out.absolute().parent / name)  # its suffix
+    io.check_outputs(None, [out.absolute().parent / name])  # its suffix
     _check_in_view(Draw(family, seed), view)  # refuses what it does not know before anything is said
     begin = time.monotonic()
     if not quiet:

@@ -1,8 +1,8 @@
-"""The scanner as a linear operator A: what a low-resolution CT is of a high-resolution one.
+"""The scanner as a linear operator A: how a low-resolution CT arises from a high-resolution one.
 
-In plane a Gaussian point-spread function, along z a slice-sensitivity profile, then integration over the
-low-resolution voxel. A is separable, A = Az (x) Ay (x) Ax, so adjoint and pseudo-inverse are products of small
-matrices and *exact*: ``A(project(y, x)) == x`` to rounding.
+In plane, a Gaussian point-spread function; along z, a slice-sensitivity profile; then the mean over the low-resolution
+voxel. A is separable, A = Az (x) Ay (x) Ax. So adjoint and pseudo-inverse are products of small matrices and exact:
+``A(project(y, x)) == x`` up to rounding.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ KINDS = ("scanner", "bicubic")
 
 @dataclass(frozen=True)
 class Acquisition:
-    """A linear model of how a low-resolution (LR) scan of the scale's grid arises from a high-resolution (HR) one.
+    """A linear model of how a low-resolution (LR) scan arises from a high-resolution (HR) one.
 
     Parameters
     ----------
     scale : (z, y, x)
         HR voxels per LR voxel along each axis.
     kind : "scanner" or "bicubic"
-        "scanner": Gaussian PSF, then the mean over the LR voxel. "bicubic": the literature's antialiased bicubic
-        downsampling (in-plane; along z the mean).
+        "scanner": Gaussian PSF, then the mean over the LR voxel. "bicubic": antialiased bicubic downsampling in
+        plane, as in the literature, and the mean along z.
     psf_fwhm : float
         Full width at half maximum of the in-plane PSF, in LR pixels (see `from_mm` for mm).
     slice_thickness : float
-        Width of the slice profile's box in LR increments: 1 where slabs touch (5 mm every 5 mm), 2 where they overlap
-        (5 mm every 2.5 mm), below 1 where there are gaps. Counts along z only where scale[0] > 1.
+        Width of the slice profile in LR slice distances: 1 for contiguous slices (5 mm every 5 mm), 2 for overlapping
+        ones (5 mm every 2.5 mm), below 1 for gaps. Used only if scale[0] > 1.
     slice_fwhm : float
-        Full width at half maximum of a Gaussian blur of that box, in LR increments.
+        Full width at half maximum of a Gaussian blur of this profile, in LR slice distances.
     sharpening : float
-        Edge enhancement by the reconstruction kernel, after all that: the share of in-plane detail (LR image minus its
-        blur by one pixel) that is added; 0: none.
+        Edge enhancement by the reconstruction kernel, applied last: the share of in-plane detail (LR image minus its
+        blur by one pixel) that is added.
 
-    Every method takes tensors (..., y, x), or (..., z, y, x) when scale[0] > 1; sides of HR tensors must be multiples
-    of the scale.
+    Methods take tensors (..., y, x), or (..., z, y, x) if scale[0] > 1. Sides of HR tensors must be multiples of the
+    scale.
 
     Example
     -------
@@ -90,9 +90,9 @@ class Acquisition:
         slice_thickness_mm: float | None = None,
         slice_fwhm_mm: float = 0.0,
     ) -> Acquisition:
-        """The scanner with its PSF and slice profile in mm (pixels taken square: the y spacing counts).
+        """The scanner with PSF and slice profile in mm. Pixels are assumed square; the y spacing is used.
 
-        Thickness and increment are two things: `lr_spacing_mm[0]` is the increment, and the thickness if that is None.
+        `lr_spacing_mm[0]` is the distance between slices. It is the slice thickness too, unless that is given.
         """
         z, y, _ = lr_spacing_mm
         thickness = 1.0 if slice_thickness_mm is None else slice_thickness_mm / z
@@ -100,7 +100,7 @@ class Acquisition:
 
     @property
     def slice_by_slice(self) -> bool:
-        """Whether an LR slice depends on the HR slices inside its own increment alone."""
+        """Whether each LR slice depends only on the HR slices inside it."""
         return self.scale[0] == 1 or (self.slice_fwhm == 0 and self.slice_thickness <= 1)
 
     def forward(self, hr: torch.Tensor) -> torch.Tensor:
@@ -114,28 +114,29 @@ class Acquisition:
         return self._apply(lr, tuple(self.axis_matrix(n, i).T for n, _, i in self._sides(lr)))
 
     def pinv(self, lr: torch.Tensor) -> torch.Tensor:
-        """A^+ x, the smallest HR image that A maps to x."""
+        """A^+ x, the HR image of least norm that A maps to x."""
         lr = unsharpened(lr, self.sharpening)
         return self._apply(lr, tuple(self._axis_pinv(n, i) for n, _, i in self._sides(lr)))
 
     def project(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
         """y + A^+ (x - A y), the nearest image to `hr` that measures as `lr`.
 
-        An orthogonal projection, so where `lr` is exact the error can't grow.
+        The projection is orthogonal: if `lr` is exact, the error cannot grow.
         """
         return hr + self.pinv(lr - self.forward(hr))
 
     def project_within_noise(self, hr: torch.Tensor, lr: torch.Tensor, noise_hu: float = 0.0) -> torch.Tensor:
-        """The projection, weighted down where the scan's own noise makes exact agreement harmful.
+        """The projection, with less weight where exact agreement would copy the scan's noise.
 
         Parameters
         ----------
         hr : (..., y', x');  lr : (..., y, x), HU, as for `project`
-        noise_hu : what is known of the scan's noise; counts where it is more than `noise_sigma_hu` sees in a slice
+        noise_hu : float
+            Known noise of the scan. Used where it exceeds the estimate `noise_sigma_hu` of the slice.
         """
         import torch
 
-        for _ in range(2):  # the weight depends on what is left: the second pass finds less
+        for _ in range(2):  # the weight depends on the remaining difference, which the first pass reduces
             difference = lr - self.forward(hr)
             slices = zip(lr.flatten(0, -3), difference.flatten(0, -3), strict=True)
             weight = torch.stack([measurement_weight(x, d, noise_hu) for x, d in slices])
@@ -154,7 +155,7 @@ class Acquisition:
         return _right_inverse(self, n_lr, axis)
 
     def _sides(self, image: torch.Tensor, divisor: tuple[int, int, int] = (1, 1, 1)) -> list[tuple[int, int, int]]:
-        """(length, scale, axis) of each axis that this operator acts on."""
+        """(length, scale, axis number) of each axis on which this operator acts."""
         first = 0 if self.scale[0] > 1 else 1
         sides = list(zip(image.shape[first - 3 :], divisor[first:], range(first, 3), strict=True))
         for n, s, _ in sides:
@@ -180,11 +181,11 @@ def sharpened(lr: torch.Tensor, share: float, *, transposed: bool = False) -> to
 
 
 def unsharpened(lr: torch.Tensor, share: float) -> torch.Tensor:
-    """The inverse of `sharpened`, to twelve digits."""
+    """Inverse of `sharpened`, to twelve digits."""
     if not share:
         return lr
     rows, columns = (as_tensor(gaussian_matrix(n, 1.0), lr) for n in lr.shape[-2:])
-    q = share / (1 + share)  # G is a mean, so the error falls by q in each step
+    q = share / (1 + share)  # G is a mean, so each step multiplies the error by at most q
     out = lr
     for _ in range(math.ceil(math.log(1e-12) / math.log(q))):
         out = (1 - q) * lr + q * apply_in_plane(out, rows, columns)
@@ -201,13 +202,13 @@ def _scanner_axis(n_lr: int, scale: int, fwhm_lr: float, width: float = 1.0) -> 
 def _right_inverse(acquisition: Acquisition, n_lr: int, axis: int) -> np.ndarray:
     matrix = acquisition.axis_matrix(n_lr, axis)
     if acquisition.slice_thickness > 1 and axis == 0:
-        # overlapping slabs hardly measure the highest frequency along z: dividing by that little would blow noise up
+        # overlapping slices hardly measure the highest frequencies along z: an exact inverse would amplify noise
         return np.linalg.pinv(matrix, rcond=0.05)
     return np.linalg.solve(matrix @ matrix.T, matrix).T
 
 
 def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator) -> torch.Tensor:
-    """N(0, 1) noise (..., y, x) that went through a Gaussian of `fwhm_px` pixels in plane (0: white)."""
+    """N(0, 1) noise (..., y, x), filtered in plane by a Gaussian of `fwhm_px` pixels (0: white)."""
     import torch
 
     noise = torch.randn(shape, generator=g)
@@ -222,8 +223,9 @@ def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator)
 def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:
     """Standard deviation (HU) of a CT slice's noise, robust to its edges.
 
-    The second difference along both axes has no answer on planes and little on edges; its median absolute value over
-    tissue and lung (not over air outside, which reconstruction clips) gives sigma. White noise assumed.
+    The second difference along both axes is zero on planes and small on most edges. Its median absolute value over
+    tissue and lung gives sigma. Air outside the body is left out, because reconstruction clips it. The noise is assumed
+    to be white.
 
     Parameters
     ----------
@@ -231,7 +233,7 @@ def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:
 
     Notes
     -----
-    After Immerkaer, "Fast noise variance estimation", doi 10.1006/cviu.1996.0060, with a median for the mean.
+    After Immerkaer, "Fast noise variance estimation", doi 10.1006/cviu.1996.0060, with a median instead of a mean.
     """
     import torch
 
@@ -248,17 +250,17 @@ def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:
 def measurement_weight(
     lr: torch.Tensor, difference: torch.Tensor, noise_hu: float = 0.0, window_px: int = 5
 ) -> torch.Tensor:
-    """How far each LR voxel's difference x - A y is to be corrected: signal / (signal + noise variance), in [0, 1].
+    """Share of the difference x - A y to correct at each LR voxel: signal / (signal + noise variance), in [0, 1].
 
-    The local mean square of the difference (a window of `window_px` pixels) holds the image's error and the scan's
-    noise; what is left after taking off the noise is error. 0 where the image agrees to within the noise (Morozov's
-    discrepancy principle: agreeing better would imprint noise), towards 1 where it does not, 1 for a clean scan.
+    The local mean square of the difference (window of `window_px` pixels) is the sum of the image's error and the
+    scan's noise. Subtracting the noise gives the error. The weight is 0 where the image agrees within the noise
+    (Morozov's discrepancy principle: a closer agreement would copy noise), and 1 for a scan without noise.
 
     Parameters
     ----------
     lr : (y, x), HU: the measurement x;  difference : (y, x), HU: x - A y
-    noise_hu : standard deviation of the noise, if more is known than `noise_sigma_hu` sees, which takes it for white:
-        a kernel's smooth noise looks smaller to it than it is
+    noise_hu : float
+        Known standard deviation of the noise. `noise_sigma_hu` assumes white noise and underestimates smooth noise.
     """
     import torch
     import torch.nn.functional as F

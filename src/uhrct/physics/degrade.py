@@ -1,4 +1,4 @@
-"""A low-resolution scan out of a high-resolution one, by the acquisition model."""
+"""Simulate a low-resolution scan from a high-resolution one, with the model of the scanner."""
 
 from __future__ import annotations
 
@@ -21,21 +21,31 @@ def degrade(
     noise_hu: float = 0.0,
     seed: int = 0,
 ) -> Volume:
-    """The low-resolution scan of a volume (cropped at its far ends to a multiple of the scale).
+    """Simulate the low-resolution (LR) scan of a volume. Sides are cropped at their end to a multiple of the scale.
 
-    Padding outside the field of view does not bleed into the image: LR voxels that are mostly padding stay padding.
+    Padding outside the field of view does not mix with the image: LR voxels that are mostly padding become padding.
 
     Parameters
     ----------
-    scale : HR voxels per LR voxel (z, y, x)
-    psf_fwhm_mm : in-plane PSF (None: 0.6 of the LR pixel)
-    slice_thickness_mm : slab of an LR slice (None: the increment between LR slices, so that slabs touch)
-    noise_hu : standard deviation of white noise added to the LR scan
+    volume : Volume
+        HU, (z, y, x).
+    scale : (z, y, x)
+        HR voxels per LR voxel.
+    kind : "scanner" or "bicubic"
+        See `uhrct.physics.acquisition.Acquisition`.
+    psf_fwhm_mm : float, optional
+        In-plane PSF, full width at half maximum. Default: 0.6 of the LR pixel.
+    slice_thickness_mm : float, optional
+        Thickness of LR slices where `scale[0]` > 1. Default: their distance.
+    noise_hu : float
+        Standard deviation of white noise added to the LR scan.
+    seed : int
+        Selects the noise.
 
     Raises
     ------
     UhrctError
-        If the volume is smaller than one LR voxel, or holds NaN.
+        If an argument is impossible, the volume is smaller than one LR voxel, or it holds NaN.
 
     Example
     -------
@@ -47,6 +57,7 @@ def degrade(
 
     from uhrct.physics.acquisition import Acquisition
 
+    check_degradation(scale, kind, psf_fwhm_mm, slice_thickness_mm, noise_hu, seed)
     sz = scale[0]
     z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
     if 0 in (z, y, x):
@@ -59,7 +70,7 @@ def degrade(
     if slice_thickness_mm is not None and sz > 1:
         acquisition = replace(acquisition, slice_thickness=slice_thickness_mm / grid.spacing_mm[0])
         grid = replace(grid, slice_thickness_mm=slice_thickness_mm)
-    # slabs that reach beyond their increment need the slices of their neighbours'
+    # slices thicker than their distance also average over the voxels of their neighbours
     around = 0 if acquisition.slice_by_slice else int(np.ceil((acquisition.slice_thickness - 1) / 2))
     lr = np.empty(grid.shape, volume.hu.dtype)
     generator = torch.Generator().manual_seed(seed)
@@ -75,7 +86,29 @@ def degrade(
         if padding.any():
             share = replace(acquisition, kind="scanner", psf_fwhm=0.0).forward(padding.float())[k - first]
             out = torch.where(share > 0.5, hr[padding].min(), out)
-        if lr.dtype == np.int16:  # noise and bicubic's overshoot must not wrap round beside clipped metal
+        if lr.dtype == np.int16:  # noise and the overshoot of bicubic must not wrap around beside clipped metal
             out = out.round().clamp(-(2**15), 2**15 - 1)
         lr[k] = out.numpy()
     return volume.on_grid(grid, lr)
+
+
+def check_degradation(
+    scale: tuple[int, int, int],
+    kind: str = "scanner",
+    psf_fwhm_mm: float | None = None,
+    slice_thickness_mm: float | None = None,
+    noise_hu: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Raise `UhrctError` for arguments that `degrade` refuses, before a volume is read."""
+    for name, value in (("noise_hu", noise_hu), ("psf_fwhm_mm", psf_fwhm_mm)):
+        if value is not None and not 0 <= value < 1e4:
+            raise UhrctError(f"`{name}` is {value}; give a number from 0")
+    if psf_fwhm_mm is not None and kind != "scanner":
+        raise UhrctError(f"`psf_fwhm_mm` needs `kind=scanner`; {kind} downsampling has no PSF")
+    if slice_thickness_mm is not None and not 0 < slice_thickness_mm < 1e3:
+        raise UhrctError(f"`slice_thickness_mm` is {slice_thickness_mm}; give a number above 0")
+    if slice_thickness_mm is not None and scale[0] == 1:
+        raise UhrctError("`slice_thickness_mm` needs a scale that makes slices thicker, such as `scale=5x1x1`")
+    if not 0 <= seed < 2**63:
+        raise UhrctError(f"`seed` is {seed}; give a whole number from 0 to 2^63 - 1")

@@ -1,4 +1,4 @@
-"""Slabs of a volume onto another grid with the same corner, as they come."""
+"""Resample slabs of a volume to another grid with the same first corner, while they arrive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uhrct.physics.resampling import apply_in_plane, as_tensor, resize_matrix
 
 @dataclass
 class Regrid:
-    """Cubic resampling, antialiased where it gets coarser, of slices that arrive in order of z.
+    """Cubic resampling of slices that arrive in ascending z, antialiased where the grid gets coarser.
 
     Example
     -------
@@ -26,7 +26,7 @@ class Regrid:
 
     source: Grid
     target: Grid
-    #: HU images: padding stays whole and does not bleed into its neighbours
+    #: for HU images: padding keeps its value and does not mix with its neighbours
     padded: bool = True
     _held: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     _arrived: int = 0
@@ -37,7 +37,7 @@ class Regrid:
         self._needs = [(row != 0).nonzero()[0] for row in self._along_z]
 
     def feed(self, slab: np.ndarray) -> np.ndarray:
-        """The next slices (k, y, x) of the source in; those of the target out (k', y', x') that are then known."""
+        """Take the next slices (k, y, x) of the source; return the slices of the target that are complete now."""
         for image in slab:
             self._held[self._arrived] = self._in_plane(torch.from_numpy(np.asarray(image, np.float32)))
             self._arrived += 1
@@ -60,7 +60,7 @@ class Regrid:
         return torch.where(torch.isnan(padding), out, padding).numpy()
 
     def _in_plane(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(resampled slice, padding where the nearest voxel is padding and NaN elsewhere)."""
+        """(resampled slice, image with the padding where the nearest voxel is padding and NaN elsewhere)."""
         outside = image <= PADDING_HU if self.padded else torch.zeros_like(image, dtype=torch.bool)
         rows, columns = (as_tensor(self._axis(a), image) for a in (1, 2))
         fine = apply_in_plane(image.masked_fill(outside, FLOOR_HU), rows, columns)
@@ -70,7 +70,7 @@ class Regrid:
 
     def _axis(self, axis: int) -> np.ndarray:
         step = self.target.spacing_mm[axis] / self.source.spacing_mm[axis]
-        if abs(step - 1) < 1e-9:  # cubic weights at whole samples are 0 and 1
+        if abs(step - 1) < 1e-9:  # same spacing: the weights are 0 and 1
             return np.eye(self.target.shape[axis], self.source.shape[axis])
         return resize_matrix(self.source.shape[axis], self.target.shape[axis], step)
 

@@ -1,8 +1,9 @@
-"""The one place that resamples a grid: one small matrix per axis, applied from left and right.
+"""Resampling of grids: one small matrix per axis, applied from the left and from the right.
 
-Input and output grids share their voxel *edges* (half-pixel alignment); outside the image the edge value goes on.
-Matrices are built in float64 and cached; as products they equal the convolutions to rounding and are much cheaper
-than single-channel convolutions on CPUs.
+Input and output grids share their voxel *edges* (half-pixel alignment). Outside the image the edge value is repeated.
+Matrices are built in float64 and cached. The products equal convolutions up to rounding and are much faster than
+single-channel convolutions on CPUs. Library functions are not used, because the exact pseudo-inverse of the scanner
+model needs these matrices.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: Parameter of Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711). Upsampling: -0.75, as in torch and OpenCV,
-#: 0.55 dB better on CT than -0.5. Antialiased downsampling: -0.5, as in MATLAB and Pillow.
+#: Parameter of Keys' cubic convolution (doi 10.1109/TASSP.1981.1163711). Upsampling uses -0.75 as torch and OpenCV do:
+#: on CT it gives 0.55 dB more than -0.5. Antialiased downsampling uses -0.5 as MATLAB and Pillow do.
 UPSAMPLING_A, DOWNSAMPLING_A = -0.75, -0.5
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
@@ -36,7 +37,8 @@ def resize_matrix(n_in: int, n_out: int, step: float | None = None) -> np.ndarra
 
     Parameters
     ----------
-    step : input samples per output sample; None: n_in / n_out, so that both lines end together
+    step : float, optional
+        Input samples per output sample. Default: n_in / n_out, so that both lines end at the same place.
 
     Returns
     -------
@@ -48,7 +50,7 @@ def resize_matrix(n_in: int, n_out: int, step: float | None = None) -> np.ndarra
     array([7., 7., 7., 7., 7., 7., 7., 7.])
     """
     step = n_in / n_out if step is None else step
-    width = max(step, 1.0)  # widen the kernel when downsampling: that is the antialiasing
+    width = max(step, 1.0)  # a wider kernel when downsampling is the antialiasing
     centre = (np.arange(n_out) + 0.5) * step - 0.5
     reach = int(np.ceil(2 * width)) + 1
     j = np.round(centre)[:, None].astype(int) + np.arange(-reach, reach + 1)[None]
@@ -97,9 +99,9 @@ def gaussian_matrix(n: int, sigma_px: float) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def average_matrix(n_out: int, scale: int, width: float = 1.0) -> np.ndarray:
-    """Integration over windows of `width` blocks of `scale` samples, one window centred on each block.
+    """Mean over windows that are `width` blocks of `scale` samples wide, one window centred on each block.
 
-    Width 1: the blocks themselves; above, the windows overlap; below, there are gaps between them.
+    With width 1 the windows are the blocks. Wider windows overlap; narrower ones leave gaps.
 
     Returns
     -------
@@ -120,7 +122,7 @@ def average_matrix(n_out: int, scale: int, width: float = 1.0) -> np.ndarray:
 
 
 def _banded(j: np.ndarray, weight: np.ndarray, n_in: int) -> np.ndarray:
-    """Rows with `weight` at columns `j`; columns outside are folded onto the edge sample."""
+    """Rows with `weight` at columns `j`. Weights outside the line are added to its edge sample."""
     matrix = np.zeros((j.shape[0], n_in))
     rows = np.broadcast_to(np.arange(j.shape[0])[:, None], j.shape)
     np.add.at(matrix, (rows, j.clip(0, n_in - 1)), weight)
@@ -128,7 +130,7 @@ def _banded(j: np.ndarray, weight: np.ndarray, n_in: int) -> np.ndarray:
 
 
 def apply_in_plane(image: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """rows @ image @ columns^T over the last two axes, in float32 or float64 even inside autocast.
+    """rows @ image @ columns^T over the last two axes, in float32 or float64 also inside autocast.
 
     Parameters
     ----------
@@ -153,12 +155,13 @@ def upsample_stack(stack: torch.Tensor, scale: tuple[int, int, int]) -> torch.Te
 
     Parameters
     ----------
-    stack : (..., n, y, x), n odd: a slice between its neighbours (only the middle one counts if scale[0] is 1)
+    stack : tensor (..., n, y, x), n odd
+        A slice between its neighbours. If scale[0] is 1, only the middle slice is used.
 
     Returns
     -------
     tensor (..., scale[0], y * scale[1], x * scale[2])
-        With 5 slices or more equal to the interpolation of the whole volume.
+        With at least 5 slices, equal to the interpolation of the whole volume.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""What a network is told about the scan that it looks at: blur, kernel, noise, slices."""
+"""Properties of a scan that a network is told: blur, kernel, noise, slice geometry."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from uhrct.core.errors import UhrctError
 
 @dataclass(frozen=True)
 class ScanProperties:
-    """How a low-resolution scan came about; lengths in its own pixels, so that they mean the same in every scan.
+    """How a low-resolution scan was acquired. In-plane lengths are in its own pixels.
 
-    The defaults are the clean benchmark: a Gaussian PSF of 0.6 pixels, no kernel, no noise, slabs that touch.
+    The defaults are those of the benchmark: a Gaussian PSF of 0.6 pixels, no sharpening, no noise, contiguous slices.
 
     Parameters
     ----------
-    psf_fwhm : in-plane point-spread function, full width at half maximum in pixels
-    sharpening : the kernel's share of detail (image minus its blur by one pixel) added after the PSF; 0: none
-    noise_hu : standard deviation of the noise that is not detail of the object
-    noise_fwhm : correlation of that noise, FWHM in pixels of the Gaussian that white noise went through
-    slice_thickness : slice thickness over the increment between slices
-    increment_mm : distance between neighbouring slices; 0 for a slice without neighbours
+    psf_fwhm : float
+        In-plane point-spread function, full width at half maximum in pixels.
+    sharpening : float
+        Edge enhancement by the kernel: share of detail (image minus its blur by one pixel) added after the PSF.
+    noise_hu : float
+        Standard deviation of the noise in HU.
+    noise_fwhm : float
+        Correlation of the noise: FWHM in pixels of the Gaussian filter that makes it from white noise.
+    slice_thickness : float
+        Slice thickness divided by the distance between slices.
+    increment_mm : float
+        Distance between neighbouring slices in mm; 0 for a single slice.
 
     Example
     -------
@@ -43,12 +49,12 @@ class ScanProperties:
                 raise UhrctError(f"{name} = {value}: give a number from {low} to {high}")
 
     def vector(self) -> list[float]:
-        """The numbers as networks see them: around 0 for the clean benchmark, within a few units elsewhere."""
+        """The numbers as a network gets them: 0 for the benchmark, within a few units elsewhere."""
         return [
             (self.psf_fwhm - 0.6) / 0.4,
             self.sharpening / 0.5,
             math.log1p(self.noise_hu / 10),
-            self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # of no noise it can't be seen, so it is none
+            self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # without noise it has no meaning
             self.slice_thickness - 1,
             math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
         ]
@@ -61,10 +67,10 @@ class ScanProperties:
         )
 
 
-#: noise below which its correlation means nothing, in HU
+#: noise in HU below which its correlation has no meaning
 SILENT_HU = 1.0
 
-#: what is accepted; training covers less (`training/degrade.py`)
+#: accepted values; training covers a part of them
 LIMITS: dict[str, tuple[float, float]] = {
     "psf_fwhm": (0.0, 3.0),
     "sharpening": (-1.0, 3.0),
@@ -75,12 +81,12 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 #: numbers in `ScanProperties.vector`
 N_PROPERTIES = len(fields(ScanProperties))
-#: the first of them can be estimated from voxels; the others are geometry, known from the file
+#: these can be estimated from voxels; the others are geometry, which the file states
 ESTIMATED = ("psf_fwhm", "sharpening", "noise_hu", "noise_fwhm")
 
 
 def from_vector(values: list[float], *, slice_thickness: float, increment_mm: float) -> ScanProperties:
-    """Inverse of `ScanProperties.vector` for the estimated numbers, held within what training covers.
+    """Inverse of `ScanProperties.vector` for the estimated numbers, limited to the range of the training.
 
     Example
     -------
@@ -100,9 +106,9 @@ def from_vector(values: list[float], *, slice_thickness: float, increment_mm: fl
 
 
 def cautious(scan: ScanProperties) -> ScanProperties:
-    """An estimate as far as it is followed: noise wholly, PSF and kernel half the way from the clean benchmark's.
+    """The part of an estimate that is used: noise fully, PSF and kernel half way from the defaults.
 
-    A smooth patient and a wide PSF look alike, and undoing a blur that is not there costs far more than leaving one.
+    Smooth anatomy and a wide PSF look alike. Removing a blur that is not there costs more than leaving one.
 
     Example
     -------

@@ -55,7 +55,7 @@ def _rules() -> tuple[dict[Any, Callable[..., None]], str]:
         from dicomanonymizer import simpledicomanonymizer as library
         from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
     except ImportError:
-        raise UhrctError("--anonymize needs dicom-anonymizer: pip install 'uhrct[dicom]'") from None
+        raise UhrctError("`anonymize` needs dicom-anonymizer: pip install 'uhrct[dicom]'") from None
     from importlib.metadata import version
 
     rules = dict(library.initialize_actions(EDITION))

@@ -147,7 +147,7 @@ def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
     """
     if transfer_syntax == TRANSFER_SYNTAXES["explicit"]:
         if stored.nbytes > 0xFFFFFFFE:
-            raise UhrctError("more than 4 GiB in one DICOM file; choose a compressed --transfer-syntax or .nii.gz")
+            raise UhrctError("more than 4 GiB in one DICOM file; choose a compressed `transfer_syntax` or .nii.gz")
         values = np.ascontiguousarray(stored, "<i2")
         head = b"\xe0\x7f\x10\x00OW\0\0" + values.nbytes.to_bytes(4, "little")
         return [head, values.data.cast("B")]
@@ -191,7 +191,7 @@ def _jpegls(values: np.ndarray) -> bytes:
     except RuntimeError:
         raise UhrctError(
             "voxels grow under JPEG-LS, and the encoder has no room: pip install 'uhrct[dicom]', "
-            "or choose --transfer-syntax explicit"
+            "or choose `transfer_syntax=explicit`"
         ) from None
 
 

@@ -53,7 +53,7 @@ class EnhancedWriter(DicomWriter):
     ) -> None:
         super().__init__(path, grid, dtype, source, derivation, options)
         if options.transfer_syntax == "explicit" and 2 * np.prod(grid.shape, dtype=np.int64) > 0xFFFFFFFE:
-            raise UhrctError(f"{path}: more than 4 GiB in one DICOM file; choose --transfer-syntax jpegls or .nii.gz")
+            raise UhrctError(f"{path}: more than 4 GiB in one DICOM file; choose `transfer_syntax=jpegls` or .nii.gz")
         wholes = {id(whole): whole for whole, _ in source.meta["dicom_frames"]}
         if options.anonymize:
             from uhrct.io.dicom.anonymize import anonymized

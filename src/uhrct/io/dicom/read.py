@@ -35,7 +35,7 @@ def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
         warnings.warn(note, UserWarning, stacklevel=3)
     stack = arrange(series)
     if stack.tilt_degrees and not untilt:
-        raise UhrctError(f"{_tilt(stack)}: add --untilt to shift them onto an upright grid")
+        raise UhrctError(f"{_tilt(stack)}; `untilt=True` resamples it onto an upright grid")
     for one in series.slices:
         check_decodable(one)
     hu, grid = _voxels(stack), stack.grid
@@ -79,12 +79,12 @@ def _info(series: Series) -> SeriesInfo:
         info,
         spacing_mm=stack.grid.spacing_mm,
         orientation=orientation_of(stack.grid.direction),
-        needs=f"--untilt ({_tilt(stack)})" if stack.tilt_degrees else "",
+        needs=f"`untilt=True` ({_tilt(stack)})" if stack.tilt_degrees else "",
     )
 
 
 def _tilt(stack: Stack) -> str:
-    return f"gantry tilt of {stack.tilt_degrees:.1f} degrees, each slice lies sideways of the one before"
+    return f"gantry tilt of {stack.tilt_degrees:.1f} degrees"
 
 
 def _voxels(stack: Stack) -> np.ndarray:

@@ -139,7 +139,7 @@ def choose(found: Found, wanted: str | None) -> Series:
     if wanted is not None:
         fitting = [s for s in series if wanted == s.uid] or [s for s in series if wanted == str(s.number)]
         if len(fitting) > 1:
-            raise UhrctError(f"series {wanted} has {len(fitting)} phases; choose with --series NUMBER: {listing}")
+            raise UhrctError(f"series {wanted} has {len(fitting)} phases; choose one by `series=NUMBER`: {listing}")
         if not fitting:
             raise UhrctError(f"no series {wanted} here; choose one of {listing}")
         return fitting[0]
@@ -148,7 +148,7 @@ def choose(found: Found, wanted: str | None) -> Series:
     real = [s for s in series if s.kind == "CT"]
     if len(real) != 1:
         count = f"{len(real)} CT series" if real else "several series, none of them a CT scan"
-        raise UhrctError(f"holds {count}; choose with --series NUMBER-or-UID: {listing}")
+        raise UhrctError(f"holds {count}; choose one by `series=NUMBER-or-UID`: {listing}")
     for other in series:
         if other is not real[0]:
             warnings.warn(f"ignored series {other}", UserWarning, stacklevel=4)

@@ -65,7 +65,7 @@ class Source:
 
     @property
     def was_tilted(self) -> bool:
-        """Whether slices were shifted onto an upright grid when they were read (`--untilt`)."""
+        """Whether slices were shifted onto an upright grid when they were read (`untilt`)."""
         first, last = (np.array(self.headers[i].ImagePositionPatient, float) for i in (0, -1))
         normal = self.grid.direction[:, 0]
         sideways = last - first - normal * ((last - first) @ normal)

@@ -1,0 +1,193 @@
+"""What all commands share: the command class, options that several commands have, and how option texts are parsed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from uhrct.core.errors import UhrctError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from uhrct.core.volume import Volume
+    from uhrct.io import DicomOptions
+
+NOTE = "Research use only; not a medical device."
+
+#: titles of the groups of options in `--help`
+OUTPUT, SCAN, DICOM, INPUT, ADVANCED = "Output", "Scan properties", "DICOM", "Input", "Advanced"
+
+
+class Command(TyperCommand):
+    """A command that names options where a library error names arguments.
+
+    Library messages put arguments in backticks: "`steps=2`" becomes "--steps 2".
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UhrctError as error:
+            names = {p.name: p.opts[0] if p.param_type_name == "option" else str(p.name).upper() for p in self.params}
+            raise UhrctError(as_options(str(error), names)) from error
+
+
+def as_options(message: str, names: dict[Any, str]) -> str:
+    """Replace arguments in backticks by the options of a command.
+
+    Example
+    -------
+    >>> as_options("`samples` needs `steps=4` or `quiet=True`", {"samples": "--samples", "steps": "--steps"})
+    '--samples needs --steps 4 or `quiet=True`'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if name not in names:
+            return match[0]
+        return names[name] if value in (None, "True") else f"{names[name]} {value.strip(chr(39))}"
+
+    return re.sub(r"`([a-z_]+)(?:=([^`]*))?`", option, message)
+
+
+#: arguments of `uhrct.io.read` -> options
+READ_OPTIONS = {"series": "--series", "spacing_mm": "--input-spacing", "untilt": "--untilt"}
+
+
+class Device(StrEnum):
+    auto, cpu, cuda = "auto", "cpu", "cuda"
+
+
+class Degradation(StrEnum):
+    scanner, bicubic = "scanner", "bicubic"
+
+
+class Syntax(StrEnum):
+    explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
+
+
+def _silence(quiet: bool) -> bool:
+    if quiet:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    return quiet
+
+
+FORMATS = "DICOM folder, .zip, DICOMDIR or file; .nii, .nii.gz, .nrrd, .mha, .mhd; .npz (HU under the key arr_0)."
+Input = Annotated[Path, typer.Argument(help=FORMATS, show_default=False)]
+Output = Annotated[
+    Path,
+    typer.Argument(
+        help="DICOM folder or .dcm; .nii, .nii.gz, .nrrd, .mha, .mhd, .npz. A name without suffix is a DICOM folder.",
+        show_default=False,
+    ),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        help="Series to read if a folder holds several: number from `uhrct info`, or UID.", rich_help_panel=INPUT
+    ),
+]
+InputSpacing = Annotated[
+    str | None,
+    typer.Option(
+        "--input-spacing", help="Voxel spacing Z,Y,X in mm of an .npz file without one.", rich_help_panel=INPUT
+    ),
+]
+Untilt = Annotated[
+    bool,
+    typer.Option("--untilt", help="Resample a scan with gantry tilt onto an upright grid.", rich_help_panel=INPUT),
+]
+TransferSyntax = Annotated[
+    Syntax,
+    typer.Option(help="Uncompressed, JPEG-LS or HTJ2K; all are lossless.", rich_help_panel=DICOM),
+]
+KeepPrivate = Annotated[
+    bool, typer.Option("--keep-private", help="Keep the private elements of the source.", rich_help_panel=DICOM)
+]
+Anonymize = Annotated[
+    bool,
+    typer.Option(
+        "--anonymize",
+        help="Remove the patient's identity (PS3.15 basic profile). Series of one study stay one study.",
+        rich_help_panel=DICOM,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_silence)]
+
+
+def read_input(path: Path, series: str | None, input_spacing: str | None, untilt: bool) -> Volume:
+    """Read the input of a command by its options."""
+    from uhrct import io
+
+    try:
+        return io.read(path, series=series, spacing_mm=parsed_spacing(input_spacing), untilt=untilt)
+    except UhrctError as error:  # the spacing that `read` asks for is not the spacing of the result
+        raise UhrctError(as_options(str(error), READ_OPTIONS)) from error
+
+
+def dicom_options(syntax: Syntax, keep_private: bool, anonymize: bool) -> DicomOptions:
+    from uhrct.io import DicomOptions
+
+    return DicomOptions(syntax.value, keep_private, anonymize)
+
+
+def torch_device(device: Device) -> torch.device:
+    from uhrct.models.choice import pick_device
+
+    return pick_device(device.value)
+
+
+def parsed_scale(text: str) -> tuple[int, int, int]:
+    """ "2" -> (1, 2, 2), "5x2x2" -> (5, 2, 2)."""
+    try:
+        factors = [int(t) for t in text.lower().split("x")]
+    except ValueError:
+        factors = []
+    if any(f < 1 for f in factors) or len(factors) not in (1, 3):
+        raise UhrctError(f"--scale {text!r}: give a whole number (2) or factors ZxYxX (1x2x2)")
+    return (1, factors[0], factors[0]) if len(factors) == 1 else (factors[0], factors[1], factors[2])
+
+
+def parsed_spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    values = numbers(text, "--input-spacing")
+    if len(values) != 3 or not all(0 < v < 1e4 for v in values):
+        raise UhrctError(f"--input-spacing {text!r}: give three positive numbers Z,Y,X in mm, such as 1.0,0.7,0.7")
+    return values[0], values[1], values[2]
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """ "1,0.5" -> (1.0, 0.5)."""
+    try:
+        return tuple(float(t) for t in text.split(","))
+    except ValueError:
+        raise UhrctError(f"{option} {text!r}: give numbers separated by commas") from None
+
+
+def one_line(what: object) -> str:
+    return " ".join(str(what).split())
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line for the user on stderr; stdout is for results."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def print_table(table: Table) -> None:
+    from rich.console import Console
+
+    # no markup: a series description such as "[/C]" is plain text
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False).print(table)

@@ -1,0 +1,81 @@
+"""`uhrct degrade`: simulate a low-resolution scan."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from uhrct.cli.app import (
+    SCAN,
+    Anonymize,
+    Degradation,
+    Input,
+    InputSpacing,
+    KeepPrivate,
+    Output,
+    Quiet,
+    Series,
+    Syntax,
+    TransferSyntax,
+    Untilt,
+    dicom_options,
+    parsed_scale,
+    read_input,
+    say,
+)
+
+
+def degrade(
+    input: Input,
+    output: Output,
+    scale: Annotated[str, typer.Option(help="In-plane factor (2) or factors ZxYxX (5x2x2).")] = "2",
+    kind: Annotated[
+        Degradation,
+        typer.Option(help="scanner: PSF and averaging over the voxel; bicubic: antialiased downsampling."),
+    ] = Degradation.scanner,
+    psf_fwhm_mm: Annotated[
+        float | None,
+        typer.Option(help="In-plane PSF, FWHM. Default: 0.6 of the new pixel.", rich_help_panel=SCAN),
+    ] = None,
+    slice_thickness_mm: Annotated[
+        float | None,
+        typer.Option(help="Thickness of the new slices, with ZxYxX. Default: their distance.", rich_help_panel=SCAN),
+    ] = None,
+    noise_hu: Annotated[
+        float, typer.Option(help="Standard deviation of the noise to add.", rich_help_panel=SCAN)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Selects the noise.", rich_help_panel=SCAN)] = 0,
+    series: Series = None,
+    input_spacing: InputSpacing = None,
+    untilt: Untilt = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
+    keep_private: KeepPrivate = False,
+    anonymize: Anonymize = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a low-resolution scan of a CT, with the model of the scanner."""
+    from uhrct import io
+    from uhrct.core.version import __version__
+    from uhrct.physics.degrade import check_degradation
+    from uhrct.physics.degrade import degrade as simulate
+
+    settings: dict[str, Any] = {
+        "scale": parsed_scale(scale),
+        "kind": kind.value,
+        "psf_fwhm_mm": psf_fwhm_mm,
+        "slice_thickness_mm": slice_thickness_mm,
+        "noise_hu": noise_hu,
+        "seed": seed,
+    }
+    check_degradation(**settings)
+    io.check_outputs(input, [output])
+    low = simulate(read_input(input, series, input_spacing, untilt), **settings)
+    psf = "default" if psf_fwhm_mm is None else f"{psf_fwhm_mm} mm"
+    slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
+    what = f"{kind.value} model, scale {settings['scale']}, psf {psf}{slab}, noise {noise_hu} HU, seed {seed}"
+    about = io.Derivation(
+        description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
+    )
+    io.write(low, output, about, dicom_options(transfer_syntax, keep_private, anonymize))
+    say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)

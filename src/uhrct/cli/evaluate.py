@@ -1,0 +1,53 @@
+"""`uhrct evaluate`: compare a volume with the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uhrct.cli.app import FORMATS, OUTPUT, Degradation, InputSpacing, Quiet, parsed_spacing
+
+LR = "Low-resolution scan"
+
+
+def evaluate(
+    reference: Annotated[Path, typer.Argument(help=f"The truth. {FORMATS}", show_default=False)],
+    test: Annotated[Path, typer.Argument(help="The volume to judge, on the same grid.", show_default=False)],
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", help="Write every metric of every slice to this file.", rich_help_panel=OUTPUT),
+    ] = None,
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page with tables, plots and pictures.", rich_help_panel=OUTPUT),
+    ] = None,
+    lr: Annotated[
+        Path | None,
+        typer.Option(help="The scan that TEST was made from. Adds the consistency with it.", rich_help_panel=LR),
+    ] = None,
+    kind: Annotated[
+        Degradation, typer.Option(help="How --lr was made from the truth.", rich_help_panel=LR)
+    ] = Degradation.scanner,
+    psf_fwhm_mm: Annotated[
+        float | None,
+        typer.Option(help="In-plane PSF of --lr, FWHM. Default: 0.6 of its pixel.", rich_help_panel=LR),
+    ] = None,
+    input_spacing: InputSpacing = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a volume with the truth: fidelity, structure, vessels, texture."""
+    from uhrct.evaluation.files import evaluate_files
+
+    evaluate_files(
+        reference,
+        test,
+        lr=lr,
+        kind=kind.value,
+        psf_fwhm_mm=psf_fwhm_mm,
+        json_path=json_path,
+        html_path=html_path,
+        spacing_mm=parsed_spacing(input_spacing),
+        quiet=quiet,
+    )

@@ -1,0 +1,89 @@
+"""`uhrct phantom`: make a chest whose structure is known."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uhrct.cli.app import Quiet, numbers
+
+GRID, IMAGING = "Grid", "Imaging"
+
+
+class Family(StrEnum):
+    train, test = "train", "test"
+
+
+class Imaging(StrEnum):
+    model, projections = "model", "projections"
+
+
+class Kernel(StrEnum):
+    standard, sharp = "standard", "sharp"
+
+
+class Beam(StrEnum):
+    fan, parallel = "fan", "parallel"
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New folder for image, truth and masks.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Selects the chest. The same seed gives the same bytes.")] = 0,
+    family: Annotated[Family, typer.Option(help="Chests for training, or different ones for tests.")] = Family.train,
+    name: Annotated[
+        str, typer.Option("--image", help="File name of the image. Its suffix selects the format.")
+    ] = "ct.nii.gz",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Voxels Z,Y,X. Default: 512,512,512 or what covers the chest.", rich_help_panel=GRID),
+    ] = None,
+    spacing_mm: Annotated[
+        str | None,
+        typer.Option("--spacing", help="Voxel spacing Z,Y,X in mm. Default: covers the chest.", rich_help_panel=GRID),
+    ] = None,
+    centre_mm: Annotated[
+        str | None,
+        typer.Option("--centre", help="Centre of the grid Z,Y,X in mm, to show a detail.", rich_help_panel=GRID),
+    ] = None,
+    dose: Annotated[
+        float,
+        typer.Option(
+            help="1: a usual chest scan. Noise falls with the root of the dose. 0: no noise.", rich_help_panel=IMAGING
+        ),
+    ] = 1.0,
+    imaging: Annotated[
+        Imaging,
+        typer.Option(
+            help="model: PSF and noise; projections: photons and filtered back-projection.", rich_help_panel=IMAGING
+        ),
+    ] = Imaging.model,
+    kernel: Annotated[
+        Kernel, typer.Option(help="Kernel of the back-projection.", rich_help_panel=IMAGING)
+    ] = Kernel.standard,
+    beam: Annotated[Beam, typer.Option(help="Geometry of the projections.", rich_help_panel=IMAGING)] = Beam.fan,
+    psf_fwhm_mm: Annotated[
+        float | None, typer.Option(help="In-plane blur. Default: 0.6 of the pixel.", rich_help_panel=IMAGING)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a chest CT whose vessels, airways, lobes and nodules are known exactly."""
+    from uhrct.phantom.make import phantom_folder
+
+    phantom_folder(
+        out,
+        seed=seed,
+        family=family.value,
+        shape=None if shape is None else numbers(shape, "--shape"),  # type: ignore[arg-type]  # checked there
+        spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
+        centre_mm=None if centre_mm is None else numbers(centre_mm, "--centre"),
+        dose=dose,
+        imaging=imaging.value,
+        kernel=kernel.value,
+        beam=beam.value,
+        psf_fwhm_mm=psf_fwhm_mm,
+        name=name,
+        quiet=quiet,
+    )

@@ -1,0 +1,164 @@
+"""`uhrct upscale`: super-resolve a CT."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from uhrct.cli.app import (
+    ADVANCED,
+    NOTE,
+    OUTPUT,
+    SCAN,
+    Anonymize,
+    Device,
+    Input,
+    InputSpacing,
+    KeepPrivate,
+    Output,
+    Quiet,
+    Series,
+    Syntax,
+    TransferSyntax,
+    Untilt,
+    dicom_options,
+    numbers,
+    parsed_scale,
+    read_input,
+    say,
+)
+from uhrct.core.errors import UhrctError
+
+if TYPE_CHECKING:
+    from uhrct.upscaling.plan import Plan
+
+
+class Consistency(StrEnum):
+    auto, hard, off = "auto", "hard", "off"
+
+
+def upscale(
+    input: Input,
+    output: Output,
+    scale: Annotated[
+        str | None, typer.Option(help="In-plane factor (2, 4) or factors ZxYxX (5x1x1). Default: 2.")
+    ] = None,
+    spacing_mm: Annotated[
+        str | None,
+        typer.Option("--spacing", help="Voxel spacing of the result in mm, instead of a scale: 0.34 or Z,Y,X."),
+    ] = None,
+    structure: Annotated[
+        Path | None, typer.Option(help="Write the structure map (0 to 1) to this file too.", rich_help_panel=OUTPUT)
+    ] = None,
+    uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Write the standard deviation of the samples (HU) to this file too.", rich_help_panel=OUTPUT),
+    ] = None,
+    noise_hu: Annotated[
+        float | None,
+        typer.Option(help="Noise of the scan, standard deviation. Default: estimated.", rich_help_panel=SCAN),
+    ] = None,
+    psf_fwhm_mm: Annotated[
+        float | None, typer.Option(help="In-plane blur of the scan, FWHM. Default: estimated.", rich_help_panel=SCAN)
+    ] = None,
+    slice_thickness_mm: Annotated[
+        float | None, typer.Option(help="Slice thickness of the scan. Default: from the file.", rich_help_panel=SCAN)
+    ] = None,
+    series: Series = None,
+    input_spacing: InputSpacing = None,
+    untilt: Untilt = False,
+    transfer_syntax: TransferSyntax = Syntax.explicit,
+    keep_private: KeepPrivate = False,
+    anonymize: Anonymize = False,
+    steps: Annotated[
+        int,
+        typer.Option(help="1: posterior mean. 2 or more: a sample in that many steps.", rich_help_panel=ADVANCED),
+    ] = 1,
+    samples: Annotated[
+        int, typer.Option(help="Average this many samples (needs --steps 2 or more).", rich_help_panel=ADVANCED)
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Selects the samples.", rich_help_panel=ADVANCED)] = 0,
+    consistency: Annotated[
+        Consistency,
+        typer.Option(
+            help="auto: match the input within its noise; hard: exactly; off: no correction.", rich_help_panel=ADVANCED
+        ),
+    ] = Consistency.auto,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Name from `uhrct models`, or a model folder. Default: by scale.", rich_help_panel=ADVANCED),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    tile: Annotated[
+        int,
+        typer.Option(
+            help="Tile side in input pixels. Smaller tiles need less memory; the result is the same.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = 512,
+    quiet: Quiet = False,
+) -> None:
+    """Super-resolve a CT. The result covers the same volume with finer voxels, in HU."""
+    from uhrct import io
+    from uhrct.upscaling.files import write_result
+    from uhrct.upscaling.plan import Settings, make_plan
+
+    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)])
+    if uncertainty is not None and samples < 2:
+        raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
+    settings = Settings(
+        scale=None if scale is None else parsed_scale(scale),
+        spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
+        weights=weights,
+        device=device.value,
+        steps=steps,
+        samples=samples,
+        seed=seed,
+        consistency=consistency.value,
+        structure=structure is not None,
+        noise_hu=noise_hu,
+        psf_fwhm_mm=psf_fwhm_mm,
+        slice_thickness_mm=slice_thickness_mm,
+        tile=tile,
+    )
+    volume = read_input(input, series, input_spacing, untilt)
+    plan = make_plan(volume, settings)
+    for line in _plan_lines(plan):
+        say(line, quiet)
+    summary = write_result(
+        plan,
+        volume,
+        output,
+        structure=structure,
+        uncertainty=uncertainty,
+        dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        quiet=quiet,
+    )
+    say(_summary_line(output, plan, summary), quiet)
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    from uhrct.upscaling.plan import format_mm
+
+    lines = []
+    if plan.resampled:
+        own = format_mm(plan.model_grid.spacing_mm)
+        lines.append(
+            f"nearest scale {plan.scale_name} ({own}), then cubic resampling to {format_mm(plan.grid.spacing_mm)}"
+        )
+    if plan.model.config.properties:
+        lines.append(f"scan properties: {plan.scan}")
+    return lines
+
+
+def _summary_line(output: Path, plan: Plan, summary: Any) -> str:
+    from uhrct.upscaling.plan import format_mm
+
+    shape = " x ".join(map(str, plan.grid.shape))
+    line = f"{output}: {shape} voxels of {format_mm(plan.grid.spacing_mm)} in {summary.seconds:.1f} s. "
+    if summary.consistency_hu is not None:
+        line += f"It differs from the measured data by {summary.consistency_hu:.2f} HU on average. "
+    return line + NOTE

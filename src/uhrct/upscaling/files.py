@@ -1,0 +1,100 @@
+"""Write a planned result to files, slab by slab."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uhrct import io
+from uhrct.core.progress import track
+from uhrct.core.version import __version__
+from uhrct.core.volume import Volume
+from uhrct.upscaling.plan import Plan, format_mm
+from uhrct.upscaling.slabs import compute_slabs
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run found out: seconds, mean |A y - x| in HU (None where slices overlap), voxels clipped to 16 bits."""
+
+    seconds: float
+    consistency_hu: float | None
+    clipped: int
+
+
+def write_result(
+    plan: Plan,
+    volume: Volume,
+    output: Path,
+    *,
+    structure: Path | None = None,
+    uncertainty: Path | None = None,
+    dicom: io.DicomOptions | None = None,
+    quiet: bool = False,
+) -> RunSummary:
+    """Compute the result of a plan and write it. Each file appears only when it is complete.
+
+    Parameters
+    ----------
+    output : Path
+        File or DICOM folder of the result.
+    structure, uncertainty : Path, optional
+        Files of the structure map and of the standard deviation between samples.
+
+    Raises
+    ------
+    UhrctError
+        If the volume holds NaN, or a file cannot be written.
+    """
+    begin = time.monotonic()
+    residuals: list[float] = []
+    clipped = 0
+    about = derivation(plan)
+    dicom = dicom or io.DicomOptions()
+    passes = -(-volume.shape[0] // plan.batch)
+    with ExitStack() as stack:
+        image = stack.enter_context(
+            io.open_writer(output, plan.grid, dtype=volume.hu.dtype, source=volume, derivation=about, dicom=dicom)
+        )
+        maps = {
+            field: stack.enter_context(
+                io.open_map_writer(path, plan.grid, quantity, source=volume, derivation=about, dicom=dicom)
+            )
+            for field, quantity, path in (
+                ("structure", "structure", structure),
+                ("sd_hu", "uncertainty", uncertainty),
+            )
+            if path is not None
+        }
+        for slab in track(compute_slabs(plan, volume), "upscale", quiet=quiet, total=passes):
+            image.write(slab.hu)
+            for field, writer in maps.items():
+                writer.write(np.asarray(getattr(slab, field), np.float32))
+            residuals += slab.residual_hu
+            clipped += slab.clipped
+    consistency_hu = float(np.mean(residuals)) if residuals else None
+    return RunSummary(time.monotonic() - begin, consistency_hu, clipped)
+
+
+def derivation(plan: Plan) -> io.Derivation:
+    """What a DICOM file says about the result. The text also keys its UIDs: equal text means equal voxels."""
+    s = plan.settings
+    mode = "posterior mean"
+    if s.steps > 1:
+        mode = f"mean of {s.samples} posterior sample(s), {s.steps} steps"
+    weights = plan.model.weights_sha256[:16]
+    what = f"{plan.scale_name}, weights {weights}, {mode}, seed {s.seed}, consistency {s.consistency}"
+    if plan.resampled:
+        what += f", resampled to {format_mm(plan.grid.spacing_mm)}"
+    if plan.model.config.properties:
+        what += f", scan properties {plan.scan}"
+    what += f", {plan.computed_in}"
+    return io.Derivation(
+        description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
+        key=f"{__version__} {what}",
+        suffix=f"SR {plan.scale_name}",
+    )

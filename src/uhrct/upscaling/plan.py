@@ -1,0 +1,250 @@
+"""Decide once, before any computation, how a volume is super-resolved.
+
+The command line, the library, the demo, the evaluation and the description in a DICOM file all read the same `Plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU
+from uhrct.core.volume import Grid, Vector, Volume
+from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
+from uhrct.models.model import Model, inference_dtype
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.scan_properties import ScanProperties
+
+CONSISTENCY = ("auto", "hard", "off")
+#: input pixels per pass: enough to use the processor, little enough to keep memory small
+PIXELS_PER_PASS = 2**17
+#: slices from which the scan properties are estimated
+ESTIMATION_SLICES = 9
+
+#: choose(scale, weights, device) -> model
+ChooseModel = Callable[[int | tuple[int, int, int], str | Path | None, str], Model]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that a caller may choose. The defaults are what we recommend.
+
+    Parameters
+    ----------
+    scale : int or (z, y, x), optional
+        In-plane factor, or one factor per axis. Default 2, unless `spacing_mm` is given.
+    spacing_mm : float or (z, y, x), optional
+        Voxel spacing of the result in mm, instead of a scale: one number for the pixels, or all three.
+    weights : str or Path, optional
+        Name of shipped weights or a model folder. Default: the shipped weights for the scale.
+    device : "auto", "cpu" or "cuda"
+    steps : int
+        1: posterior mean. More: a posterior sample, drawn in this many denoising steps.
+    samples : int
+        Number of posterior samples to average. Their spread is the uncertainty.
+    seed : int
+        Selects the samples.
+    consistency : "auto", "hard" or "off"
+        Agreement with the measured data. "auto": within the noise of the scan; "hard": exact; "off": no correction.
+    structure : bool
+        Also compute the structure map of the result.
+    noise_hu : float, optional
+        Standard deviation of the scan's noise in HU. Default: estimated from the scan.
+    psf_fwhm_mm : float, optional
+        In-plane blur of the scan, full width at half maximum in mm. Default: estimated from the scan.
+    slice_thickness_mm : float, optional
+        Thickness of the scan's slices in mm. Default: as stated in the file.
+    overrides : dict
+        Other scan properties by name and in the units of `ScanProperties`; for experiments.
+    tile : int
+        Side of a tile in input pixels. Smaller tiles need less memory. The result does not change.
+    batch : int, optional
+        Slices per pass. Default: as many as keep a pass small. The result does not change.
+    precision : torch.dtype, optional
+        Type of the networks' inner layers. Default: the fastest type of the device.
+
+    Raises
+    ------
+    UhrctError
+        If a value is impossible. The message names the argument.
+    """
+
+    scale: int | tuple[int, int, int] | None = None
+    spacing_mm: float | tuple[float, ...] | None = None
+    weights: str | Path | None = None
+    device: str = "auto"
+    steps: int = 1
+    samples: int = 1
+    seed: int = 0
+    consistency: str = "auto"
+    structure: bool = False
+    noise_hu: float | None = None
+    psf_fwhm_mm: float | None = None
+    slice_thickness_mm: float | None = None
+    overrides: dict[str, float] = field(default_factory=dict)
+    tile: int = 512
+    batch: int | None = None
+    precision: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.consistency not in CONSISTENCY:
+            raise UhrctError(f"`consistency` is {self.consistency!r}; choose from {', '.join(CONSISTENCY)}")
+        for name in ("steps", "samples", "tile", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UhrctError(f"`{name}` is {value}; give a whole number from 1")
+        if self.steps == 1 and self.samples > 1:
+            raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
+        if self.scale is not None and self.spacing_mm is not None:
+            raise UhrctError("`scale` and `spacing_mm` exclude each other; give one of them")
+        for name in ("noise_hu", "psf_fwhm_mm", "slice_thickness_mm"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1e4:
+                raise UhrctError(f"`{name}` is {value}; give a number from 0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one volume will be super-resolved.
+
+    Attributes
+    ----------
+    settings : Settings
+    model : Model
+        On its device, ready to run.
+    model_grid : Grid
+        Grid that the model computes: the input's voxels cut by the model's scale.
+    grid : Grid
+        Grid of the result. It differs from `model_grid` only if a spacing was asked for.
+    scan : ScanProperties
+        What the networks are told about the scan.
+    acquisition : Acquisition
+        How the scan measures the result; used for consistency.
+    batch : int
+        Input slices per pass.
+    """
+
+    settings: Settings
+    model: Model
+    model_grid: Grid
+    grid: Grid
+    scan: ScanProperties
+    acquisition: Acquisition
+    batch: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Type of the networks' inner layers."""
+        return self.settings.precision or inference_dtype(self.device)
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the result is resampled from the model's grid to the spacing that was asked for."""
+        return self.settings.spacing_mm is not None
+
+    @property
+    def scale_name(self) -> str:
+        """The model's scale as text: "x2", "5x1x1"."""
+        return scale_word(self.model.config.scale)
+
+    @property
+    def computed_in(self) -> str:
+        """Device and precision. The last digits of the voxels depend on them."""
+        return f"{self.device.type} {str(self.precision).removeprefix('torch.')}"
+
+
+def make_plan(
+    volume: Volume, settings: Settings, model: Model | None = None, choose_model: ChooseModel = load_for_scale
+) -> Plan:
+    """Choose model, output grid, scan properties and batches for a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+    settings : Settings
+    model : Model, optional
+        Use this model instead of choosing one by scale.
+    choose_model : callable
+        Loads the model for a scale; a caller may keep models in memory this way.
+
+    Raises
+    ------
+    UhrctError
+        If no weights serve the scale, the spacing is not finer than the scan's, or the model cannot do what was asked.
+    """
+    spacing_mm = None if settings.spacing_mm is None else target_spacing(volume, settings.spacing_mm)
+    if model is None:
+        scale = settings.scale or 2
+        if spacing_mm is not None:
+            scale = nearest_scale(volume.spacing_mm, spacing_mm, settings.weights)
+        model = choose_model(scale, settings.weights, settings.device)
+    if settings.steps == 1 and model.mean is None:
+        raise UhrctError("these weights have no network for the posterior mean; use `steps=2` or more")
+    if settings.steps > 1 and model.denoiser is None:
+        raise UhrctError("these weights have no denoiser and cannot draw samples; use `steps=1`")
+    scan = scan_properties(volume, model, settings)
+    acquisition = replace(model.acquisition, slice_thickness=scan.slice_thickness)
+    if model.config.properties or "psf_fwhm" in _overrides(volume, settings):
+        acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm, sharpening=max(scan.sharpening, 0.0))
+    if settings.consistency == "hard" and not acquisition.slice_by_slice:
+        raise UhrctError(
+            "`consistency='hard'` does not work where slices overlap (thicker than their distance); use auto"
+        )
+    model_grid = volume.refined_grid(model.config.scale)
+    return Plan(
+        settings=settings,
+        model=model,
+        model_grid=model_grid,
+        grid=model_grid if spacing_mm is None else model_grid.resampled(spacing_mm),
+        scan=scan,
+        acquisition=acquisition,
+        batch=settings.batch or max(1, PIXELS_PER_PASS // (volume.shape[1] * volume.shape[2])),
+    )
+
+
+def scan_properties(volume: Volume, model: Model, settings: Settings) -> ScanProperties:
+    """Geometry from the volume; PSF, kernel and noise estimated from its middle slices, unless the caller knows them.
+
+    The estimate uses up to nine evenly spaced slices, so that it does not depend on the ends of the scan.
+    """
+    n, increment_mm = volume.shape[0], volume.spacing_mm[0]
+    thickness_mm = (volume.slice_thickness_mm if model.config.scale[0] > 1 else None) or increment_mm
+    geometry = {
+        "slice_thickness": min(max(thickness_mm / increment_mm, 0.2), 4.0),
+        "increment_mm": min(increment_mm, 20.0) if n > 1 else 0.0,
+    }
+    known = _overrides(volume, settings)
+    if not model.config.properties:
+        return replace(ScanProperties(**geometry), **known)
+    picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
+    slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        return replace(model.estimate(slices.to(device), **geometry), **known)
+
+
+def _overrides(volume: Volume, settings: Settings) -> dict[str, float]:
+    """What the caller knows about the scan, in the scan's own pixels and slice distances."""
+    z_mm, y_mm, _ = volume.spacing_mm
+    known = dict(settings.overrides)
+    if settings.psf_fwhm_mm is not None:
+        known["psf_fwhm"] = settings.psf_fwhm_mm / y_mm
+    if settings.noise_hu is not None:
+        known["noise_hu"] = settings.noise_hu
+    if settings.slice_thickness_mm is not None:
+        known["slice_thickness"] = settings.slice_thickness_mm / z_mm
+    return known
+
+
+def format_mm(spacing_mm: Vector) -> str:
+    """A spacing as text: "2.500 x 0.350 x 0.350 mm (z, y, x)"."""
+    return " x ".join(f"{s:.3f}" for s in spacing_mm) + " mm (z, y, x)"

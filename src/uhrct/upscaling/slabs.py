@@ -1,0 +1,191 @@
+"""Compute the planned result slab by slab, so that memory does not grow with the number of slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
+from uhrct.core.volume import Grid, Volume
+from uhrct.models.model import Model, stacks
+from uhrct.models.slice_noise import SliceNoise
+from uhrct.physics.regrid import Regrid
+from uhrct.upscaling.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Neighbouring slices of the result: arrays (k, y, x).
+
+    Attributes
+    ----------
+    first : int
+        Number of the first slice.
+    hu : array
+        int16 if the input was, else float32.
+    structure : array or None
+        Structure map in [0, 1], if it was asked for.
+    sd_hu : array or None
+        Standard deviation between samples, if there are at least two.
+    residual_hu : tuple of float
+        Mean |A y - x| of each input slice that this slab covers: how far the result is from the measured data.
+    clipped : int
+        Voxels that did not fit into 16 bits and were clipped.
+    """
+
+    first: int
+    hu: np.ndarray
+    structure: np.ndarray | None = None
+    sd_hu: np.ndarray | None = None
+    residual_hu: tuple[float, ...] = ()
+    clipped: int = 0
+
+
+def compute_slabs(plan: Plan, volume: Volume) -> Iterator[Slab]:
+    """The result on `plan.grid`, in ascending z, in the type of the input.
+
+    Raises
+    ------
+    UhrctError
+        If the volume holds NaN or infinite values.
+    """
+    slabs = compute_part(plan, volume)
+    if plan.resampled:
+        slabs = _regridded(slabs, plan.model_grid, plan.grid)
+    clipped = 0
+    for slab in slabs:
+        if volume.hu.dtype == np.int16:
+            whole = np.rint(slab.hu)
+            outside = int(((whole < INT16.min) | (whole > INT16.max)).sum())
+            slab = replace(slab, hu=whole.clip(INT16.min, INT16.max).astype(np.int16), clipped=outside)
+            clipped += outside
+        yield slab
+    if clipped:
+        log.warning("%d voxels beyond 16 bits were clipped", clipped)
+
+
+def compute_part(plan: Plan, volume: Volume, start: int = 0, stop: int | None = None) -> Iterator[Slab]:
+    """The result of the input slices `start` to `stop`, on the model's grid, as float32.
+
+    The slices are the same as in the result of the whole volume.
+    """
+    n, height, width = volume.shape
+    sz, sy, sx = plan.model.config.scale
+    s = plan.settings
+    noises = [
+        SliceNoise(s.seed, k, (sy * sx, height, width), volume.spacing_mm[0] / sz)
+        for k in range(s.samples if s.steps > 1 else 0)
+    ]
+    end = n if stop is None else min(stop, n)
+    context = plan.model.config.context
+    for first in range(start, end, plan.batch):
+        middle = range(first, min(first + plan.batch, end))
+        around = np.arange(first - context, middle[-1] + context + 1).clip(0, n - 1)
+        lr = torch.from_numpy(volume.hu[around].astype(np.float32))
+        if not torch.isfinite(lr).all():
+            raise UhrctError("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
+        yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises)
+
+
+def _compute_slab(
+    plan: Plan, around: Tensor, middle: range, spacing_mm: tuple[float, ...], noises: list[SliceNoise]
+) -> Slab:
+    """`around`: the input slices `middle` with their neighbours, (context + B + context, y, x), HU."""
+    model, context, count = plan.model, plan.model.config.context, len(middle)
+    sz, sy, sx = model.config.scale
+    lr = around[context : context + count, None]  # (B, 1, y, x)
+    padding = lr <= PADDING_HU
+    around = around.masked_fill(around <= PADDING_HU, FLOOR_HU)
+    measured = around[context : context + count, None]
+    with torch.inference_mode(), _autocast(plan):
+        f = model.features(stacks(around, range(context, context + count), context), spacing_mm, plan.scan)
+        mean = model.mean_hu(f, plan.settings.tile)[0] if model.mean is not None else None
+        if noises:
+            draws = (_sample(plan, f, mean, middle, spacing_mm, noise) for noise in noises)
+            samples = torch.stack([_consistent(plan, y, measured) for y in draws])
+            hr = samples.mean(0)
+        else:
+            assert mean is not None
+            hr = _consistent(plan, mean, measured)
+        structure = None
+        if plan.settings.structure:
+            # the operator on the result is nearer to the truth's map than the network's own structure head
+            structure = _slices(model.structure_of(hr, (spacing_mm[0] / sy, spacing_mm[1] / sx)))
+        sd_hu = _slices(samples.std(0)) if len(noises) > 1 else None
+        residual_hu: tuple[float, ...] = ()
+        if plan.acquisition.slice_by_slice:  # otherwise an input slice also measures its neighbours
+            difference = (plan.acquisition.forward(hr) - measured).abs()
+            pairs = zip(difference, padding, strict=True)
+            residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
+        hr = torch.where(_repeated(padding, model), _repeated(lr, model), hr)
+    return Slab(middle[0] * sz, _slices(hr), structure, sd_hu, residual_hu)
+
+
+def _sample(
+    plan: Plan, f: Any, mean: Tensor | None, middle: range, spacing_mm: tuple[float, ...], noise: SliceNoise
+) -> Tensor:
+    sz = plan.model.config.scale[0]
+
+    def stacked(step: int) -> Tensor:
+        fine = [torch.cat([noise(k * sz + j, step) for j in range(sz)]) for k in middle]
+        return torch.stack(fine).to(plan.device)
+
+    return plan.model.sample_hu(f, mean, spacing_mm, stacked, plan.settings.steps, plan.settings.tile)
+
+
+def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:
+    mode, acquisition = plan.settings.consistency, plan.acquisition
+    if mode == "off" or not acquisition.slice_by_slice:
+        return hr
+    if mode == "auto":
+        return acquisition.project_within_noise(hr, lr, plan.scan.noise_hu)
+    return acquisition.project(hr, lr)
+
+
+def _autocast(plan: Plan) -> AbstractContextManager[Any]:
+    if plan.precision == torch.float32:
+        return nullcontext()
+    return torch.autocast(plan.device.type, plan.precision)
+
+
+def _regridded(slabs: Iterator[Slab], source: Grid, target: Grid) -> Iterator[Slab]:
+    """Slabs resampled to another grid. The maps beside the image are resampled in the same way."""
+    regrids: dict[str, Regrid] = {}
+    done = 0
+    residual_hu: tuple[float, ...] = ()
+    for slab in slabs:
+        residual_hu += slab.residual_hu
+        out: dict[str, np.ndarray] = {}
+        for name in ("hu", "structure", "sd_hu"):
+            if getattr(slab, name) is not None:
+                regrid = regrids.setdefault(name, Regrid(source, target, padded=name == "hu"))
+                out[name] = regrid.feed(getattr(slab, name))
+        if "structure" in out:  # cubic weights overshoot
+            out["structure"] = out["structure"].clip(0, 1)
+        if "sd_hu" in out:
+            out["sd_hu"] = out["sd_hu"].clip(min=0)
+        if len(out["hu"]):
+            yield Slab(done, out["hu"], out.get("structure"), out.get("sd_hu"), residual_hu)
+            done += len(out["hu"])
+            residual_hu = ()
+
+
+def _repeated(lr: Tensor, model: Model) -> Tensor:
+    """(B, 1, y, x) -> (B, sz, y sy, x sx): each fine voxel as the input voxel that it lies in."""
+    sz, sy, sx = model.config.scale
+    return lr.repeat_interleave(sz, -3).repeat_interleave(sy, -2).repeat_interleave(sx, -1)
+
+
+def _slices(hr: Tensor) -> np.ndarray:
+    """(B, sz, y, x) -> (B sz, y, x)."""
+    return hr.flatten(0, 1).cpu().numpy()
