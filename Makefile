@@ -1,12 +1,11 @@
-# make demo   sets everything up and super-resolves real slices into demo/   (INPUT=path for your own scan)
-# make test   sets everything up and runs lint, type check and tests
-# make benchmark-small   measures a few slices of ../shared/ct again and says where the committed numbers disagree
-# make benchmark-small-refresh   puts what is measured now in their place
 PYTHON ?= python3
 BIN := .venv/bin
 INPUT ?=
 
-.PHONY: demo test benchmark-small benchmark-small-refresh lint typecheck clean
+.PHONY: help demo test lint typecheck imports benchmark-small benchmark-small-refresh clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,24 +13,27 @@ INPUT ?=
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: .venv/ready
+demo: .venv/ready  ## install everything and super-resolve two real slices into demo/ (INPUT=path: your own scan)
 	$(BIN)/python -m uhrct.cli.demo $(if $(INPUT),"$(INPUT)")
 
-test: lint typecheck
-	$(BIN)/python -m pytest
+test: lint typecheck imports  ## install everything and run all checks and tests
+	$(BIN)/python -m pytest --numprocesses auto
 
-benchmark-small: .venv/ready
-	$(BIN)/python benchmarks/small.py
-
-benchmark-small-refresh: .venv/ready
-	$(BIN)/python benchmarks/small.py --refresh
-
-lint: .venv/ready
+lint: .venv/ready  ## check style
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 
-typecheck: .venv/ready
+typecheck: .venv/ready  ## check types
 	$(BIN)/mypy
 
-clean:
+imports: .venv/ready  ## check that packages import only from lower levels
+	$(BIN)/lint-imports --no-logo --no-cache
+
+benchmark-small: .venv/ready  ## measure a few slices of ../shared/ct and compare with the committed numbers
+	$(BIN)/python benchmarks/small.py
+
+benchmark-small-refresh: .venv/ready  ## replace the committed numbers of benchmark-small by new ones
+	$(BIN)/python benchmarks/small.py --refresh
+
+clean:  ## remove .venv and demo/
 	rm -rf .venv demo
