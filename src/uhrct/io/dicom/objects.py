@@ -6,7 +6,6 @@ a person, and what must be carried over is put in place afterwards, as it was, i
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
 from uhrct.io.derivation import Derivation
 from uhrct.io.dicom.scan import CT_IMAGE
@@ -87,7 +87,7 @@ def identity(derivation: Derivation, source: Source | None, uid: Any, name: str,
         "instance_number": 1,
         "manufacturer": NAME,
         "manufacturer_model_name": NAME,
-        "software_versions": version(NAME),
+        "software_versions": __version__,
         "device_serial_number": "0",
     }
 

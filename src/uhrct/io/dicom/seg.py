@@ -13,6 +13,7 @@ from pydicom.config import disable_value_validation
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import atomic
+from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Derivation, DicomOptions
 from uhrct.io.dicom.encode import encoded, preamble
@@ -69,10 +70,8 @@ def write_seg(
 def _description(hd: Any, number: int, segment: Segment) -> Any:
     algorithm = None
     if segment.algorithm:
-        from importlib.metadata import version
-
         family = hd.sr.CodedConcept("123109", "DCM", "Artificial Intelligence")
-        algorithm = hd.AlgorithmIdentificationSequence(segment.algorithm, family, version("uhrct"))
+        algorithm = hd.AlgorithmIdentificationSequence(segment.algorithm, family, __version__)
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.label[:64],

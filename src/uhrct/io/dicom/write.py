@@ -8,7 +8,6 @@ import struct
 import uuid
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import INT16
+from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Code, Derivation, DicomOptions
 from uhrct.io.dicom.encode import (
@@ -264,7 +264,7 @@ def describe(out: Dataset, derivation: Derivation, synthetic: bool, earlier: lis
         out.DerivationCodeSequence = Sequence([coded(code) for code in derivation.codes])
     item = Dataset()
     item.Manufacturer = item.ManufacturerModelName = NAME
-    item.SoftwareVersions = version(NAME)
+    item.SoftwareVersions = __version__
     item.ContributionDescription = text[:1024]
     item.PurposeOfReferenceCodeSequence = Sequence([coded(("109102", "DCM", "Processing Equipment"))])
     out.ContributingEquipmentSequence = Sequence([*earlier, item])
