@@ -150,7 +150,7 @@ def test_multi_frame(tmp_path: Path) -> None:
         ds.NumberOfFrames = 2
 
     make_series(tmp_path, edit=edit)
-    assert "several frames but is no Enhanced CT" in refusal(tmp_path)
+    assert "several frames but is not Enhanced CT" in refusal(tmp_path)
 
 
 def drop(*names: str):

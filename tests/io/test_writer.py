@@ -277,7 +277,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_several_slices_in_one_dcm(tmp_path: Path) -> None:
-    with pytest.raises(UhrctError, match="one slice, not 2; name a folder"):
+    with pytest.raises(UhrctError, match="one slice, not 2; give a folder"):
         io.write(Volume(SLAB, (1, 1, 1)), tmp_path / "out.dcm")
 
 

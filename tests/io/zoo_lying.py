@@ -170,7 +170,7 @@ def _(folder: Path) -> Refused:
         out.write(bytes(128) + b"DICM")
         for _ in range(1200):
             out.write(bytes(1 << 20))
-    return Refused(("no CT compresses so well",), path=folder / "bomb.zip")
+    return Refused(("more than CT can compress",), path=folder / "bomb.zip")
 
 
 @case("five thousand nested sequences", LYING)

@@ -147,8 +147,8 @@ def moved(**steps: Callable[[int], float]) -> Edit:
 
 
 edited("gantry tilt", moved(down=lambda k: 0.8 * k), "`untilt=True`")
-edited("slices sideways", moved(down=lambda k: 3.0 * (k % 2)), "by no common angle")
-edited("slices sideways, untilt", moved(down=lambda k: 3.0 * (k % 2)), "by no common angle", untilt=True)
+edited("slices sideways", moved(down=lambda k: 3.0 * (k % 2)), "without a common angle")
+edited("slices sideways, untilt", moved(down=lambda k: 3.0 * (k % 2)), "without a common angle", untilt=True)
 edited("uneven", moved(depth=lambda k: 2.5 * k + k * k), "uneven slice spacing")
 edited("a slice twice, moved", moved(depth=lambda k: 2.5 * max(k, 1)), "duplicate slices")
 edited(
@@ -354,7 +354,7 @@ def _(folder: Path) -> Refused:
     make_series(folder / "DICOM", shape=SHAPE, name="IM{:d}")
     path = dicomdir(folder)
     (folder / "DICOM" / "IM2").unlink()
-    return Refused(("lists 1 files that are not there, first DICOM/IM2",), path=path)
+    return Refused(("lists 1 missing files, first DICOM/IM2",), path=path)
 
 
 @case("DICOMDIR that leads out of its folder")

@@ -1,11 +1,11 @@
 """Files <-> `Volume`: DICOM series, NIfTI, NRRD, MetaImage and npz. Axis order (x, y, z) exists only in here.
 
     volume = read("ct/")                               # folder, file, any known suffix
-    write(volume, "out.nii.gz")                        # the suffix says the format, none is a DICOM folder
+    write(volume, "out.nii.gz")                        # the suffix selects the format; no suffix: a DICOM folder
     with open_writer("out/", grid, dtype=np.int16, source=volume) as writer:
-        writer.write(slab)                             # (k, y, x), ascending z; memory stays flat
+        writer.write(slab)                             # (k, y, x), ascending z, slab after slab
 
-Everything heavy (SimpleITK, pydicom) is imported where it is used.
+SimpleITK and pydicom are imported only where they are used.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
         DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
         `.mhd`, or `.npz` with HU under the key `arr_0`.
     series : str, optional
-        SeriesInstanceUID, or 1-based number in the listing of `inspect`, where a folder holds several series.
+        SeriesInstanceUID, or 1-based number in the listing of `inspect`. Needed if a folder holds several series.
     spacing_mm : (z, y, x), optional
-        Voxel spacing in mm for `.npz`, which may hold none.
+        Voxel spacing in mm of an `.npz` file that stores none.
     untilt : bool
-        Shift the slices of a scan with gantry tilt onto an upright grid (cubic interpolation within the
-        slices). Without it such a scan is refused; other input is read as ever.
+        Resample a scan with gantry tilt onto an upright grid (cubic interpolation within the slices). Without this
+        option such a scan is refused. Other scans do not change.
 
     Returns
     -------
     Volume
-        HU exactly as stored (nothing clipped), int16 where whole numbers fit, else float32. DICOM
-        source headers without pixels lie in `meta["dicom"]`, in slice order; for multi-frame files
-        `meta["dicom_frames"]` holds (header of the file, 1-based frame) of each slice besides.
+        HU exactly as stored, without clipping: int16 if all are whole numbers that fit, else float32.
+        `meta["dicom"]` holds the DICOM headers without pixels, in slice order. For multi-frame files,
+        `meta["dicom_frames"]` also holds (header of the file, 1-based frame) of each slice.
 
     Raises
     ------
     UhrctError
-        For everything that keeps the input from being one regular CT volume: which file, what, what to do.
+        If the input is not one regular CT volume. The message names the file, the problem and what to do.
 
     Example
     -------
@@ -102,12 +102,12 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
 
 
 def inspect(path: AnyPath) -> list[SeriesInfo]:
-    """What a file or folder holds, from headers alone and without patient data: one entry a series.
+    """List the series in a file or folder, from headers alone and without patient data.
 
     Raises
     ------
     UhrctError
-        If there is nothing to inspect. Series that `read` would refuse are listed, with their `problem`.
+        If there is nothing to inspect. Series that `read` would refuse are listed with their `problem`.
 
     Example
     -------
@@ -144,27 +144,27 @@ def open_writer(
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
 ) -> SlabWriter:
-    """A context manager that takes the volume slab by slab and makes it appear at `path` when all is there.
+    """A context manager that takes a volume slab by slab. The file appears at `path` when it is complete.
 
     Parameters
     ----------
     path : str or path
-        The suffix says the format; a name without one is a DICOM folder (new or empty), `.dcm` one slice.
+        The suffix selects the format. A name without suffix is a DICOM folder (new or empty); `.dcm` is one slice.
     grid : Grid
-        Of the whole output; `grid.shape[0]` slices must be handed over, in ascending z.
+        Grid of the whole output. The caller must write `grid.shape[0]` slices, in ascending z.
     dtype : int16 or float32
-        Of the slabs. DICOM rounds float32 to whole HU.
+        Type of the slabs. DICOM rounds float32 to whole HU.
     source : Volume, optional
-        What the output was made from: DICOM headers come from its nearest slices.
+        What the output was made from. DICOM headers come from its nearest slices.
     derivation : Derivation, optional
         What was done, for DICOM.
     dicom : DicomOptions, optional
-        Transfer syntax, private elements and anonymity of a DICOM output; no effect on other formats.
+        Transfer syntax, private elements and anonymity of a DICOM output. Other formats ignore it.
 
     Raises
     ------
     UhrctError
-        If the output cannot be written. After an exception or a kill nothing stands under the final name.
+        If the output cannot be written. After an exception or a kill there is no file under the final name.
 
     Example
     -------
@@ -206,18 +206,18 @@ def open_map_writer(
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
 ) -> SlabWriter:
-    """A writer as `open_writer`'s for float32 values that are no HU; a DICOM output is a Parametric Map.
+    """As `open_writer`, for float32 values that are not HU. A DICOM output is a Parametric Map.
 
     Parameters
     ----------
     path : str or path
-        As for `open_writer`; a DICOM folder or `.dcm` file gets one multi-frame object.
+        As for `open_writer`. A DICOM folder or `.dcm` file gets one multi-frame object.
     grid : Grid
-        Of the whole map.
+        Grid of the whole map.
     quantity : str
         ``structure`` (0 to 1) or ``uncertainty`` (standard deviation in HU).
     source, derivation, dicom : optional
-        As for `open_writer`. Maps are stored uncompressed, whatever the transfer syntax of `dicom`.
+        As for `open_writer`. Maps are always stored uncompressed.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def open_map_writer(
 def write(
     volume: Volume, path: AnyPath, derivation: Derivation | None = None, dicom: DicomOptions | None = None
 ) -> None:
-    """Write a whole volume; see `open_writer` for formats and errors.
+    """Write a whole volume. Formats and errors are those of `open_writer`.
 
     Example
     -------
@@ -272,14 +272,14 @@ def write_segmentation(
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
 ) -> None:
-    """Write a label mask: as DICOM SEG into a folder or `.dcm` file, as a plain label image into other formats.
+    """Write a label mask: DICOM SEG into a folder or `.dcm` file, a plain label image into other formats.
 
     Parameters
     ----------
     mask : array of whole numbers, shape (z, y, x)
         0 is background, k is ``segments[k - 1]``.
     grid : Grid
-        Where the mask lies: the source's grid, or that of the upscaled volume.
+        Grid of the mask: that of the source or of the upscaled volume.
     path : str or path
         As for `open_writer`.
     segments : sequence of Segment
@@ -342,7 +342,7 @@ def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath]) -> Non
 
 
 def _input(path: AnyPath) -> tuple[Path, str]:
-    """The path, and the known suffix that says how to read it: "" for DICOM."""
+    """The path, and the suffix that selects the reader: "" for DICOM."""
     path = Path(path)
     try:
         path.stat()
@@ -358,7 +358,7 @@ def _is_dicom(suffix: str) -> bool:
 
 
 def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
-    """The rooms below name slices of a series, not `path`; say the name of a single file once."""
+    """The error with `path` in front. Readers name slices of a series; the name of a single file appears once."""
     text = paths.shown(str(error))
     if path.is_file():
         text = text.removeprefix(paths.shown(path.name)).lstrip(" :")

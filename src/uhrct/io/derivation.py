@@ -1,4 +1,4 @@
-"""How an output came about: what a derived DICOM series says of itself, and in which form it is stored."""
+"""What a derived DICOM series says about its origin, and how it is stored."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Derivation:
     Parameters
     ----------
     description : str
-        For DerivationDescription: method, version, weights hash, scale, seed, steps (at most 1024 letters).
+        For DerivationDescription: method, version, weights hash, scale, seed, steps (at most 1024 characters).
     key : str
-        Everything that decides the voxels besides the source (weights hash, configuration, seed). Source and
-        key make the new UIDs, so a re-run gives the same series and another configuration gives another one.
+        Everything besides the source that determines the voxels (weights hash, configuration, seed). The new UIDs are
+        a function of source and key. So a second run gives the same series, and another configuration another one.
     suffix : str
         Appended to SeriesDescription.
     codes : tuple of (value, scheme, meaning)
@@ -52,21 +52,21 @@ class Derivation:
 
 @dataclass(frozen=True)
 class DicomOptions:
-    """How a DICOM output is stored, and what of its source it may tell.
+    """How a DICOM output is stored, and what it keeps of its source.
 
     Parameters
     ----------
     transfer_syntax : str
         ``explicit`` (uncompressed little endian), ``jpegls`` or ``htj2k``; all three are lossless.
     keep_private : bool
-        Carry the source's private elements over (they may hold anything, names included).
+        Keep the private elements of the source. They may hold anything, even names.
     anonymize : bool
         Apply the basic profile of PS3.15 annex E to everything taken from the source.
 
     Raises
     ------
     UhrctError
-        If the transfer syntax is none of the three, or private elements are to be kept in an anonymous series.
+        If the transfer syntax is unknown, or private elements should be kept in an anonymous series.
 
     Example
     -------

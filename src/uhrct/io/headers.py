@@ -1,9 +1,9 @@
-"""What ITK does not check: spacing, length and NaN in NIfTI, spacing and length in MetaImage, size in NRRD.
+"""Checks that ITK does not do: spacing, length and NaN in NIfTI; spacing and length in MetaImage; size in NRRD.
 
-ITK reads a truncated NIfTI file without a word and leaves what was in memory in the missing voxels; it turns
-NaN in NIfTI into 0 HU, a zero spacing into 1 mm and a negative one into a mirrored axis; a compressed MetaImage
-that ends early, or inflates to less than it says, it reads too. All of these are a wrong scan that looks right.
-Of NRRD it reserves whatever size the header claims before it looks at the file.
+ITK reads a truncated NIfTI file without an error; the missing voxels then hold what was in memory. It turns NaN in
+NIfTI into 0 HU, a zero spacing into 1 mm and a negative spacing into a mirrored axis. It also reads a compressed
+MetaImage that is too short. Each of these is a wrong scan that looks right. For NRRD, ITK reserves the size that the
+header claims before it looks at the file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _META_BYTES |= {"LONG": 4, "ULONG": 4, "LONG_LONG": 8, "ULONG_LONG": 8}
 _NRRD_BYTES = {"int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8}
 _NRRD_BYTES |= {"signed char": 1, "uchar": 1, "unsigned char": 1, "short": 2, "ushort": 2, "unsigned short": 2}
 _NRRD_BYTES |= {"int": 4, "uint": 4, "unsigned int": 4, "float": 4, "double": 8, "longlong": 8, "long long": 8}
-#: Bits of a voxel by NIfTI's number of its type (nifti1.h); ITK goes by the type alone.
+#: Bits of a voxel by the type number of NIfTI (nifti1.h). ITK uses the type alone.
 _NIFTI_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 _NIFTI_BITS |= {1536: 128, 1792: 128, 2048: 256, 2304: 32}
 _PIECE = 1 << 22
@@ -82,7 +82,7 @@ def _nifti_header(raw: bytes) -> _Nifti:
             offset = struct.unpack_from(order + "q", raw, 168)[0]
         else:
             continue
-        # The comparison also catches NaN; voxels start right behind the header and its extensions.
+        # the comparison also catches NaN; voxels start directly after the header and its extensions
         if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or bits < 1 or not 0 <= offset < 1 << 40:
             break
         if _NIFTI_BITS.get(kind) != bits:
@@ -93,11 +93,11 @@ def _nifti_header(raw: bytes) -> _Nifti:
 
 
 def _check_nifti_voxels(stream: BinaryIO | gzip.GzipFile, header: _Nifti) -> None:
-    """Read slice by slice to the end, which also makes gzip check its own checksum."""
+    """Read slice by slice to the end, so that gzip verifies its checksum too."""
     plane = math.prod(header.shape[:2]) * header.bits // 8
     for index in range(math.prod(header.shape[2:])):
         left = plane
-        while left:  # in pieces: a header that lies must not make Python reserve a whole plane of it
+        while left:  # in pieces: a wrong header must not make Python reserve a huge plane
             data = stream.read(min(left, _PIECE))
             if len(data) < min(left, _PIECE):
                 raise UhrctError("file is truncated; copy or export it again")
@@ -127,15 +127,15 @@ def _check_meta(path: Path, voxels: bool) -> None:
     size = _META_BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
     compressed = fields.get("CompressedData", "False").lower() == "true"
     if "HeaderSize" in fields and compressed:
-        raise UhrctError("it skips a header before compressed voxels, of which ITK makes anything; convert it first")
+        raise UhrctError("HeaderSize with compressed voxels is not supported; convert it first")
     if size is None or "HeaderSize" in fields:
-        return  # ITK finds these out by itself
+        return  # ITK detects these errors itself
     if fields.get("BinaryData", "True").lower() != "true":
-        raise UhrctError("its voxels are text, of which ITK reads any number; write it again in binary")
+        raise UhrctError("its voxels are stored as text; write it again in binary")
     data = fields["ElementDataFile"]
     file, offset = (path, start) if data == "LOCAL" else (path.parent / data, 0)
     if data != "LOCAL" and not file.is_file():
-        raise UhrctError(f"its voxel file {data} is missing; keep both files together")
+        raise UhrctError(f"its voxel file {data} is missing; put both files into one folder")
     needed = math.prod(dim) * size
     if not compressed:
         if file.stat().st_size - offset < needed:
@@ -169,7 +169,7 @@ def _check_nrrd(path: Path) -> None:
             if stream.tell() > 1 << 20:
                 raise UhrctError("not an NRRD file (no valid header); export it again")
     if "data file" in fields or "datafile" in fields:
-        raise UhrctError("its voxels lie in another file; convert it to one file first")
+        raise UhrctError("its voxels are in another file; convert it to one file first")
     try:
         count = math.prod(int(n) for n in fields["sizes"].split())
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Exact conversion of whatever a file holds to the two types of a volume: int16 or float32 HU."""
+"""Exact conversion of stored values to the two types of a volume: int16 or float32 HU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uhrct.core.hu import INT16
 
 
 def as_hu(values: np.ndarray) -> np.ndarray:
-    """`values`, shape (z, ...), as int16 where that is exact, else as float32.
+    """`values`, shape (z, ...), as int16 if that is exact, else as float32.
 
     Raises
     ------
@@ -25,15 +25,15 @@ def as_hu(values: np.ndarray) -> np.ndarray:
         raise UhrctError(f"holds values of type {values.dtype}, not numbers in HU")
     if values.size == 0:
         raise UhrctError(f"holds no voxels (shape {values.shape})")
-    # Slice by slice, so that checks on a large volume need no copy of the whole of it.
+    # slice by slice, so that the check of a large volume needs no copy of it
     if all([_fits_int16(values[i : i + 1], i) for i in range(len(values))]):
         return np.ascontiguousarray(values, dtype=np.int16)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def check_finite(plane: np.ndarray, index: int) -> None:
-    """Raise `UhrctError` if slice `index` holds what no float32 can hold as a number."""
-    with np.errstate(invalid="ignore"):  # signalling NaNs are what is looked for
+    """Raise `UhrctError` if slice `index` holds values that are not finite in float32."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs are expected here
         bad = int((~(np.abs(plane) <= np.finfo(np.float32).max)).sum())
     if bad:
         raise UhrctError(f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)")

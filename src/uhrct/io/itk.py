@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage by SimpleITK. Here, and only here and in DICOM, axes come as (x, y, z)."""
+"""NIfTI, NRRD and MetaImage by SimpleITK. Only here and in DICOM are axes (x, y, z)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Geometry = tuple[tuple[int, int, int], Vector, Vector, np.ndarray]
 
 
 def read_itk(path: Path) -> Volume:
-    """Read one file; errors name no file, the caller does."""
+    """Read one file. Errors do not name the file; the caller adds the name."""
     import SimpleITK as sitk
 
     check_header(path, known_suffix(path), voxels=True)
@@ -46,7 +46,7 @@ def read_itk(path: Path) -> Volume:
 
 
 def inspect_itk(path: Path) -> SeriesInfo:
-    """Shape, spacing and orientation out of the header alone."""
+    """Shape, spacing and orientation from the header alone."""
     kind = FORMATS[known_suffix(path)]
     try:
         check_header(path, known_suffix(path), voxels=False)
@@ -58,11 +58,11 @@ def inspect_itk(path: Path) -> SeriesInfo:
 
 
 def _open(path: Path) -> Any:
-    """A reader that has read the header, and found one number per voxel on a 2D or 3D grid."""
+    """A reader that has read the header and checked that it describes scalar voxels in 2D or 3D."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
-    # Without a choice ITK lets every reader it has look into the file, and takes a .nii that is a PNG.
+    # without this, ITK tries all of its readers and accepts a PNG that is called .nii
     reader.SetImageIO(IMAGE_IO[known_suffix(path)])
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -91,7 +91,7 @@ def _geometry(reader: Any) -> Geometry:
 
 @contextlib.contextmanager
 def readable_errors() -> Iterator[None]:
-    """ITK's many-line messages as one line, and its warnings not on the screen."""
+    """Turn the long messages of ITK into one line, and hide its warnings."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -114,12 +114,12 @@ def readable_errors() -> Iterator[None]:
 class ItkWriter(SlabWriter):
     """Streams slabs behind a header that SimpleITK itself wrote for one slice.
 
-    SimpleITK writes whole images only; geometry in a header is its art, bytes behind it are no art.
-    So: let it write one slice of the right type and geometry, patch the depth, append.
+    SimpleITK writes only whole images. So it writes one slice with the right type and geometry; then the number of
+    slices in this header is replaced, and voxels are appended.
     """
 
     def _entries(self) -> list[Path]:
-        # Header last: it must never name voxels that are not there yet.
+        # the header comes last: it must not refer to voxels that are not there yet
         return [self._data, self.path] if self._data != self.path else [self.path]
 
     def _start(self) -> None:
@@ -142,9 +142,9 @@ class ItkWriter(SlabWriter):
 
 
 def _gzip(raw: IO[bytes]) -> Any:
-    """A stream that compresses into `raw`: by ISA-L where it is installed (the `dicom` extra), else by zlib.
+    """A stream that compresses into `raw`: with ISA-L if it is installed (the `dicom` extra), else with zlib.
 
-    No name and no time in the gzip header: two runs give the same bytes.
+    The gzip header has no name and no time, so two runs give the same bytes.
     """
     try:
         from isal import igzip
@@ -154,7 +154,7 @@ def _gzip(raw: IO[bytes]) -> Any:
 
 
 def _one_slice_header(suffix: str, grid: Grid, dtype: np.dtype) -> bytes:
-    """The bytes in front of the voxels of a one-slice image on `grid`, or the whole .mhd."""
+    """The bytes before the voxels of a one-slice image on `grid`, or the whole .mhd file."""
     import SimpleITK as sitk
 
     _, ny, nx = grid.shape

@@ -1,4 +1,4 @@
-"""`.npz`: HU under the key `arr_0`, shape (z, y, x) or (y, x); geometry beside it or given by the caller."""
+"""`.npz`: HU under the key `arr_0`, shape (z, y, x) or (y, x); geometry stored in the file or given by the caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = "arr_0"
 
 
 def read_npz(path: Path, spacing_mm: Vector | None) -> Volume:
-    """Read `arr_0`; `spacing_mm` (z, y, x) wins over a spacing stored in the file."""
+    """Read `arr_0`; `spacing_mm` (z, y, x) takes precedence over a stored spacing."""
     stored = _load(path, voxels=True)
     voxels = stored[KEY]
     if voxels.ndim == 2:
@@ -65,7 +65,7 @@ def inspect_npz(path: Path) -> SeriesInfo:
 
 
 def _load(path: Path, voxels: bool) -> dict[str, np.ndarray]:
-    # Damage shows itself anywhere, from the directory of the zip to the header of an array, by any exception.
+    # a damaged archive may raise any exception, in the zip directory or in the header of an array
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -78,7 +78,7 @@ def _load(path: Path, voxels: bool) -> dict[str, np.ndarray]:
     except UhrctError:
         raise
     except Exception as error:
-        raise UhrctError(f"damaged npz archive ({_first_line(error)}); make it again") from None
+        raise UhrctError(f"damaged npz archive ({_first_line(error)}); write it again") from None
 
 
 def _shape(path: Path) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def _shape(path: Path) -> tuple[int, ...]:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(member)[0]
     except Exception as error:
-        raise UhrctError(f"damaged npz archive ({_first_line(error)}); make it again") from None
+        raise UhrctError(f"damaged npz archive ({_first_line(error)}); write it again") from None
 
 
 def _vector(stored: dict[str, np.ndarray], key: str) -> Vector:
@@ -103,7 +103,7 @@ def _first_line(error: Exception) -> str:
 
 
 class NpzWriter(SlabWriter):
-    """Streams `arr_0` into a zip member, so that no whole volume is ever held."""
+    """Streams `arr_0` into a zip member, without holding the whole volume."""
 
     def _start(self) -> None:
         archive = zipfile.ZipFile(self.tmp / self.path.name, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
@@ -118,7 +118,7 @@ class NpzWriter(SlabWriter):
         for key, value in geometry.items():
             with archive.open(key + ".npy", "w") as stream:
                 np.lib.format.write_array(stream, value, allow_pickle=False)
-        # Size unknown when the member opens: without zip64 the stream would fail at 2 GiB, hours in.
+        # the size is not known yet; without zip64 the stream would fail at 2 GiB
         self._stream = self._stack.enter_context(archive.open(KEY + ".npy", "w", force_zip64=True))
         header = {
             "descr": np.lib.format.dtype_to_descr(self.stored_dtype),

@@ -1,4 +1,4 @@
-"""Which format a path names, and whether an output may be written there."""
+"""Format of a path, and whether an output may be written there."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def known_suffix(path: Path) -> str:
 
 
 def looks_like_suffix(path: Path) -> bool:
-    """Whether the name ends in something that was meant as a file type.
+    """Whether the end of the name was meant as a file type.
 
-    Folder names such as `thorax_0.5mm` or `1.2.840.113` hold dots too; a file type starts with a letter.
+    Folder names such as `thorax_0.5mm` or `1.2.840.113` have dots too. A file type starts with a letter.
 
     >>> looks_like_suffix(Path("out.foo")), looks_like_suffix(Path("thorax_0.5mm"))
     (True, False)
@@ -43,7 +43,7 @@ def looks_like_suffix(path: Path) -> bool:
 
 
 def shown(text: str | Path) -> str:
-    """A name as it can be printed: one line, no control characters, no bytes that are no text.
+    """A name that can be printed: one line, without control characters and without bytes that are not text.
 
     >>> shown("a\\nb"), shown("\\udcff.dcm")
     ('a?b', '?.dcm')
@@ -57,7 +57,7 @@ def output_suffix(path: Path) -> str:
     Raises
     ------
     UhrctError
-        If the ending means nothing here, or path and format disagree on what is a file and what a folder.
+        If the suffix is unknown, or `path` is a folder where a file is needed, or the reverse.
     """
     suffix = known_suffix(path)
     if path.is_dir():
@@ -101,7 +101,7 @@ def _check_apart(path: Path, input_path: Path) -> None:
 def check_parent(path: Path) -> None:
     """Raise `UhrctError` if nothing can be created next to `path`.
 
-    Creating something is the only honest test: permission bits know no read-only file system.
+    Only creating something is a reliable test: permission bits do not show a read-only file system.
     """
     parent = path.absolute().parent
     if not parent.is_dir():

@@ -1,4 +1,4 @@
-"""A thread pool with a bounded queue: who hands over work faster than it is done has to wait."""
+"""A thread pool with a bounded queue: `submit` waits while the queue is full."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class BoundedPool:
-    """Runs jobs on a few threads; at most `room` are waiting or under way, so memory stays flat.
+    """Runs jobs on a few threads. At most `room` jobs wait or run, which limits memory.
 
-    An error of a job is raised by a later `submit` or at the end, and keeps waiting jobs from being run.
-    What jobs return goes to `deliver`, on the thread that submits and in the order of submission.
+    An error of a job is raised by a later `submit` or at the end; waiting jobs then do not run. `deliver` receives the
+    results of jobs, on the submitting thread and in the order of submission.
 
     Example
     -------
@@ -42,7 +42,7 @@ class BoundedPool:
         return self
 
     def submit(self, job: Callable[..., Any], *args: Any) -> None:
-        """Run `job` soon; waits while there is no room. Raises what an earlier job raised."""
+        """Queue a job. Waits while the queue is full. Raises the error of an earlier job."""
         while len(self._jobs) >= self._room:
             self._deliver(self._jobs.popleft().result())
         self._jobs.append(self._pool.submit(job, *args))

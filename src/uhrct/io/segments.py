@@ -1,4 +1,4 @@
-"""What the labels of a mask mean."""
+"""Meaning of the labels of a mask."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Segment:
     Parameters
     ----------
     label : str
-        For people to read.
+        Text for people.
     category, kind : (value, scheme, meaning)
-        SNOMED codes of what it is (DICOM CID 7150 and 7151).
+        SNOMED codes of its meaning (DICOM CID 7150 and 7151).
     algorithm : str
-        Name of what drew it; "" if a person did.
+        Name of the algorithm; "" if a person drew it.
 
     Example
     -------

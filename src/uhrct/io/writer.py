@@ -1,4 +1,4 @@
-"""Writing a volume slab by slab, so that memory stays flat and a killed run leaves no half file."""
+"""Write a volume slab by slab. Memory does not grow, and a killed run leaves no half file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from uhrct.core.volume import Grid
 
 
 class SlabWriter(ABC):
-    """Context manager that takes slabs (k, y, x) in ascending z; made by `uhrct.io.open_writer`.
+    """Context manager that takes slabs (k, y, x) in ascending z. `uhrct.io.open_writer` makes it.
 
-    Everything is written into a private temporary folder beside the target and renamed at the very end: the
-    final name appears only when all slices are there. Subclasses say how a slab becomes bytes.
+    Everything is written into a private temporary folder beside the target and renamed at the end, when all slices are
+    there. Subclasses turn slabs into bytes.
     """
 
     def __init__(self, path: Path, grid: Grid, dtype: np.dtype) -> None:
@@ -35,14 +35,14 @@ class SlabWriter(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Open what is needed below `self.tmp`; closable things go onto `self._stack`."""
+        """Open files below `self.tmp`. Things to close go onto `self._stack`."""
 
     @abstractmethod
     def _append(self, slab: np.ndarray) -> None:
         """Store a C-contiguous little-endian slab; `self.written` is the index of its first slice."""
 
     def _entries(self) -> list[Path]:
-        """Final paths, in the order in which they get their names; all lie in `self.tmp` until then."""
+        """Final paths, in the order of the renames. Until then all are in `self.tmp`."""
         return [self.path]
 
     def __enter__(self) -> SlabWriter:
@@ -69,7 +69,7 @@ class SlabWriter(ABC):
             got = f"{slab.dtype} slab of shape {slab.shape}"
             raise UhrctError(f"{self.path}: {got} does not fit {self.dtype} slices of shape {(ny, nx)}")
         if self.written + len(slab) > nz:
-            raise UhrctError(f"{self.path}: more slices handed over than the {nz} of the grid")
+            raise UhrctError(f"{self.path}: more slices written than the {nz} of the grid")
         if slab.dtype.kind == "f" and not np.isfinite(slab).all():
             raise UhrctError(f"{self.path}: result holds NaN or infinite voxels near slice {self.written}")
         with self._readable_errors():
@@ -84,14 +84,14 @@ class SlabWriter(ABC):
     ) -> None:
         try:
             if kind is not None:
-                # The first error is the one to report: closing a half-written zip may well fail after it.
+                # report the first error; closing a half-written zip may fail too
                 with contextlib.suppress(OSError, ValueError):
                     self._stack.__exit__(kind, error, traceback)
                 return
             with self._readable_errors():
                 self._stack.close()
                 if self.written != self.grid.shape[0]:
-                    raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices handed over")
+                    raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices written")
                 self._publish()
         finally:
             shutil.rmtree(self.tmp, ignore_errors=True)
@@ -106,6 +106,6 @@ class SlabWriter(ABC):
             yield
         except OSError as error:
             raise UhrctError(f"{self.path}: cannot be written ({error.strerror or error})") from error
-        except UhrctError as error:  # encoders know no file
+        except UhrctError as error:  # encoders do not know the file
             named = str(error).startswith(str(self.path))
             raise error if named else UhrctError(f"{self.path}: {error}") from None

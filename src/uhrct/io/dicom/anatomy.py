@@ -1,4 +1,4 @@
-"""The functional group that every frame of a Parametric Map must have: which region of the body it shows."""
+"""The functional group that states which region of the body the frames of a Parametric Map show."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ REGIONS: dict[str, Code] = {
     "THORAX": ("816094009", "SCT", "Chest"),
     "TSPINE": ("122495006", "SCT", "Thoracic spine"),
 }
-#: Claims nothing that might be false where the source does not say what it shows, or names one of a pair.
+#: Used where the source does not state a region, or states one of a pair of organs.
 ANYWHERE: Code = ("38266002", "SCT", "Entire body")
 
 
 def frame_anatomy(source: Dataset | None) -> Any:
-    """FrameAnatomySequence for all frames made of `source`: its own where it is Enhanced, else of its body part."""
+    """FrameAnatomySequence for frames made from `source`: its own if it is Enhanced, else from its body part."""
     header = Dataset() if source is None else source
     for group in header.get("SharedFunctionalGroupsSequence") or []:
         if group.get("FrameAnatomySequence"):

@@ -1,9 +1,8 @@
-"""Source headers without the person: the basic profile of PS3.15 annex E, before anything is derived from them.
+"""Remove the identity of the patient from source headers: basic profile of PS3.15 annex E.
 
-The profile's table comes from dicom-anonymizer (Kitware, MIT), which is generated from the standard. What it
-leaves open is closed here: rules also hold inside sequences, new UIDs are a function of the old ones (so that all
-outputs of a study stay in one study and one frame of reference, and a re-run gives the same files), and
-dates vanish instead of becoming 1 January of year 1.
+The table of the profile comes from dicom-anonymizer (Kitware, MIT), which is generated from the standard. This module
+adds: rules apply inside sequences too; new UIDs are a function of the old ones, so that all outputs of a study stay in
+one study and a second run gives the same files; dates are removed instead of set to 1 January of year 1.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from uhrct.core.errors import UhrctError
 from uhrct.io.dicom.source import EMPTY
 
 EDITION = "dicomfields_2024b"
-#: UIDs of the standard itself (classes, transfer syntaxes) name no one.
+#: UIDs of the standard itself (classes, transfer syntaxes) identify nobody.
 STANDARD = "1.2.840.10008."
 
 
 def anonymized(headers: list[Dataset]) -> list[Dataset]:
-    """Copies of `headers` that name neither patient, staff, place, date nor device.
+    """Copies of `headers` without patient, staff, place, date and device.
 
-    Burnt-in text and recognisable anatomy in the voxels are not touched: the basic profile is one of attributes.
+    Voxels are not changed: burnt-in text and recognisable anatomy remain. The basic profile covers attributes only.
 
     Raises
     ------
@@ -42,7 +41,7 @@ def anonymized(headers: list[Dataset]) -> list[Dataset]:
 
 
 def new_uid(uid: str) -> str:
-    """The UID that stands for `uid` in anonymous files: always the same, and not to be traced back.
+    """The UID that replaces `uid` in anonymous files. The same `uid` always gives the same result.
 
     >>> new_uid("1.2.3") == new_uid("1.2.3") != new_uid("1.2.4"), new_uid("1.2.840.10008.1.2")
     (True, '1.2.840.10008.1.2')
@@ -60,8 +59,8 @@ def _rules() -> tuple[dict[Any, Callable[..., None]], str]:
 
     rules = dict(library.initialize_actions(EDITION))
     tags = dicom_anonymization_database_selector(EDITION)
-    rules.update({tag: library.keep for tag in tags["U_TAGS"]})  # replaced here, by `new_uid`
-    rules.update({tag: _remove for tag in tags["X_Z_U_STAR_TAGS"]})  # references to images that stay behind
+    rules.update({tag: library.keep for tag in tags["U_TAGS"]})  # `new_uid` replaces these
+    rules.update({tag: _remove for tag in tags["X_Z_U_STAR_TAGS"]})  # references to images outside the output
     return rules, f"dicom-anonymizer {version('dicom-anonymizer')}"
 
 
@@ -100,7 +99,7 @@ def _anonymized(header: Dataset, rules: dict[Any, Callable[..., None]], name: st
 
 
 def _parts(dataset: Dataset) -> Iterator[Dataset]:
-    """`dataset` and all items inside that are left once it has been dealt with."""
+    """`dataset` and, after the caller has processed it, all items that remain inside."""
     yield dataset
     for element in dataset:
         if element.VR == "SQ":

@@ -1,7 +1,7 @@
-"""DICOM elements and pixels as bytes: explicit VR little endian, and nothing encoded twice.
+"""Encode DICOM elements and pixels as explicit VR little endian.
 
-pydicom needs some 5 ms to write the header of one slice, which for a series of hundreds is more than its voxels
-need. But nearly all elements are the same from slice to slice: those are encoded once and joined as bytes.
+pydicom needs about 5 ms to write the header of one slice. For a series of hundreds this is more time than the voxels
+need. Nearly all elements are equal in all slices. They are encoded once, and their bytes are joined.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from uhrct.io.derivation import TRANSFER_SYNTAXES
 Elements = dict[int, bytes]
 """Encoded elements by tag."""
 
-#: VRs whose raw bytes can't be taken over as they are: unknown, or with other elements inside.
+#: VRs whose raw bytes cannot be copied: unknown ones, and those that contain other elements.
 _PARSED = (None, "SQ", "UN")
 
 
 class ElementCache:
-    """Encodes the elements of one header after the other, and remembers the last value of every tag.
+    """Encodes the elements of headers, and remembers the last value of every tag.
 
-    Threads may share it: an entry is replaced as a whole.
+    Threads may share it, because an entry is replaced as a whole.
     """
 
     def __init__(self) -> None:
         self._last: dict[int, tuple[object, bytes]] = {}
 
     def encode(self, header: Dataset, tags: Iterable[BaseTag], keep_private: bool = False) -> Elements:
-        """The elements `tags` of `header` as bytes; those that are unreadable are left out, with a warning.
+        """The elements `tags` of `header` as bytes. Unreadable elements are left out, with a warning.
 
-        Text keeps its bytes, so its character set must be carried over too.
+        Text keeps its bytes, so the character set must be kept too.
         """
         out: Elements = {}
         lost = 0
         encodings = convert_encodings(header.get("SpecificCharacterSet") or "ISO_IR 6")
-        inside = (tuple(encodings), header.get("PixelRepresentation"), keep_private)  # what decides besides the value
-        elements = dict(header.items())  # as they were read; `header[tag]` would parse them
+        inside = (tuple(encodings), header.get("PixelRepresentation"), keep_private)  # also determines the bytes
+        elements = dict(header.items())  # as read; `header[tag]` would parse them
         for tag in tags:
-            number = int(tag)  # pydicom's tags compare themselves in Python, and slowly
+            number = int(tag)  # comparing pydicom's tags is slow
             key = _key(elements[tag], inside)
             last = self._last.get(number)
             if key is not None and last is not None and last[0] == key:
@@ -60,7 +60,7 @@ class ElementCache:
                 continue
             try:
                 out[number] = _encode_one(header, tag, encodings, keep_private)
-            except Exception:  # whatever pydicom raises on bytes that fit no value; counted and reported below
+            except Exception:  # pydicom raises many types on damaged bytes; they are counted and reported below
                 lost += 1
                 continue
             if key is not None:
@@ -71,19 +71,19 @@ class ElementCache:
 
 
 def _key(element: DataElement | RawDataElement, inside: object) -> object:
-    """What two elements of the same tag have in common if they are encoded to the same bytes; None if unknown."""
+    """A key that is equal for elements with the same encoding; None if unknown."""
     if isinstance(element, RawDataElement):
         return element.VR, element.value, element.is_implicit_VR, element.is_little_endian
     if element.value is None:
         return None
-    # Sequences are compared item by item, which takes a tenth of encoding them again.
+    # comparing a sequence item by item takes a tenth of the time of encoding it
     return element.VR, type(element.value), inside, element.value
 
 
 def _encode_one(header: Dataset, tag: BaseTag, encodings: list[str], keep_private: bool) -> bytes:
     raw = header.get_item(tag)
     if isinstance(raw, RawDataElement) and raw.VR not in _PARSED and raw.is_little_endian:
-        value = convert_raw_data_element(raw, encoding=encodings, ds=header)  # raises if it holds none
+        value = convert_raw_data_element(raw, encoding=encodings, ds=header)  # raises if there is no valid value
         if len(raw.value or b"") % 2 == 0 and " " not in value.VR:
             return element_bytes(raw)
     element = header[tag]
@@ -93,7 +93,7 @@ def _encode_one(header: Dataset, tag: BaseTag, encodings: list[str], keep_privat
 
 
 def _cleaned(element: DataElement, header: Dataset, keep_private: bool) -> DataElement:
-    """A copy without private elements inside, and with VRs that depend on the pixels' settled."""
+    """A copy without private elements, with definite VRs where these depend on the pixels."""
     lone = Dataset()
     lone.PixelRepresentation = header.get("PixelRepresentation", 0)
     lone.add(copy.deepcopy(element))
@@ -111,26 +111,26 @@ def element_bytes(element: DataElement | RawDataElement, encodings: list[str] | 
 
 
 def encoded(dataset: Dataset) -> Elements:
-    """All elements of `dataset`, in its character set; VRs that depend on others are settled first."""
+    """All elements of `dataset`, in its character set; VRs that depend on other elements are determined first."""
     correct_ambiguous_vr(dataset, True)
     encodings = convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 6")
     return {int(element.tag): element_bytes(element, encodings) for element in dataset}
 
 
 def short_element(tag: int, vr: str, value: bytes) -> bytes:
-    """An element of UIDs, ASCII text or whole numbers, for what is new in every slice: pydicom takes far longer."""
+    """An element of UIDs, ASCII text or whole numbers that changes with every slice; faster than pydicom."""
     value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
 
 
 def sequence_element(tag: int, items: Iterable[bytes]) -> bytes:
-    """A sequence of items that are encoded already."""
+    """A sequence of encoded items."""
     value = b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items)
     return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, len(value)) + value
 
 
 def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """What stands in a file before the dataset: the marker, and file meta information (PS3.10 7.1)."""
+    """The part of a file before the dataset: marker and file meta information (PS3.10 7.1)."""
     version = b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\x01"
     uids = ((0x02, sop_class), (0x03, sop_instance), (0x10, transfer_syntax), (0x12, PYDICOM_IMPLEMENTATION_UID))
     group = version + b"".join(short_element(0x00020000 + element, "UI", uid.encode()) for element, uid in uids)
@@ -138,7 +138,7 @@ def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
 
 
 def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
-    """PixelData of int16 values, shape (y, x) or (frame, y, x), as pieces (bytes or the like).
+    """PixelData of int16 values, shape (y, x) or (frame, y, x), in pieces.
 
     Raises
     ------
@@ -157,12 +157,12 @@ def pixel_element(stored: np.ndarray, transfer_syntax: str) -> list[Any]:
 
 
 def compressed(frame: np.ndarray, transfer_syntax: str) -> bytes:
-    """One int16 frame, shape (y, x), without loss as JPEG-LS or HTJ2K.
+    """One int16 frame, shape (y, x), compressed without loss as JPEG-LS or HTJ2K.
 
     Raises
     ------
     UhrctError
-        If the encoder has no room for voxels that grow when they are compressed (tiny frames, pure noise).
+        If the compressed frame is larger than the buffer of the encoder (tiny frames, pure noise).
     """
     values = np.ascontiguousarray(frame, "<i2")
     if transfer_syntax == TRANSFER_SYNTAXES["jpegls"]:
@@ -173,13 +173,13 @@ def compressed(frame: np.ndarray, transfer_syntax: str) -> bytes:
 
 
 def _jpegls(values: np.ndarray) -> bytes:
-    """Both encoders are CharLS and give the same bytes; but imagecodecs, where it is installed, lets threads run."""
+    """Both encoders use CharLS and give the same bytes. imagecodecs is preferred, because it allows threads."""
     try:
         import imagecodecs
 
-        # The standard's limit is 64 bits a voxel, and memory that is not touched costs nothing.
+        # the standard allows up to 64 bits per voxel; unused memory costs nothing
         stream = bytes(imagecodecs.jpegls_encode(values.view(np.uint16), out=4 * values.nbytes + 1024))
-        while stream[2:4] == b"\xff\xe8":  # SPIFF headers, which no DICOM stream has
+        while stream[2:4] == b"\xff\xe8":  # SPIFF headers do not belong into a DICOM stream
             stream = stream[:2] + stream[4 + int.from_bytes(stream[4:6], "big") :]
         return stream
     except (ImportError, AttributeError):  # not installed, or built without CharLS
@@ -190,7 +190,7 @@ def _jpegls(values: np.ndarray) -> bytes:
         return bytes(jpeg_ls.encode_buffer(values.tobytes(), *values.shape, 1, 16))
     except RuntimeError:
         raise UhrctError(
-            "voxels grow under JPEG-LS, and the encoder has no room: pip install 'uhrct[dicom]', "
+            "JPEG-LS makes these voxels larger than the encoder allows: pip install 'uhrct[dicom]', "
             "or choose `transfer_syntax=explicit`"
         ) from None
 
@@ -202,7 +202,7 @@ def check_encoder(transfer_syntax: str) -> None:
             import imagecodecs
 
             available = bool(imagecodecs.HTJ2K.available)
-        except (ImportError, AttributeError):  # older versions know no HTJ2K
+        except (ImportError, AttributeError):  # older versions have no HTJ2K
             available = False
         if not available:
             raise UhrctError(

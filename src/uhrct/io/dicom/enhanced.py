@@ -1,4 +1,4 @@
-"""A volume from an Enhanced (multi-frame) CT into a derived Enhanced CT: one file, all frames, same study and frame."""
+"""Write a volume from an Enhanced (multi-frame) CT as a derived Enhanced CT: one file with all frames."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from uhrct.io.dicom.source import kept_tags, name_of, series_header, source_padd
 from uhrct.io.dicom.write import DicomWriter, coded, describe, ds, reference, stored_values
 from uhrct.io.pool import BoundedPool
 
-#: Functional groups of the source that are not true of derived frames; new ones take their place.
+#: Functional groups of the source that do not apply to derived frames. New ones replace them.
 RENEWED = (
     *("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence", "DerivationImageSequence"),
     *("PixelValueTransformationSequence", "FrameContentSequence", "CTImageFrameTypeSequence"),
 )
-#: True of voxels that an upscaler makes, where the source says nothing.
+#: Values for derived voxels where the source states none.
 PIXELS = {
     "PixelPresentation": "MONOCHROME",
     "VolumetricProperties": "VOLUME",
@@ -37,9 +37,9 @@ ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 class EnhancedWriter(DicomWriter):
-    """A multi-frame file, `00001.dcm` in a folder or a `.dcm` file of that name.
+    """A multi-frame file: `00001.dcm` in a folder, or a `.dcm` file.
 
-    Stored frames go to a temporary file first: only when all are there is it known which intercept each one got.
+    Frames go to a temporary file first, because the header needs the intercept of every frame.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class EnhancedWriter(DicomWriter):
         self._intercepts: list[int] = []
 
     def _check_slices(self) -> None:
-        """One file holds all."""
+        """One file holds all slices."""
 
     def _start(self) -> None:
         self._stack.enter_context(disable_value_validation())
         self._pixels = self._stack.enter_context((self.tmp / "frames").open("w+b"))
         if self._options.transfer_syntax != "explicit":
-            self._pixels.write(ITEM + bytes(4))  # an empty table of offsets
+            self._pixels.write(ITEM + bytes(4))  # an empty offset table
         self._pool = self._stack.enter_context(BoundedPool(deliver=self._pixels.write))
 
     def _append(self, slab: np.ndarray) -> None:
@@ -81,7 +81,7 @@ class EnhancedWriter(DicomWriter):
             self._pool.submit(self._stream, stored)
 
     def _stream(self, stored: np.ndarray) -> Any:
-        """The bytes of one frame as they stand in the file."""
+        """The bytes of one frame in the file."""
         if self._options.transfer_syntax == "explicit":
             return stored.data
         stream = compressed(stored, self._options.uid)
@@ -108,7 +108,7 @@ class EnhancedWriter(DicomWriter):
         super()._publish()
 
     def _whole(self) -> Dataset:
-        """The file's header: top level as in the source, functional groups made anew for every frame."""
+        """The header of the file: top level from the source, new functional groups for every frame."""
         assert self._source is not None
         first, _ = self._frames[0]
         grid, out = self.grid, Dataset()
@@ -194,7 +194,7 @@ class EnhancedWriter(DicomWriter):
         _fill(frame_type, **PIXELS)
         out.CTImageFrameTypeSequence = Sequence([frame_type])
         derivation = _item(DerivationDescription=words.DerivationDescription)
-        codes = self._derivation.codes or (SPATIAL_RESAMPLING,)  # there must be one
+        codes = self._derivation.codes or (SPATIAL_RESAMPLING,)  # at least one is required
         derivation.DerivationCodeSequence = Sequence([coded(code) for code in codes])
         sources = self._source.contributing(place, grid)
         derivation.SourceImageSequence = Sequence(self._references(sources))
@@ -218,7 +218,7 @@ class EnhancedWriter(DicomWriter):
         return _item(StudyInstanceUID=study, ReferencedSeriesSequence=Sequence([series]))
 
     def _carried(self, group: Dataset) -> Dataset:
-        """Functional groups that stay true: acquisition, exposure, reconstruction, window."""
+        """Functional groups that still apply: acquisition, exposure, reconstruction, window."""
         out = Dataset()
         for element in group:
             if element.keyword not in RENEWED and (self._options.keep_private or not element.tag.is_private):
@@ -229,7 +229,7 @@ class EnhancedWriter(DicomWriter):
 
 
 def _image_type(whole: Dataset) -> list[str]:
-    """Derived; the flavour stays; Enhanced objects know no SECONDARY (PS3.3 C.8.16.1.2)."""
+    """Derived, with the flavour of the source. Enhanced objects have no SECONDARY (PS3.3 C.8.16.1.2)."""
     old = [str(part) for part in (whole.get("ImageType") or [])]
     return ["DERIVED", "PRIMARY", old[2] if len(old) > 2 else "VOLUME", "RESAMPLED"]
 

@@ -1,4 +1,4 @@
-"""Where DICOM files lie: one file, a folder tree, a zip, or what a DICOMDIR lists. Bytes only, no DICOM."""
+"""Find files: one file, a folder tree, a zip, or the files that a DICOMDIR lists. Nothing is parsed here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import BinaryIO
 from uhrct.core.errors import UhrctError
 from uhrct.io.paths import shown
 
-#: A zip member may be so many times larger than its compressed bytes, beyond the first `FREE_BYTES`.
-#: CT compresses 2 to 5 times; a bomb a thousand times.
+#: Largest allowed ratio of unpacked to compressed bytes of a zip member, beyond the first `FREE_BYTES`.
+#: CT compresses by 2 to 5, a zip bomb by a thousand.
 MOST_RATIO = 30
 FREE_BYTES = 64 << 20
 
@@ -30,36 +30,36 @@ class DicomFile:
     archive: zipfile.ZipFile | None = None
 
     def open(self) -> Bounded:
-        """A stream of the content that never reads further, nor reserves more, than there is.
+        """A stream that neither reads nor reserves more bytes than the file has.
 
         Raises
         ------
         UhrctError
-            If a zip member is encrypted, damaged, or far too large for its compressed bytes.
+            If a zip member is encrypted, damaged, or much larger than its compressed bytes.
         OSError
             If the file cannot be read.
         """
         if self.member is None or self.archive is None:
             return Bounded(self.path.open("rb"))
         if self.size > FREE_BYTES + MOST_RATIO * self.member.compress_size:
-            raise UhrctError(f"{self.name} unpacks to {self.size >> 20} MB, no CT compresses so well; unpack it first")
+            raise UhrctError(f"{self.name} unpacks to {self.size >> 20} MB, more than CT can compress; unpack it first")
         try:
             return Bounded(io.BytesIO(self.archive.read(self.member)))
-        except Exception as error:  # a password is needed, an unknown compression, or any kind of damage
+        except Exception as error:  # encrypted, unknown compression, or damaged
             raise UhrctError(f"{self.name} cannot be unpacked ({error}); unpack the zip first") from None
 
 
 class Bounded:
-    """A binary stream whose `read` reserves no memory for bytes that are not there.
+    """A binary stream whose `read` reserves no memory for bytes that do not exist.
 
-    A header that declares 4 GB would otherwise make Python reserve them before it finds the end of the file.
+    Otherwise a header that declares 4 GB would make Python reserve 4 GB before it reaches the end of the file.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.size = stream.seek(0, os.SEEK_END)
         self.short = False
-        """Whether more was asked for than there was, beyond the 8 bytes that an element starts with."""
+        """Whether a read of more than 8 bytes (the start of an element) went beyond the end."""
         stream.seek(0)
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
@@ -82,13 +82,13 @@ class Bounded:
 def find_files(path: Path) -> list[DicomFile]:
     """All regular files in a folder tree or zip, in order of their names; or the one file `path`.
 
-    Hidden files are left out: they are file managers' own (._0001.dcm on a Mac's stick is no image).
-    Linked folders are followed, each folder once, however the links run.
+    Hidden files are left out, because file managers create them (`._0001.dcm` is not an image). Linked folders are
+    followed, each folder once.
 
     Raises
     ------
     UhrctError
-        If a folder or zip cannot be read, or nothing is in it.
+        If a folder or zip cannot be read or is empty.
     """
     if path.is_dir():
         files = _in_folder(path)
@@ -97,18 +97,18 @@ def find_files(path: Path) -> list[DicomFile]:
     elif path.is_file():
         return [DicomFile(shown(path.name), path.stat().st_size, path)]
     else:
-        raise UhrctError("is no file and no folder; name a folder with DICOM files")
+        raise UhrctError("is neither a file nor a folder; give a folder with DICOM files")
     if not files:
         what = "folder" if path.is_dir() else "zip"
-        raise UhrctError(f"{what} is empty; name a folder with DICOM files")
+        raise UhrctError(f"{what} is empty; give a folder with DICOM files")
     return files
 
 
 def find_referenced(folder: Path, references: list[tuple[str, ...]]) -> list[DicomFile]:
     """The files that a DICOMDIR in `folder` lists, each as its path components below it.
 
-    Discs are often copied with their names in lower case; components match whatever their case. They are
-    looked up among the names that are there, of which ".." is none: no reference leads out of the folder.
+    The case of letters is ignored, because discs are often copied with names in lower case. Components are looked up
+    among the existing names, and ".." is not one of them: no reference leads out of the folder.
 
     Raises
     ------
@@ -130,9 +130,9 @@ def find_referenced(folder: Path, references: list[tuple[str, ...]]) -> list[Dic
         else:
             found.append(DicomFile(shown(place.name), place.stat().st_size, place))
     if missing:
-        raise UhrctError(f"lists {len(missing)} files that are not there, first {missing[0]}; copy the whole disc")
+        raise UhrctError(f"lists {len(missing)} missing files, first {missing[0]}; copy the whole disc")
     if not found:
-        raise UhrctError("lists no images; name the folder with the DICOM files")
+        raise UhrctError("lists no images; give the folder with the DICOM files")
     return found
 
 
@@ -158,7 +158,7 @@ def _in_folder(top: Path) -> list[DicomFile]:
             name = shown(entry.name)
             try:
                 status = entry.stat()
-            except OSError as error:  # a link to nowhere, or in a circle
+            except OSError as error:  # a broken or circular link
                 if name.lower().endswith(".dcm"):
                     raise UhrctError(f"{name} cannot be read ({error.strerror}); restore or remove it") from None
                 continue
@@ -178,8 +178,8 @@ def _in_zip(path: Path) -> list[DicomFile]:
         members = sorted((m for m in archive.infolist() if not m.filename.endswith("/")), key=lambda m: m.filename)
     except PermissionError:
         raise
-    except Exception as error:  # besides BadZipFile, zipfile lets struct, decoding and arithmetic errors through
-        raise UhrctError(f"is not a zip, damaged or truncated ({shown(str(error))}); copy it again") from None
+    except Exception as error:  # zipfile also raises struct, decoding and arithmetic errors
+        raise UhrctError(f"is not a zip file, or is damaged ({shown(str(error))}); copy it again") from None
     return [
         DicomFile(shown(member.filename.rsplit("/", 1)[-1]), member.file_size, path, member, archive)
         for member in members

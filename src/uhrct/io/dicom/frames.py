@@ -1,4 +1,4 @@
-"""Multi-frame CT as slices: what the functional groups say of a frame, where a classic header says it."""
+"""Split multi-frame CT into slices with classic headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUPS = (
     *("CTPixelValueTransformationSequence", "UnassignedSharedConvertedAttributesSequence"),
     "UnassignedPerFrameConvertedAttributesSequence",
 )
-#: Names that differ between the two worlds: functional group -> classic.
+#: Attributes with another name in a classic header: functional group -> classic.
 CLASSIC = {
     "FrameType": "ImageType",
     "FrameAcquisitionNumber": "AcquisitionNumber",
@@ -30,16 +30,16 @@ SHARED, PER_FRAME = 0x52009229, 0x52009230
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One image: its file, its header without pixels, and its place in a multi-frame file.
+    """One image: its file, its header without pixels, and its number in a multi-frame file.
 
-    For a frame of a multi-frame file, `header` is flat: what the functional groups say of this frame stands
-    at the top level under its classic name, and the groups are left out; `whole` is the file's own header.
+    For a frame of a multi-frame file, `header` is flat: the values of the functional groups are at the top level under
+    their classic names. `whole` is the original header of the file.
     """
 
     file: DicomFile
     header: Dataset
     frame: int | None = None
-    """0-based; None where the file is a single image."""
+    """0-based; None if the file is a single image."""
     whole: Dataset | None = None
 
     @property
@@ -49,7 +49,7 @@ class Slice:
 
 
 def split(file: DicomFile, header: Dataset) -> list[Slice]:
-    """The slices of one file: one, or one a frame of an Enhanced CT.
+    """The slices of one file: one, or one per frame of an Enhanced CT.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def split(file: DicomFile, header: Dataset) -> list[Slice]:
     shared = header.get("SharedFunctionalGroupsSequence") or []
     if len(frames) != count or len(shared) > 1:
         raise UhrctError(
-            f"{file.name} is damaged: it says {count} frames, but describes {len(frames)}; export it again"
+            f"{file.name} is damaged: it states {count} frames but describes {len(frames)}; export it again"
         )
     base = _top(header)
     try:
@@ -85,7 +85,7 @@ def _top(header: Dataset) -> Dataset:
 
 
 def _copy(header: Dataset) -> Dataset:
-    """A dataset of its own that shares the elements, which nobody changes."""
+    """A new dataset with the same elements. Nobody changes the elements."""
     flat = Dataset()
     flat.update(header)
     implicit, little_endian = header.original_encoding
@@ -98,7 +98,7 @@ def _merge(flat: Dataset, group: Dataset) -> Dataset:
     for name in GROUPS:
         items = group.get(name) or []
         if len(items) > 1:
-            continue  # alternatives (several windows): the frame's own values are not among them
+            continue  # several alternatives, such as windows, do not describe the frame itself
         for element in items[0] if items else ():
             classic = CLASSIC.get(element.keyword)
             if classic:

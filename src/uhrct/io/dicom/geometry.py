@@ -1,4 +1,4 @@
-"""Slices in space: order them along their normal, and say what keeps them from being a regular volume."""
+"""Order slices along their normal, and explain why they do not form a regular volume."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from uhrct.io.dicom.frames import Slice
 from uhrct.io.dicom.header import text
 from uhrct.io.dicom.scan import Series, is_localizer
 
-#: How far a slice may lie off the regular grid, in increments (positions are often rounded to 0.1 mm).
+#: Allowed distance of a slice from the regular grid, in slice distances (positions are often rounded to 0.1 mm).
 UNEVEN = 0.1
-#: RescaleType values of maps that a dual-energy scanner derives, whose numbers are no HU (PS3.3 C.11.1.1.2).
+#: RescaleType values of dual-energy maps, which are not HU (PS3.3 C.11.1.1.2).
 NOT_HU = ("MGML", "Z_EFF", "ED", "EDW", "PCT", "OD")
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Slices in ascending position along the normal, and the grid that they form."""
+    """Slices in ascending order along the normal, and their grid."""
 
     slices: list[Slice]
     grid: Grid
     sideways_mm: np.ndarray
-    """Shape (slices, 2): how far each slice lies off the grid, down its rows and along its columns."""
+    """Shape (slices, 2): in-plane offset of each slice from the grid, down the rows and along the columns."""
 
     @property
     def tilt_degrees(self) -> float:
         """Gantry tilt: the angle between the normal and the line from slice to slice; 0 for an upright stack."""
-        # A quarter of a pixel over the whole stack is no shear that resampling could improve on.
+        # resampling could not improve an offset of less than a quarter of a pixel over the whole stack
         if np.abs(self.sideways_mm).max() <= 0.25 * min(self.grid.spacing_mm[1:]):
             return 0.0
         depth = self.grid.spacing_mm[0] * (len(self.slices) - 1)
@@ -46,9 +46,9 @@ def arrange(series: Series) -> Stack:
     Raises
     ------
     UhrctError
-        Not CT, colour, no HU, mixed sizes or orientations, duplicate, missing or uneven slices, or slices
-        that lie sideways of each other by no common angle. Messages name files of the series, never its
-        folder or its patient. A gantry tilt is no error here: see `Stack.tilt_degrees`.
+        Not CT, colour, not HU, mixed sizes or orientations, duplicate, missing or uneven slices, or slices that are
+        shifted sideways without a common angle. Messages name files of the series, never the folder or the patient.
+        Gantry tilt is not an error here; see `Stack.tilt_degrees`.
     """
     if series.problem:
         raise UhrctError(series.problem)
@@ -69,7 +69,7 @@ def arrange(series: Series) -> Stack:
     sideways = _sideways(positions, along, direction, min(spacing_yx))
     thickness = _optional(first, "SliceThickness")
     if len(slices) > 1:
-        # 9 digits: rids the mean of the binary noise of decimal positions, moves no slice by more than 1 nm.
+        # rounding to 9 digits removes the binary noise of decimal positions; it moves no slice by more than 1 nm
         increment = round(float(along[-1] - along[0]) / (len(slices) - 1), 9)
     else:
         increment = _optional(first, "SpacingBetweenSlices") or thickness or 1.0
@@ -89,7 +89,7 @@ def _check_content(one: Slice) -> None:
         modality = text(header, "Modality") or "of unknown modality"
         raise UhrctError(f"{name} is {modality}, not CT; uhrct works on CT in HU")
     if one.frame is None and int(header.get("NumberOfFrames") or 1) > 1:
-        raise UhrctError(f"{name} has several frames but is no Enhanced CT, so their places are unknown; use NIfTI")
+        raise UhrctError(f"{name} has several frames but is not Enhanced CT, so their positions are unknown; use NIfTI")
     if is_localizer(header):
         raise UhrctError(f"{name} is a localizer (scout view), not a scan; choose the scan itself")
     if header.get("SamplesPerPixel", 1) != 1 or "MONOCHROME" not in header.get("PhotometricInterpretation", ""):
@@ -146,8 +146,8 @@ def _sideways(positions: np.ndarray, along: np.ndarray, direction: np.ndarray, p
     worst = np.linalg.norm(sideways - even, axis=1)
     if worst.max() > 0.25 * pixel_mm:
         raise UhrctError(
-            f"slices shift sideways by up to {np.linalg.norm(sideways, axis=1).max():.1f} mm and by no common "
-            "angle, so this is no gantry tilt; export the series again"
+            f"slices shift sideways by up to {np.linalg.norm(sideways, axis=1).max():.1f} mm without a "
+            "common angle, so this is not gantry tilt; export the series again"
         )
     return sideways
 
@@ -157,7 +157,7 @@ def _direction(one: Slice) -> np.ndarray:
     cosines = np.array(_numbers(one, "ImageOrientationPatient", 6))
     x, y = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(x), np.linalg.norm(y)
-    # Headers hold a few decimals only; beyond what rounding explains, the plane is not known.
+    # headers have few decimals; beyond rounding errors the plane is unknown
     if not np.allclose(lengths, 1, atol=1e-2) or abs(x @ y) > 1e-2:
         raise UhrctError(f"{one.name}: ImageOrientationPatient is not orthonormal; export it again")
     x = x / lengths[0]
@@ -173,7 +173,7 @@ def _numbers(one: Slice, key: str, count: int) -> list[float]:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
-        raise UhrctError(f"{one.name} has no usable {key}: place in the patient unknown; export it again")
+        raise UhrctError(f"{one.name} has no usable {key}, so its position is unknown; export it again")
     return numbers
 
 
@@ -192,7 +192,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _optional(header: Dataset, key: str) -> float | None:
-    """A number above zero, or None: absent, empty and 0 all mean that nobody knew."""
+    """A number above zero, or None: absent, empty and 0 all mean "unknown"."""
     try:
         value = float(header.get(key) or 0)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""One DICOM file into a pydicom dataset, whatever is wrong with it: right, or one line that says what."""
+"""Read one DICOM file into a pydicom dataset. A damaged file gives one line that states the problem."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 #: Enhanced CT and Legacy Converted Enhanced CT.
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 DICOMDIR = "1.2.840.10008.1.3.10"
-#: What reading stands on; a value here that cannot be parsed is a damaged file.
+#: Attributes that reading needs. If one cannot be parsed, the file is damaged.
 USED = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "SeriesNumber"),
     *("SeriesDescription", "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
@@ -42,24 +42,24 @@ WHOLE = (
 
 
 def read_header(file: DicomFile, alone: bool) -> Dataset | None:
-    """The header of a DICOM file without pixels; None for another file that just happens to lie there.
+    """The header of a DICOM file without pixels; None for a file that is not DICOM.
 
     Parameters
     ----------
     file : DicomFile
-        What to read.
+        The file to read.
     alone : bool
-        Whether the user named this very file: then it must be DICOM, as a file called `.dcm` must.
+        Whether the user named this file. Then it must be DICOM, like a file called `.dcm`.
 
     Raises
     ------
     UhrctError
-        If the file is damaged, or is no DICOM and should be.
+        If the file is damaged, or is not DICOM although it should be.
     """
     try:
         header = load(file, pixels=False)
         for key in USED:
-            header.get(key)  # pydicom converts, and complains, on first use only
+            header.get(key)  # pydicom converts a value at its first use
         for element in header.file_meta:
             str(element.value)
         for key in WHOLE:
@@ -76,7 +76,7 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
     except PermissionError as error:
         raise UhrctError(f"{file.name} cannot be read ({error.strerror}); check its permissions") from None
     except Exception as error:
-        # pydicom lets any struct, value, recursion or end-of-file error through: all mean the same here.
+        # pydicom raises struct, value, recursion and end-of-file errors; here all mean a damaged file
         raise UhrctError(f"{file.name} has a damaged DICOM header; export it again") from error
     stored_as = header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
     is_ct = stored_as == CT_IMAGE or stored_as in ENHANCED_CT
@@ -86,10 +86,10 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
 
 
 def load(file: DicomFile, *, pixels: bool) -> Dataset:
-    """Parse `file`; raises whatever pydicom raises, but reserves no memory that the file does not fill.
+    """Parse `file`. Raises what pydicom raises, but reserves no more memory than the file fills.
 
-    Deflated files are inflated here, because pydicom would inflate a bomb to its end; files of old without
-    preamble and file meta information are recognised by their first element.
+    Deflated files are inflated here with a limit, because pydicom has none. Old files without preamble and file meta
+    information are recognised by their first element.
     """
     with file.open() as stream:
         start = stream.read(132)
@@ -100,7 +100,7 @@ def load(file: DicomFile, *, pixels: bool) -> Dataset:
                 return _load_deflated(file, stream, end, pixels)
             header = dcmread(stream, stop_before_pixels=not pixels)
             if pixels and stream.short and not UID(syntax).is_encapsulated:
-                # pydicom takes what there is: with a length that lies, bytes of other elements for pixels
+                # pydicom would accept a wrong length and take other bytes for pixels
                 raise EOFError("the file ends within its pixels")
             return header
         if not _looks_like_a_data_set(start):
@@ -117,7 +117,7 @@ def load(file: DicomFile, *, pixels: bool) -> Dataset:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom from remarks about values: they show the values, which may be a patient's."""
+    """Silence pydicom: its remarks show values, which may be patient data."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -161,11 +161,11 @@ def _file_meta(stream: Bounded) -> tuple[int, str]:
 def _load_deflated(file: DicomFile, stream: Bounded, end: int, pixels: bool) -> FileDataset:
     start = stream.read(end)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    # A header alone needs the first few MB; and nothing real inflates without bound.
+    # a header needs only the first MB; real files do not inflate without bound
     most = FREE_BYTES + MOST_RATIO * file.size if pixels else 16 << 20
     inflated = inflater.decompress(stream.read(), most)
     if pixels and inflater.unconsumed_tail:
-        raise UhrctError(f"{file.name} inflates to over {most >> 20} MB, no CT compresses so well; export it again")
+        raise UhrctError(f"{file.name} inflates to over {most >> 20} MB, more than CT can compress; export it again")
     meta = FileMetaDataset(read_dataset(io.BytesIO(start[132:]), is_implicit_VR=False, is_little_endian=True))
     stop = None if pixels else lambda tag, vr, length: tag >= 0x7FE00000
     content = Bounded(io.BytesIO(inflated))
@@ -176,7 +176,7 @@ def _load_deflated(file: DicomFile, stream: Bounded, end: int, pixels: bool) -> 
 
 
 def _looks_like_a_data_set(start: bytes) -> bool:
-    """Whether bytes without the DICOM marker begin with an element of group 2 or 8, and not by chance."""
+    """Whether bytes without the DICOM marker begin with a plausible element of group 2 or 8."""
     if len(start) < 12 or start[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
     if start[4:6].isalpha() and start[4:6].isupper():

@@ -26,7 +26,7 @@ PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 
 @dataclass(frozen=True)
 class Quantity:
-    """What the values of a map mean."""
+    """Meaning of the values of a map."""
 
     name: str
     label: str
@@ -35,7 +35,7 @@ class Quantity:
     largest: float
     contrast: str
     series: int
-    """Added to the SeriesNumber, so that no two outputs of a run share theirs."""
+    """Added to the SeriesNumber, so that outputs of one run have different numbers."""
 
 
 QUANTITIES = {
@@ -61,9 +61,9 @@ QUANTITIES = {
 
 
 class DicomMapWriter(SlabWriter):
-    """A Parametric Map in a `.dcm` file, or as the only file of a folder. Float32 keeps the values exactly.
+    """A Parametric Map in a `.dcm` file, or as the only file of a folder. Values are stored exactly as float32.
 
-    The header knows no voxel, so it is written first, and slabs stream behind it.
+    The header does not depend on voxels. It is written first, and the slabs follow.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class DicomMapWriter(SlabWriter):
         self._stream.write(slab.data)
 
     def _header(self) -> Dataset:
-        """The whole object but its pixels: highdicom builds it of frames of 1 x 1 voxel."""
+        """The object without its pixels. highdicom builds it from frames of 1 x 1 voxel."""
         hd, quantity = highdicom(), self._quantity
         mapping = hd.pm.RealWorldValueMapping(
             lut_label=quantity.label,
@@ -130,16 +130,16 @@ class DicomMapWriter(SlabWriter):
             **planes(self.grid),
         )
         del out.FloatPixelData
-        if nz > 1:  # highdicom puts frames in an order of its own; voxels will come in the grid's
+        if nz > 1:  # highdicom orders the frames differently; voxels follow the grid
             frames = sorted(out.PerFrameFunctionalGroupsSequence, key=self._depth)
             out.PerFrameFunctionalGroupsSequence = Sequence(frames)
         out.Rows, out.Columns = ny, nx
         [shared] = out.SharedFunctionalGroupsSequence
         shared.FrameAnatomySequence = frame_anatomy(None if self._source is None else self._source.headers[0])
         [identical] = shared.PixelValueTransformationSequence
-        identical.RescaleIntercept, identical.RescaleSlope = "0", "1"  # highdicom's "0.0" is not of the allowed values
+        identical.RescaleIntercept, identical.RescaleSlope = "0", "1"  # "0.0" of highdicom is not an allowed value
         dress(out, self._derivation, self._source, self._uid, quantity.name)
-        out.pop("Laterality", None)  # the frames' own takes its place, and both together are not allowed
+        out.pop("Laterality", None)  # the frames state it, and both together are not allowed
         words = Dataset()
         describe(words, self._derivation, False, [])
         out.ContributingEquipmentSequence = words.ContributingEquipmentSequence

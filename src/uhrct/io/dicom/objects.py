@@ -1,7 +1,7 @@
-"""What parametric maps and segmentations share: highdicom builds the object, here it gets its patient and study.
+"""Common parts of parametric maps and segmentations. highdicom builds the object; patient and study are added here.
 
-highdicom is strict with its source images, and remarks on names that it finds odd. So it is shown images without
-a person, and what must be carried over is put in place afterwards, as it was, irregular or not.
+highdicom refuses irregular source images and prints names that it finds odd. So it gets images without a person. The
+attributes to keep are copied afterwards, exactly as they were.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ STUDY = (
     *("StudyInstanceUID", "StudyID", "FrameOfReferenceUID", "PositionReferenceIndicator"),
     *("BodyPartExamined", "PatientPosition", "Laterality", "LongitudinalTemporalInformationModified"),
 )
-#: Content date and time must be there even where no one knows them.
+#: Content date and time are required even if unknown.
 NO_DATE, NO_TIME = "19000101", "000000"
 
 
 def highdicom() -> Any:
-    """The library, or one line that says how to get it."""
+    """The library, or an error that says how to install it."""
     try:
         import highdicom
         import highdicom.pm
@@ -47,14 +47,14 @@ def highdicom() -> Any:
 
 
 def nameless_sources(source: Source | None, grid: Grid, uid: Any) -> list[Dataset]:
-    """Source images as highdicom wants them, without a person; one invented image where there is no source."""
+    """Source images for highdicom, without a person; one artificial image if there is no source."""
     if source is None:
         return [_nameless(minimal_header(uid), grid, UID(uid("no source")), UID(uid("no source series")))]
-    # Some archives give every slice a frame of reference of its own; one object has one: the first slice's.
+    # some archives give each slice its own frame of reference; one object has one, that of the first slice
     frame = source.headers[0].get("FrameOfReferenceUID", "")
     series = source.headers[0].get("SeriesInstanceUID", "")
     names = [str(header.get("SOPInstanceUID") or uid("nameless", str(k))) for k, header in enumerate(source.headers)]
-    first = {name: k for k, name in reversed(list(enumerate(names)))}  # once a file
+    first = {name: k for k, name in reversed(list(enumerate(names)))}  # once per file
     return [_nameless(source.headers[k], source.grid, uid, series, k, frame) for uid, k in first.items()]
 
 
@@ -62,7 +62,7 @@ def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 
     out = Dataset()
     for empty in EMPTY:
         setattr(out, empty, "")
-    # even where the source is Enhanced: highdicom would ask for its functional groups; `dress` sets that right
+    # also for Enhanced sources: highdicom would need their functional groups; `dress` corrects the class
     out.SOPClassUID, out.SOPInstanceUID, out.SeriesInstanceUID = CT_IMAGE, instance, series
     out.StudyInstanceUID = header.get("StudyInstanceUID", "")
     out.FrameOfReferenceUID = header.get("FrameOfReferenceUID", "") if frame is None else frame
@@ -78,7 +78,7 @@ def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 
 
 
 def identity(derivation: Derivation, source: Source | None, uid: Any, name: str, offset: int) -> dict[str, Any]:
-    """Arguments of highdicom's constructors that say who made the object and what it is called."""
+    """Arguments for highdicom: who made the object, and its name."""
     number = 1 if source is None else int(series_header(source.headers[0], derivation).SeriesNumber)
     return {
         "series_instance_uid": uid(name, "series"),
@@ -93,7 +93,7 @@ def identity(derivation: Derivation, source: Source | None, uid: Any, name: str,
 
 
 def planes(grid: Grid) -> dict[str, Any]:
-    """Arguments of highdicom's constructors that place the frames of `grid` in the patient."""
+    """Arguments for highdicom: positions of the frames of `grid`."""
     hd = highdicom()
     normal, down, right = grid.direction.T
     z, y, x = grid.spacing_mm
@@ -106,7 +106,7 @@ def planes(grid: Grid) -> dict[str, Any]:
 
 
 def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any, what: str) -> None:
-    """Give a new object its patient, study and words; take away what differs from run to run."""
+    """Add patient, study and descriptions to a new object; remove what differs from run to run."""
     header = minimal_header(uid) if source is None else source.headers[0]
     for tag in [*header.keys()]:
         if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
@@ -120,7 +120,7 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
             element.value = classes[uid]
 
     out.walk(true_class)
-    if source is None or None in names:  # what was invented for highdicom's sake must not be referred to
+    if source is None or None in names:  # remove references to artificial images
         for name in ("ReferencedSeriesSequence", "SourceImageSequence"):
             if name in out:
                 del out[name]

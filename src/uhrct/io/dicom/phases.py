@@ -1,4 +1,4 @@
-"""Several volumes under one SeriesInstanceUID: temporal phases, or two reconstructions of one scan."""
+"""Separate several volumes with one SeriesInstanceUID: temporal phases, or two reconstructions of one scan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from uhrct.io.dicom.frames import Slice
 from uhrct.io.dicom.header import text
 
-#: What may tell phases or reconstructions apart, the most telling first, and how a listing calls it.
+#: Attributes that distinguish phases or reconstructions, the most reliable first, and their names in a listing.
 KEYS = {
     "TemporalPositionIndex": "temporal position",
     "TemporalPositionIdentifier": "temporal position",
@@ -23,16 +23,16 @@ KEYS = {
     "ConvolutionKernel": "kernel",
     "ImageType": "image type",
 }
-#: What orders the images at one place in time, where no value is shared by all images of a phase.
+#: Attributes that order the images at one position in time, if no value is common to all images of a phase.
 TIMES = ("AcquisitionDateTime", "AcquisitionTime", "TriggerTime", "ContentTime")
 Phases = list[tuple[str, list[Slice]]]
 
 
 def phases(slices: list[Slice]) -> Phases:
-    """(label, slices) of each volume; a single one with an empty label where nothing tells more apart.
+    """(label, slices) of each volume; a single volume with an empty label if there is only one.
 
-    Slices are told apart only if they do not form one regular stack as they are, and each part does: no
-    value of any attribute ever takes a part of a scan away.
+    Slices are separated only if they do not form one regular stack and each part does. So no value of an attribute can
+    remove a part of a scan.
     """
     along = _along(slices)
     if along is None or _regular(along):
@@ -42,7 +42,7 @@ def phases(slices: list[Slice]) -> Phases:
         parts: dict[str, list[int]] = defaultdict(list)
         for index, one in enumerate(slices):
             parts[text(one.header, key)].append(index)
-        # As many parts as images crowd at one place; without a crowd, parts that lie apart or interleave.
+        # as many parts as there are images at one position; otherwise parts that are apart or interleaved
         fits = len(parts) == crowd if crowd > 1 else 1 < len(parts) <= len(slices) // 2
         if fits and all(_regular([along[i] for i in part]) for part in parts.values()):
             return [
@@ -55,7 +55,7 @@ def phases(slices: list[Slice]) -> Phases:
 
 
 def _by_time(slices: list[Slice], along: list[float], crowd: int) -> Iterator[tuple[str, list[Slice]]]:
-    """The first image at every place, the second, ...: for scans that step through the body in each phase."""
+    """The first image at every position, then the second, and so on: for scans that repeat all positions."""
     places: dict[float, list[Slice]] = defaultdict(list)
     for one, place in zip(slices, along, strict=True):
         places[place].append(one)
@@ -70,7 +70,7 @@ def _by_time(slices: list[Slice], along: list[float], crowd: int) -> Iterator[tu
 
 
 def _along(slices: list[Slice]) -> list[float] | None:
-    """Positions along the normal of the first slice, to 0.01 mm; None where slices do not share a plane."""
+    """Positions along the normal of the first slice, to 0.01 mm; None if the slices are not parallel."""
     try:
         cosines = np.array([[float(v) for v in one.header["ImageOrientationPatient"].value] for one in slices])
         places = np.array([[float(v) for v in one.header["ImagePositionPatient"].value] for one in slices])
@@ -85,7 +85,7 @@ def _along(slices: list[Slice]) -> list[float] | None:
 
 
 def _regular(along: list[float]) -> bool:
-    """Whether positions are distinct and lie evenly."""
+    """Whether positions are distinct and evenly spaced."""
     if len(along) < 2:
         return True
     place = np.sort(along)

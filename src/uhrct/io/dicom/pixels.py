@@ -1,4 +1,4 @@
-"""Stored pixels of DICOM images into HU, in every transfer syntax that has a decoder here."""
+"""Decode pixels of DICOM images into HU, for every transfer syntax with a decoder."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from uhrct.io.hu import as_hu
 from uhrct.io.itk import readable_errors
 from uhrct.io.paths import shown
 
-#: JPEG (lossless, and 8 or 12 bits lossy): no permissively licensed plugin of pydicom's, ITK's GDCM decodes them.
+#: JPEG (lossless, and 8 or 12 bits lossy): ITK's GDCM decodes them, because pydicom has no plugin with a free licence.
 BY_ITK = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-#: Larger compressed images must bring a byte for so many pixels: a short stream that claims 65535 x 65535
-#: pixels would have its decoder reserve all of them.
+#: Larger compressed images need at least one byte per `PIXELS_PER_BYTE` pixels. Otherwise a short stream that claims
+#: 65535 x 65535 pixels would make the decoder reserve memory for all of them.
 LARGE_PIXELS, PIXELS_PER_BYTE = 1 << 24, 1000
 
 
 def syntax_of(header: Dataset) -> UID:
-    """The transfer syntax, an empty UID where the file names none."""
+    """The transfer syntax; an empty UID if the file names none."""
     return UID(shown(str(header.file_meta.get("TransferSyntaxUID", ""))))
 
 
 def check_decodable(one: Slice) -> None:
-    """Raise `UhrctError` for what a header alone says against its pixels: no decoder, absurd or lying sizes."""
+    """Raise `UhrctError` if the header alone shows that pixels cannot be decoded: no decoder, impossible sizes."""
     header, syntax = one.header, syntax_of(one.header)
     try:
         available = syntax in BY_ITK or get_decoder(syntax).is_available
@@ -86,11 +86,11 @@ def decode(images: list[Slice]) -> Iterator[tuple[Slice, np.ndarray]]:
             one = next(iter(wanted.values()))
             raise EOFError("the stream ends before this frame")
     except UhrctError as error:
-        # this module's own words need the name of the slice
+        # messages of this module need the name of the slice
         text = str(error)
         raise UhrctError(text if one.file.name in text else f"{one.name}: {text}") from error
     except Exception as error:
-        # Decoders raise whatever they like on a damaged stream; to the user all of it is one thing.
+        # decoders raise many types on a damaged stream; for the user all mean the same
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise UhrctError(f"{one.name}: pixels missing, truncated or damaged ({reason}); export it again") from error
 
@@ -116,7 +116,7 @@ def _frames(dataset: Dataset, count: int) -> Iterator[np.ndarray]:
 
 
 def _alone(frame: bytes, dataset: Dataset) -> FileDataset:
-    """A single-frame file in memory, with one compressed frame and what describes its pixels."""
+    """A single-frame file in memory with one compressed frame and the attributes of its pixels."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     meta.MediaStorageSOPClassUID = UID(CT_IMAGE)
@@ -146,7 +146,7 @@ def _by_itk(frame: bytes, dataset: Dataset) -> np.ndarray:
 
 
 def _check_stream(frame: bytes, syntax: str, dataset: Dataset) -> None:
-    """Compare the size in a compressed stream with the header before a decoder reserves memory for it."""
+    """Compare the size in a compressed stream with the header, before a decoder reserves memory."""
     if syntax in JPEG_2000:
         size = _size_in_jpeg_2000(frame)
     elif syntax in BY_ITK or syntax in JPEG_LS:
@@ -160,7 +160,7 @@ def _check_stream(frame: bytes, syntax: str, dataset: Dataset) -> None:
 
 
 def _size_in_jpeg_2000(frame: bytes) -> tuple[int, int, int] | None:
-    at = frame[:4096].find(b"\xff\x4f\xff\x51")  # behind boxes, where somebody stored a whole .jp2
+    at = frame[:4096].find(b"\xff\x4f\xff\x51")  # after boxes, if somebody stored a whole .jp2
     if at < 0 or len(frame) < at + 42:
         return None
     x, y, x0, y0 = struct.unpack_from(">4I", frame, at + 8)
@@ -184,16 +184,16 @@ def _hu(stored: np.ndarray, one: Slice) -> np.ndarray:
         raise UhrctError(f"pixels of shape {stored.shape} do not fit its header; export it again")
     slope, intercept = float(header.RescaleSlope), float(header.RescaleIntercept)
     whole = slope.is_integer() and intercept.is_integer()
-    # Whole numbers stay whole numbers: no rounding to argue about.
+    # whole numbers stay exact
     values = _signed_padding(stored.astype(np.int64), header)
     hu = values * int(slope) + int(intercept) if whole else values * slope + intercept
     return as_hu(hu[None])[0]
 
 
 def _signed_padding(stored: np.ndarray, header: Dataset) -> np.ndarray:
-    """Padding that was meant as -2000, but stored in unsigned pixels as 63536, becomes -2000 again.
+    """Turn padding of -2000 that was stored in unsigned pixels as 63536 back into -2000.
 
-    Everything else stays as stored: padding (and any range of it) is told from anatomy by its HU later on.
+    Other values stay as stored. Later code recognises padding by its HU.
     """
     padding = header.get("PixelPaddingValue")
     bits = int(header.BitsAllocated)

@@ -1,4 +1,4 @@
-"""A DICOM CT series (folder, tree, zip, DICOMDIR or single file) into a `Volume`."""
+"""Read a DICOM CT series (folder, tree, zip, DICOMDIR or single file) into a `Volume`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ from uhrct.io.paths import shown
 
 
 def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
-    """Read the series `wanted` (UID or number in the listing), or the only CT; errors do not name `path`.
+    """Read the series `wanted` (UID or number in the listing), or the only CT. Errors do not name `path`.
 
-    `meta["dicom"]` holds a header without pixels for each slice, flat and with classic names even where the
-    source is multi-frame; then `meta["dicom_frames"]` holds, also for each slice, the header of the whole file
-    with its functional groups and the 1-based number of the frame.
+    `meta["dicom"]` holds a header without pixels for each slice, with classic names even if the source is multi-frame.
+    In that case `meta["dicom_frames"]` holds, for each slice, the header of the file and the 1-based frame number.
     """
     series = choose(scan(path), wanted)
     for note in series.notes:
@@ -49,7 +48,7 @@ def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
 
 
 def inspect_dicom(path: Path) -> list[SeriesInfo]:
-    """One entry a series, in the order in which `read` numbers them; damaged files last."""
+    """One entry per series, numbered as in `read`; damaged files last."""
     found = scan(path)
     damaged = [SeriesInfo(kind="DICOM", number=0, problem=shown(problem)) for problem in found.damaged]
     return [_info(series) for series in found.series] + damaged
@@ -88,7 +87,7 @@ def _tilt(stack: Stack) -> str:
 
 
 def _voxels(stack: Stack) -> np.ndarray:
-    """HU of all slices, shape (z, y, x): int16 where that is exact for all of them, else float32."""
+    """HU of all slices, shape (z, y, x): int16 if that is exact for all of them, else float32."""
     hu = np.empty(stack.grid.shape, np.int16)
     place = {one: index for index, one in enumerate(stack.slices)}
     with quiet():
@@ -104,7 +103,7 @@ def _decoded(stack: Stack) -> Iterator[tuple[Slice, np.ndarray]]:
         files: dict[Path | str, list[Slice]] = {}
         for one in stack.slices:
             files.setdefault(one.file.member.filename if one.file.member else one.file.path, []).append(one)
-        for frames in files.values():  # frame by frame: a whole study may lie in one file
+        for frames in files.values():  # frame by frame, because one file may hold a whole study
             yield from decode(frames)
         return
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
@@ -112,4 +111,4 @@ def _decoded(stack: Stack) -> Iterator[tuple[Slice, np.ndarray]]:
         for decoded in pool.map(lambda one: list(decode([one])), stack.slices):
             yield from decoded
     finally:
-        pool.shutdown(cancel_futures=True)  # one damaged slice: do not decode the rest before saying so
+        pool.shutdown(cancel_futures=True)  # report a damaged slice without decoding the rest

@@ -1,4 +1,4 @@
-"""Finding DICOM series in a folder, zip or DICOMDIR: headers only, no pixels."""
+"""Find DICOM series in a folder, zip or DICOMDIR, from headers without pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uhrct.io.dicom.phases import phases
 
 __all__ = ["CT_IMAGE", "ENHANCED_CT", "Found", "Series", "choose", "is_localizer", "scan"]
 
-#: ImageType values of captured screens and dose pages that scanners file as CT.
+#: ImageType values of screen captures and dose pages that scanners store as CT.
 NO_SCAN = {"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE REPORT", "CT_SOM5 PROT", "CSA REPORT", "REPORT"}
 
 
@@ -32,11 +32,11 @@ class Series:
     uid: str
     slices: list[Slice]
     phase: str = ""
-    """What tells it from the other phases of the same SeriesInstanceUID."""
+    """What distinguishes it from other phases with the same SeriesInstanceUID."""
     notes: tuple[str, ...] = ()
     """What was left out: localizers, identical copies."""
     problem: str = ""
-    """Why it cannot be read, found before any geometry was looked at."""
+    """Why it cannot be read, if this is known before the geometry."""
 
     @property
     def modality(self) -> str:
@@ -49,7 +49,7 @@ class Series:
 
     @property
     def kind(self) -> str:
-        """What the series is, in a word: "CT" for a scan."""
+        """The kind of series in a word: "CT" for a scan."""
         header = self.slices[0].header
         if is_localizer(header):
             return "localizer"
@@ -65,7 +65,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Found:
-    """All series of a place, and one line for each file there that is DICOM but damaged."""
+    """All series, and one line for each damaged DICOM file."""
 
     series: list[Series]
     damaged: list[str] = field(default_factory=list)
@@ -78,12 +78,12 @@ def is_localizer(header: Dataset) -> bool:
 def scan(path: Path) -> Found:
     """All image series in a file, a folder tree, a zip or a DICOMDIR, by SeriesNumber, UID and phase.
 
-    Files that are not DICOM are ignored unless they are called `.dcm`: those are slices that got lost.
+    Files that are not DICOM are ignored, unless they are called `.dcm`: those may be lost slices.
 
     Raises
     ------
     UhrctError
-        If nothing is there, or nothing is DICOM. Messages do not name `path`.
+        If there is no file, or none is DICOM. Messages do not name `path`.
     """
     files = find_files(path)
     with quiet():
@@ -112,7 +112,7 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
         raise UhrctError(damaged[0])
     if not groups:
         held = f"DICOM but no images ({', '.join(sorted(others))})" if others else f"no DICOM among {len(files)} files"
-        raise UhrctError(f"holds {held}; name a folder with a CT series")
+        raise UhrctError(f"holds {held}; give a folder with a CT series")
     series: list[Series] = []
     for uid, slices in sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0])):
         real, notes = _without_localizers(slices)
@@ -129,8 +129,8 @@ def choose(found: Found, wanted: str | None) -> Series:
     Raises
     ------
     UhrctError
-        If a file is damaged (it may be a slice of the scan), or if the choice is not clear; then the
-        message lists what is there and how to choose.
+        If a file is damaged (it may be a slice of the scan), or if the choice is not clear. Then the message lists the
+        series and how to choose.
     """
     if found.damaged:
         raise UhrctError(found.damaged[0])
@@ -165,7 +165,7 @@ def _listed(file: DicomFile, path: Path) -> list[DicomFile]:
         images = [r for r in records if text(r, "DirectoryRecordType") == "IMAGE"]
         references = [tuple(str(part) for part in _values(r, "ReferencedFileID")) for r in images]
     except Exception:
-        return []  # whatever is wrong with it is said by the reading that follows
+        return []  # the reading that follows reports the problem
     return find_referenced(path.parent, references)
 
 
@@ -174,7 +174,7 @@ def _is_dicomdir(header: Dataset) -> bool:
 
 
 def _without_localizers(slices: list[Slice]) -> tuple[list[Slice], list[str]]:
-    # Some scanners file the scout under the scan's own series.
+    # some scanners store the scout in the series of the scan
     real = [one for one in slices if not is_localizer(one.header)]
     if real and len(real) < len(slices):
         return real, [f"ignored {len(slices) - len(real)} localizer image(s) in the series"]
@@ -182,7 +182,7 @@ def _without_localizers(slices: list[Slice]) -> tuple[list[Slice], list[str]]:
 
 
 def _without_copies(slices: list[Slice]) -> tuple[list[Slice], list[str], str]:
-    """One image for each SOPInstanceUID (and frame), what was left out, and what speaks against that."""
+    """(one image per SOPInstanceUID and frame, notes on what was left out, problem)."""
     first: dict[tuple[str, int | None], Slice] = {}
     kept: list[Slice] = []
     copies = 0
@@ -200,12 +200,12 @@ def _without_copies(slices: list[Slice]) -> tuple[list[Slice], list[str], str]:
 
 
 def _content(one: Slice) -> bytes:
-    """What makes two images the same: stored pixels, and all that turns them into HU at a place."""
+    """A hash that is equal for equal images: stored pixels, rescaling and geometry."""
     try:
         dataset = load(one.file, pixels=True)
         digest = hashlib.sha256(bytes(dataset.get("PixelData") or b""))
     except Exception:
-        return one.name.encode()  # unreadable: equal to no other
+        return one.name.encode()  # unreadable: different from all others
     for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames"):
         digest.update(f"{key} {one.header.get(key)}".encode())
     for key in ("RescaleSlope", "RescaleIntercept", "PixelRepresentation", "BitsStored"):

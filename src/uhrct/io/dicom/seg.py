@@ -1,4 +1,4 @@
-"""Masks as DICOM SEG: one binary multi-frame object, frames without the segment left out."""
+"""Write masks as DICOM SEG: one binary multi-frame object, without the empty frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from uhrct.io.dicom.write import describe, dicom_source, uid_maker
 from uhrct.io.segments import Segment
 
 SERIES = 3
-"""Added to the SeriesNumber, so that no two outputs of a run share theirs."""
+"""Added to the SeriesNumber, so that outputs of one run have different numbers."""
 
 
 def write_seg(
@@ -36,7 +36,7 @@ def write_seg(
 ) -> None:
     """See `uhrct.io.write_segmentation`; `labels` are uint16 of shape (z, y, x)."""
     if not labels.any():
-        raise UhrctError(f"{path}: the mask is empty, and DICOM knows no segmentation without a frame")
+        raise UhrctError(f"{path}: the mask is empty, and a DICOM segmentation needs at least one frame")
     derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "mask", codes=())
     headers = dicom_source(source, options)
     uid = uid_maker(headers, source, derivation)
@@ -57,7 +57,7 @@ def write_seg(
         )
         dress(out, derivation, headers, uid, "segmentation")
         if not out.get("Laterality"):
-            out.pop("Laterality", None)  # unlike in a CT, empty is not allowed here
+            out.pop("Laterality", None)  # unlike in CT, an empty value is not allowed here
         words = Dataset()
         describe(words, derivation, False, [])
         out.ContributingEquipmentSequence = words.ContributingEquipmentSequence

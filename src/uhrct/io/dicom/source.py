@@ -1,4 +1,4 @@
-"""What a derived slice takes over from the series it came from, or from nobody."""
+"""What a derived slice keeps from its source series, or what it has without a source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Derivation
 from uhrct.io.dicom.header import CT_IMAGE
 
-#: Lossy transfer syntaxes: once lossy, always lossy, even where the header forgot to say so.
+#: Lossy transfer syntaxes. A lossy source makes a lossy result, even if its header does not say so.
 LOSSY = (
     "1.2.840.10008.1.2.4.50",
     "1.2.840.10008.1.2.4.51",
@@ -21,9 +21,9 @@ LOSSY = (
     "1.2.840.10008.1.2.4.91",
     "1.2.840.10008.1.2.4.203",
 )
-#: Of group 0028 (how pixels are stored) only what speaks of HU or of the person's data goes on.
+#: Elements of group 0028 (pixels) to keep: windows, VOI and lossy compression.
 KEEP_0028 = {0x1050, 0x1051, 0x1055, 0x1056, 0x0301, 0x0303, 0x2110, 0x2112, 0x2114, 0x3010}
-#: Elements that are true of the source's own pixels, file or signature only.
+#: Elements that describe only the pixels, file or signature of the source.
 DROP = {
     0x00080012,  # InstanceCreationDate
     0x00080013,  # InstanceCreationTime
@@ -38,7 +38,7 @@ DROP = {
     0xFFFAFFFA,  # DigitalSignaturesSequence
     0xFFFCFFFC,  # DataSetTrailingPadding
 }
-#: Attributes that must be there, if only to say that nobody knows.
+#: Attributes that are required even if empty.
 EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition", "Laterality"),
     *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
@@ -47,7 +47,7 @@ EMPTY = (
 
 
 class Source:
-    """The slices of a DICOM source, and which of them an output slice came from."""
+    """The slices of a DICOM source, and which of them contribute to an output slice."""
 
     def __init__(self, headers: list[Dataset], volume: Volume) -> None:
         self.headers = headers
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def was_tilted(self) -> bool:
-        """Whether slices were shifted onto an upright grid when they were read (`untilt`)."""
+        """Whether the scan was resampled onto an upright grid when it was read (`untilt`)."""
         first, last = (np.array(self.headers[i].ImagePositionPatient, float) for i in (0, -1))
         normal = self.grid.direction[:, 0]
         sideways = last - first - normal * ((last - first) @ normal)
@@ -76,9 +76,9 @@ class Source:
         return int(self._depths(place).argmin())
 
     def contributing(self, place: np.ndarray, grid: Grid) -> list[int]:
-        """Indices of source slices whose voxels reach into a slice of `grid` at `place`, at least the nearest one."""
+        """Indices of source slices that overlap a slice of `grid` at `place`; at least the nearest one."""
         depths = self._depths(place)
-        # Thinner slices are made from both neighbours, thicker ones from all that they cover.
+        # a thinner slice is made from both neighbours, a thicker one from all slices that it covers
         reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
         same_increment = abs(grid.spacing_mm[0] - self.grid.spacing_mm[0]) <= 1e-3 * self.grid.spacing_mm[0]
         if same_increment and depths.min() <= 1e-3 * reach:
@@ -87,13 +87,13 @@ class Source:
 
 
 def name_of(header: Dataset) -> tuple[str, str] | None:
-    """(class, instance) by which other objects refer to a source image; None where it has no name."""
+    """(class UID, instance UID) of a source image; None if it has no instance UID."""
     instance = str(header.get("SOPInstanceUID") or "")
     return (str(header.get("SOPClassUID") or CT_IMAGE), instance) if instance else None
 
 
 def kept_tags(source: Dataset, keep_private: bool = False) -> list[BaseTag]:
-    """What goes from a source slice to the slices made of it: all but pixels, their description and signatures."""
+    """Elements that a derived slice keeps: all except pixels, their description and signatures."""
     tags = source.keys()
     return [tag for tag in tags if _is_kept(int(tag), keep_private)]
 
@@ -111,7 +111,7 @@ def _is_kept(tag: int, keep_private: bool) -> bool:
 
 
 def series_header(source: Dataset, derivation: Derivation) -> Dataset:
-    """What sets a derived series apart from the series of `source`, and whether it was ever compressed with loss."""
+    """New values of a derived series: number, description, and whether the source was lossy."""
     out = Dataset()
     if source.get("SpecificCharacterSet"):
         out.SpecificCharacterSet = source.SpecificCharacterSet
@@ -132,7 +132,7 @@ def _whole(value: object) -> int:
 
 
 def minimal_header(uid: Callable[..., str]) -> Dataset:
-    """A valid CT header that knows no patient, study or scanner."""
+    """A valid CT header without patient, study and scanner."""
     out = Dataset()
     for empty in EMPTY:
         setattr(out, empty, "")
@@ -146,9 +146,9 @@ def minimal_header(uid: Callable[..., str]) -> Dataset:
 
 
 def source_padding_hu(header: Dataset) -> int | None:
-    """HU of the source's padding voxels, None where it has none or they are no whole number.
+    """HU of padding voxels in the source; None if there are none or the value is not whole.
 
-    Signed padding is often stored as if it were unsigned (63536 for -2000).
+    Signed padding is often stored as unsigned (63536 for -2000).
     """
     value = header.get("PixelPaddingValue")
     if not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""Gantry tilt: slices that lie sideways of each other onto an upright grid."""
+"""Resample a scan with gantry tilt onto an upright grid."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from uhrct.core.hu import PADDING_HU
 from uhrct.core.volume import Grid
 from uhrct.io.dicom.geometry import Stack
 
-#: Beyond the field of view of a shifted slice, where the scan itself has no padding: air.
+#: Value outside a shifted slice if the scan has no padding: air.
 OUTSIDE_HU = -1024
 
 
 def upright_grid(stack: Stack) -> Grid:
-    """The smallest grid with the stack's planes and pixel size that holds every slice where it lies."""
+    """The smallest upright grid that holds every slice, with the planes and pixel size of the stack."""
     grid = stack.grid
     before, after = _margins(stack)
     spacing_yx = np.asarray(grid.spacing_mm[1:])
@@ -31,23 +31,23 @@ def upright_grid(stack: Stack) -> Grid:
 
 
 def upright(hu: np.ndarray, stack: Stack) -> np.ndarray:
-    """Shift every slice to its true place on `upright_grid`; no slice is mixed with another.
+    """Shift every slice to its position on `upright_grid`. Slices are not mixed.
 
-    Catmull-Rom interpolation along rows and columns (Keys 1981, doi 10.1109/TASSP.1981.1163711), exact where
-    the shift is a whole number of pixels; a pixel that padding (at or below -1500 HU) takes part in is taken
-    from its nearest neighbour, so that padding keeps its value and does not ring.
+    Catmull-Rom interpolation along rows and columns (Keys 1981, doi 10.1109/TASSP.1981.1163711), exact if the shift is
+    a whole number of pixels. Where padding takes part, the nearest pixel is used: padding keeps its value and does
+    not ring.
 
     Parameters
     ----------
     hu : array, shape (z, y, x), int16 or float32
         Slices as stored.
     stack : Stack
-        Their grid and how far each lies off it.
+        Their grid and the offset of each slice.
 
     Returns
     -------
     array, shape of `upright_grid`, type of `hu`
-        Outside every slice: the scan's padding value, or -1024 HU.
+        Voxels outside every slice have the padding value of the scan, or -1024 HU.
     """
     grid = upright_grid(stack)
     fill = min(OUTSIDE_HU, int(hu.min()))
@@ -79,7 +79,7 @@ def _shifted(plane: np.ndarray, by: float, axis: int, fill: float) -> np.ndarray
     """`plane` moved by a part of a pixel, 0 < by < 1, towards larger indices; one pixel longer along `axis`."""
     lines = np.moveaxis(plane, axis, 0)
     wide = np.pad(lines, ((2, 2), (0, 0)), mode="edge")
-    t = 1 - by  # output i lies between inputs i - 1 and i, t of the way
+    t = 1 - by  # output i lies between inputs i - 1 and i, at the fraction t
     weights = (
         ((2 - t) * t - 1) * t / 2,
         ((3 * t - 5) * t * t + 2) / 2,
@@ -92,6 +92,6 @@ def _shifted(plane: np.ndarray, by: float, axis: int, fill: float) -> np.ndarray
     nearest = taps[1] if t < 0.5 else taps[2]
     padded = np.minimum.reduce(taps) <= PADDING_HU
     out = np.where(padded, nearest, cubic)
-    # The two border lines lie half outside the slice: keep the one that lies more than half inside.
+    # the two border lines are partly outside the slice: keep the one that is more than half inside
     out[0 if t < 0.5 else -1] = fill
     return np.moveaxis(out, 0, axis)

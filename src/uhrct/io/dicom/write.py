@@ -1,4 +1,4 @@
-"""A volume into a derived CT series: new UIDs, true geometry and HU, the rest as in the source."""
+"""Write a volume as a derived CT series: new UIDs, geometry and HU of the volume, the rest from the source."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ PURPOSE: Code = ("121322", "DCM", "Source image for image processing operation")
 
 
 class DicomWriter(SlabWriter):
-    """One file a slice, `00001.dcm` and on, in a folder; or a single `.dcm` file for a single slice.
+    """One file per slice in a folder (`00001.dcm`, ...), or one `.dcm` file for a single slice.
 
-    Slices are encoded and written by a few threads; `write` waits where they fall behind.
+    A few threads encode and write slices; `write` waits if they fall behind.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class DicomWriter(SlabWriter):
         check_encoder(options.uid)
         self._options = options
         self._source = dicom_source(source, options)
-        # Without a derivation nobody vouches that equal source means equal voxels: take fresh UIDs.
+        # without a derivation, equal sources need not mean equal voxels: use fresh UIDs
         self._derivation = derivation or Derivation("Converted by uhrct", uuid.uuid4().hex, "copy", codes=())
         self._uid = uid_maker(self._source, source, self._derivation)
         self._clipped = 0
 
     def _check_slices(self) -> None:
         if self._one_file and self.grid.shape[0] != 1:
-            raise UhrctError(f"{self.path}: one .dcm file holds one slice, not {self.grid.shape[0]}; name a folder")
+            raise UhrctError(f"{self.path}: one .dcm file holds one slice, not {self.grid.shape[0]}; give a folder")
 
     def _start(self) -> None:
         self._folder = self.tmp / self.path.name
@@ -81,21 +81,21 @@ class DicomWriter(SlabWriter):
             self._folder = self.tmp
         else:
             self._folder.mkdir()
-        # A source's own irregular values are passed on, not complained about.
+        # irregular values of the source are kept without complaint
         self._stack.enter_context(disable_value_validation())
         self._cache = ElementCache()
         self._series_header = self._series()
         self._commons: dict[str, Elements] = {}
         self._padding = None if self._source is None else source_padding_hu(self._source.headers[0])
         self._purpose = element_bytes(DataElement(0x0040A170, "SQ", Sequence([coded(PURPOSE)])))
-        # Arrays that were written and can be filled again: fresh memory costs the system more than a copy.
+        # arrays to use again: new memory costs more than a copy
         self._spare: list[np.ndarray] = []
         self._pool = self._stack.enter_context(BoundedPool())
 
     def _append(self, slab: np.ndarray) -> None:
         intercept = 0 if self._source is None else self._source.intercept
         for k, hu in enumerate(slab, self.written):
-            # Here and not on a thread: this makes the copy that the caller's slab can be filled anew behind.
+            # not on a thread: the caller may fill its slab again after this copy
             stored, used, clipped = stored_values(hu, intercept, self._spare.pop() if self._spare else None)
             self._clipped += clipped
             self._pool.submit(self._store, k, stored, used)
@@ -147,7 +147,7 @@ class DicomWriter(SlabWriter):
         return b"".join(elements[tag] for tag in sorted(elements)), uid
 
     def _common(self, charset: Any) -> Elements:
-        """What all slices share, in the character set of a source slice: some archives mix them in a series."""
+        """Elements common to all slices, in the character set of a source slice (some series mix them)."""
         if str(charset) not in self._commons:
             header = copy.copy(self._series_header)
             if charset and self._source is not None:
@@ -161,7 +161,7 @@ class DicomWriter(SlabWriter):
         return b"".join(short_element(tag, "UI", uid.encode("latin-1")) for tag, uid in uids) + self._purpose
 
     def _series(self) -> Dataset:
-        """What is new and the same in all slices."""
+        """Elements that are new and equal in all slices."""
         grid = self.grid
         if self._source is None:
             out = minimal_header(self._uid)
@@ -172,7 +172,7 @@ class DicomWriter(SlabWriter):
             out = series_header(first, self._derivation)
             earlier = list(first.get("ContributingEquipmentSequence") or [])
             if self._source.was_tilted:
-                out.GantryDetectorTilt = "0"  # of the acquisition it is no longer true, and readers correct by it
+                out.GantryDetectorTilt = "0"  # no longer true, and readers would correct for it
         out.SOPClassUID = CT_IMAGE
         out.SeriesInstanceUID = self._uid("series")
         out.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
@@ -190,12 +190,12 @@ class DicomWriter(SlabWriter):
         return out
 
     def _synthetic(self) -> bool:
-        """Whether slices lie where none were acquired."""
+        """Whether there are slices between the acquired ones."""
         return self._source is not None and self.grid.spacing_mm[0] < 0.999 * self._source.increment_mm
 
 
 def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
-    """The DICOM headers a volume brings along, made anonymous if asked for; None if it has none."""
+    """The DICOM headers of a volume, anonymous if the options say so; None if it has none."""
     headers = None if volume is None else volume.meta.get("dicom")
     if volume is None or not headers:
         return None
@@ -207,32 +207,32 @@ def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
 
 
 def stored_values(hu: np.ndarray, intercept: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int, int]:
-    """Whole stored values (int16), the intercept that gives HU back, and how many voxels had to be clipped.
+    """Stored values (int16), the intercept that gives HU back, and the number of clipped voxels.
 
-    `hu` is int16 or float32; stored values go into `out` where there is one.
+    `hu` is int16 or float32. Stored values go into `out`, if given.
     """
     if hu.dtype.kind == "i" and INT16.min <= intercept <= INT16.max:
         stored = np.subtract(hu, np.int16(intercept), out=out, dtype="<i2")
-        # A pass over voxels that are not in the cache costs as much as writing them. So the sum is made first: what
-        # left 16 bits has come in again at the other end, where no right value can be.
+        # Subtract first and check for wrap-around afterwards: one pass over the voxels is faster than two. A value
+        # that left 16 bits appears at the other end, where no valid value can be.
         wrapped = stored.min() < INT16.min - intercept if intercept < 0 else stored.max() > INT16.max - intercept
         if not wrapped:
             return stored, intercept, 0
     whole = np.rint(hu) if hu.dtype.kind == "f" else hu
     low, high = int(whole.min()), int(whole.max())
     if not INT16.min <= intercept <= INT16.max or low - intercept < INT16.min or high - intercept > INT16.max:
-        intercept = 0  # HU itself is int16 wherever it came from int16; the intercept is each slice's own
+        intercept = 0  # HU fit into int16; each slice has its own intercept
     clipped = 0
     if low - intercept < INT16.min or high - intercept > INT16.max:
         clipped = int(((whole < INT16.min) | (whole > INT16.max)).sum())
         whole = np.clip(whole, INT16.min, INT16.max)
-    # Neither side leaves 16 bits, as checked above; one pass over the voxels, into an array of their own.
+    # checked above: the difference fits into 16 bits
     stored = np.subtract(whole.astype("<i2", copy=False), np.int16(intercept), out=out, dtype="<i2")
     return stored, intercept, clipped
 
 
 def uid_maker(source: Source | None, volume: Volume | None, derivation: Derivation) -> Callable[..., UID]:
-    """A function of names to UIDs: same source and derivation, same UIDs."""
+    """A function from names to UIDs. The same source and derivation give the same UIDs."""
     identity = hashlib.sha256(_identity(source, volume).encode()).hexdigest()
 
     def uid(*parts: str) -> UID:
@@ -242,7 +242,7 @@ def uid_maker(source: Source | None, volume: Volume | None, derivation: Derivati
 
 
 def _identity(source: Source | None, volume: Volume | None) -> str:
-    """What stands for the source in new UIDs: its own UIDs, or else its voxels, or else chance."""
+    """What identifies the source in new UIDs: its UIDs, else its voxels, else a random number."""
     if source is not None and all(map(name_of, source.headers)):
         return "\n".join(str(header.SOPInstanceUID) for header in source.headers)
     if volume is None:
@@ -254,7 +254,7 @@ def _identity(source: Source | None, volume: Volume | None) -> str:
 
 
 def describe(out: Dataset, derivation: Derivation, synthetic: bool, earlier: list[Dataset]) -> None:
-    """Say in `out` what was done and by whom, after the equipment of `earlier` steps."""
+    """State in `out` what was done and by whom, after the equipment of `earlier` steps."""
     text = derivation.description.encode("ascii", "replace").decode()
     if synthetic:
         text = f"{text[:900]} Slices between the acquired ones are synthetic."
@@ -271,7 +271,7 @@ def describe(out: Dataset, derivation: Derivation, synthetic: bool, earlier: lis
 
 
 def ds(value: float) -> str:
-    """A decimal string of at most 16 characters, as exact as these allow."""
+    """The most exact decimal string of at most 16 characters."""
     return format_number_as_ds(0.0 if abs(value) < 1e-12 else float(value))
 
 
