@@ -102,8 +102,6 @@ class Upscaler:
                 raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.steps == 1 and self.samples > 1:
             raise UhrctError("the posterior mean (--steps 1) is one image; for several samples use --steps 4")
-        if self.model.peer is not None:
-            raise UhrctError("these weights are a peer, for `uhrct benchmark` alone; take shipped ones")
         if self.steps == 1 and self.model.mean is None:
             raise UhrctError("this model has no posterior-mean network; use --steps 2 or more")
         if self.steps > 1 and self.model.denoiser is None:
