@@ -32,9 +32,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from uhrct.benchmark.complexity import complexity, count_pass
 from uhrct.benchmark.methods import peer_restorer, restorer
 from uhrct.benchmark.peers.dual_red import DualRed
+from uhrct.benchmark.peers.model import PeerConfig, PeerModel
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT
-from uhrct.models.model import Model, ModelConfig, inference_dtype, stacks
+from uhrct.models.model import Model, inference_dtype, stacks
 from uhrct.upscaling.upscaler import Upscaler
 
 SPACING_MM = (1.0, 1.4, 1.4)
@@ -93,10 +94,9 @@ def ours(factor: int, lr: Tensor) -> dict[str, Method]:
 
 
 def peer(settings: dict[str, Any], factor: int, lr: Tensor) -> Method:
-    model = Model(ModelConfig(scale=(1, factor, factor), mean=None, peer=settings)).eval()
+    model = PeerModel(PeerConfig(scale=(1, factor, factor), peer=settings)).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = model.peer
-    assert network is not None
     x = torch.randn(1, 1, *lr.shape[1:])
     up = torch.randn(1, 1, *(n * factor for n in lr.shape[1:]))
     facts = complexity(model, lr_shape=(lr.shape[1], lr.shape[2]))._asdict()

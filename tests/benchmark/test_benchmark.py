@@ -16,6 +16,7 @@ from uhrct.benchmark.complexity import complexity
 from uhrct.benchmark.config import BenchmarkConfig, Method, load_benchmark
 from uhrct.benchmark.figures import _apart
 from uhrct.benchmark.methods import prepare
+from uhrct.benchmark.peers.model import PeerConfig, PeerModel
 from uhrct.benchmark.report import write_report
 from uhrct.benchmark.results import column, read_results
 from uhrct.benchmark.runner import Benchmark
@@ -26,7 +27,7 @@ from uhrct.evaluation.measures import MEASURES
 from uhrct.evaluation.protocol import CONTEXT, evenly_spaced, score
 from uhrct.evaluation.slab import SLAB_MEASURES
 from uhrct.evaluation.statistics import holm, paired_test
-from uhrct.models.model import Model, ModelConfig
+from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample
 
@@ -57,7 +58,7 @@ def place(tmp_path: Path, monkeypatch: Any) -> Path:
     monkeypatch.setattr(benchmark_module.io, "read", lambda path: Volume(hu, (2.5, 0.7, 0.7)))
     monkeypatch.setattr(benchmark_module, "lung_mask", lambda hu, *_, **__: np.zeros(hu.shape, bool))
     torch.manual_seed(0)
-    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer-x2")
+    PeerModel(PeerConfig(peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer-x2")
     (tmp_path / "config.yaml").write_text(CONFIG.format(root=tmp_path))
     return tmp_path
 
@@ -94,7 +95,7 @@ def test_what_the_file_says_of_itself(place: Path) -> None:
     record = run(place).runs[-1]
     assert {"commit", "device", "constants", "torch", "cases", "time"} <= record.keys()
     peer = record["methods"][2]
-    assert peer["weights_sha256"] == Model.from_pretrained(place / "peer-x2").weights_sha256
+    assert peer["weights_sha256"] == PeerModel.from_pretrained(place / "peer-x2").weights_sha256
     assert (peer["parameters"], peer["passes"], peer["seed"]) == (8_129, 1, 0)
 
 
@@ -124,7 +125,7 @@ def test_neighbouring_slices_are_judged_as_a_volume(place: Path, monkeypatch: An
 def test_slices_of_a_slab_are_restored_as_each_alone(tiny_model: Model, tmp_path: Path, scale: Any) -> None:
     lr, spacing = 50 * torch.randn(3 + 2 * CONTEXT, 12, 10, generator=torch.Generator().manual_seed(0)), (1.0, 1.0, 1.0)
     torch.manual_seed(0)
-    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer")
+    PeerModel(PeerConfig(peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer")
     tiny_model.save_pretrained(tmp_path / "ours")
     methods = [Method("bicubic", kind="bicubic"), Method("projection", kind="projection")]
     if scale == (1, 2, 2):
@@ -188,7 +189,7 @@ def test_finished_means_finished(place: Path, monkeypatch: Any) -> None:
 def test_new_weights_are_measured_again_and_not_mixed(place: Path) -> None:
     old = run(place).of("x2", "scanner", "test/a")["peer"][1]
     torch.manual_seed(1)
-    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(place / "peer-x2")
+    PeerModel(PeerConfig(peer={"architecture": "srcnn", "middle": 1})).save_pretrained(place / "peer-x2")
     results = run(place)
     assert len(results.rows) == 8
     assert results.of("x2", "scanner", "test/a")["peer"][1]["values"]["rmse_hu"] != old["values"]["rmse_hu"]
@@ -239,7 +240,7 @@ def test_what_was_measured_otherwise_does_not_stay(place: Path, monkeypatch: Any
         monkeypatch.setattr(benchmark_module.io, "read", lambda path: Volume(volume.hu + 1, volume.spacing_mm))
     else:
         peer = {"architecture": "srcnn", "middle": 1}
-        Model(ModelConfig(scale=(1, 4, 4), mean=None, peer=peer)).save_pretrained(place / "peer-x2")
+        PeerModel(PeerConfig(scale=(1, 4, 4), peer=peer)).save_pretrained(place / "peer-x2")
     assert {m["name"] for m in run(place).runs[-1]["methods"]} == {"bicubic", "projected"}
 
 
@@ -271,7 +272,7 @@ def test_weights_of_another_scale_are_refused(place: Path) -> None:
 
 def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
     sizes = {"width": 8, "multipliers": [1, 2], "window": 4, "steps": 4, "attend_from": 1}
-    Model(ModelConfig(mean=None, peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
+    PeerModel(PeerConfig(peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
     lr, spacing = torch.randn(5, 8, 8), (1.0, 1.0, 1.0)
 
     def sample(seed: int) -> torch.Tensor:
@@ -309,7 +310,7 @@ def test_no_name_of_a_figure_covers_another() -> None:
 def test_multiply_adds_by_hand() -> None:
     """Two 3x3 convolutions of the head and tail, one group of one block: counted on paper."""
     peer = {"architecture": "rcan", "groups": 1, "blocks": 1, "width": 16}
-    c = complexity(Model(ModelConfig(mean=None, peer=peer)), lr_shape=(32, 32))
+    c = complexity(PeerModel(PeerConfig(peer=peer)), lr_shape=(32, 32))
     attention = 2 * 16 / 32**2  # once an image
     by_hand = 9 * 16 + 4 * 9 * 16 * 16 + 9 * 16 * 64 + 4 * 9 * 16 + attention
     assert c.macs_per_lr_px == pytest.approx(by_hand)
@@ -324,7 +325,7 @@ def test_a_sample_costs_its_passes(tiny_model: Model) -> None:
 
 
 def test_only_the_generator_in_use_counts() -> None:
-    model = Model(ModelConfig(mean=None, peer={"architecture": "gan-circle"}))
+    model = PeerModel(PeerConfig(peer={"architecture": "gan-circle"}))
     wanted = sum(p.numel() for p in model.peer.generators["to_high"].parameters())
     assert complexity(model, lr_shape=(16, 16)).parameters == wanted
 

@@ -1,4 +1,4 @@
-"""What a method costs on paper: parameters, and multiply-adds per low-resolution pixel."""
+"""The cost of a method: parameters, and multiply-adds per low-resolution pixel."""
 
 from __future__ import annotations
 
@@ -7,40 +7,45 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from uhrct.benchmark.peers.model import PeerModel
 from uhrct.models.model import Model
 from uhrct.physics.scan_properties import N_PROPERTIES
 
 
 class Complexity(NamedTuple):
-    """Parameters that take part in one image, passes through a network that it takes, multiply-adds of all of them."""
+    """For one image: the parameters used, the passes through a network, and the multiply-adds of all passes."""
 
     parameters: int
     passes: int
     macs_per_lr_px: float
 
 
-def complexity(model: Model, *, steps: int | None = None, lr_shape: tuple[int, int] = (256, 256)) -> Complexity:
-    """Of convolutions, linear layers and matrix products (attention's too) in one image; nothing is computed.
+def complexity(
+    model: Model | PeerModel, *, steps: int | None = None, lr_shape: tuple[int, int] = (256, 256)
+) -> Complexity:
+    """Count convolutions, linear layers and matrix products (also in attention) of one image; nothing is computed.
 
-    Interpolation, structure maps and projections, small beside the networks, are not counted.
+    Interpolation, structure maps and projections are not counted. They are small beside the networks.
 
     Parameters
     ----------
-    steps : of a sample; None or 1 is the posterior mean, or a peer's own default
+    steps : steps of a sample; None or 1: the posterior mean, or the default of a peer
     lr_shape : (y, x); only attention over the whole image depends on it
 
     Example
     -------
-    >>> from uhrct.models.model import ModelConfig
-    >>> c = complexity(Model(ModelConfig(mean=None, peer={"architecture": "srcnn"})))
+    >>> from uhrct.benchmark.peers.model import PeerConfig
+    >>> c = complexity(PeerModel(PeerConfig(peer={"architecture": "srcnn"})))
     >>> c.parameters, c.macs_per_lr_px  # 4 (81 x 64 + 25 x 64 x 32 + 25 x 32)
     (57281, 228736.0)
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
-        twin = Model(model.config).eval()
-        work = [_peer_pass(twin, lr_shape, steps)] if twin.peer is not None else _own_passes(twin, lr_shape, steps)
+        if isinstance(model, PeerModel):
+            work = [_peer_pass(PeerModel(model.config).eval(), lr_shape, steps)]
+        else:
+            work = _own_passes(Model(model.config).eval(), lr_shape, steps)
         counted = [(times, *count_pass(network, inputs)) for network, inputs, times in work]
     macs = sum(times * m for times, m, _ in counted)
     return Complexity(
@@ -51,12 +56,11 @@ def complexity(model: Model, *, steps: int | None = None, lr_shape: tuple[int, i
 _Work = tuple[nn.Module, dict[str, Tensor], int]
 
 
-def _peer_pass(model: Model, lr_shape: tuple[int, int], steps: int | None) -> _Work:
-    assert model.peer is not None
+def _peer_pass(model: PeerModel, lr_shape: tuple[int, int], steps: int | None) -> _Work:
     _, sy, sx = model.config.scale
     x, up = torch.empty(1, 1, *lr_shape), torch.empty(1, 1, lr_shape[0] * sy, lr_shape[1] * sx)
     level = torch.ones(1, dtype=torch.long)
-    # every sampler is asked once a step with (condition, noisy image, level)
+    # every sampler calls its network once per step with (condition, noisy image, level)
     inputs = (up, up, level) if model.peer.sampling_steps else (x, up)
     named = {str(k): v for k, v in enumerate(inputs)}
     return model.peer, named, max(steps if steps and steps > 1 else model.peer.sampling_steps, 1)
@@ -65,8 +69,9 @@ def _peer_pass(model: Model, lr_shape: tuple[int, int], steps: int | None) -> _W
 def _own_passes(model: Model, lr_shape: tuple[int, int], steps: int | None) -> list[_Work]:
     sz, sy, sx = model.config.scale
     n = sz * sy * sx
-    told = {"properties": torch.empty(1, N_PROPERTIES)} if model.config.properties else {}
-    prior = {"prior": torch.empty(1, n, *lr_shape), **told}
+    prior = {"prior": torch.empty(1, n, *lr_shape)}
+    if model.config.properties:
+        prior["properties"] = torch.empty(1, N_PROPERTIES)
     work: list[_Work] = []
     if model.mean is not None:
         work.append((model.mean, {"x": torch.empty(1, model.config.slices, *lr_shape), **prior}, 1))
@@ -78,9 +83,9 @@ def _own_passes(model: Model, lr_shape: tuple[int, int], steps: int | None) -> l
 
 
 def count_pass(network: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int]:
-    """(multiply-adds of one pass, parameters of the modules that it went through).
+    """(multiply-adds of one pass, parameters of the modules that are used).
 
-    Inputs are by name; those that are named by a number are given by position. On fake tensors nothing is computed.
+    Inputs are given by name; a name that is a number means a position. With fake tensors nothing is computed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,4 +1,4 @@
-"""A method's name made into something that restores slices, with what it is: weights, budget, cost."""
+"""Makes a method of the benchmark ready: something that restores slices, with its weights, budget and cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from uhrct.benchmark.complexity import complexity
 from uhrct.benchmark.config import Method
+from uhrct.benchmark.peers.model import PeerModel, is_peer
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT, Restore
@@ -27,11 +28,11 @@ from uhrct.upscaling.upscaler import Upscaler
 
 @dataclass
 class Ready:
-    """A method with its weights at hand, for one protocol."""
+    """A method for one protocol, with its weights loaded."""
 
     method: Method
     scale: tuple[int, int, int]
-    model: Model | None = None
+    model: Model | PeerModel | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -39,10 +40,10 @@ class Ready:
         return self.method.identity(self.facts.get("weights_sha256", ""))
 
     def restore(self, acquisition: Acquisition) -> Restore:
-        """As a restorer of slices that `acquisition` degraded (only the projection looks at it)."""
+        """The method as a restorer of slices that `acquisition` degraded. Only the projection uses `acquisition`."""
         if self.model is None:
             return _one_by_one(_interpolation(self.method.kind, self.scale, acquisition))
-        if self.model.peer is not None:
+        if isinstance(self.model, PeerModel):
             return _one_by_one(peer_restorer(self.model, steps=self.method.steps, seed=self.method.seed))
         m = self.method
         return restorer(Upscaler(self.model, steps=m.steps, seed=m.seed, consistency=m.consistency))
@@ -51,19 +52,20 @@ class Ready:
 def prepare(
     method: Method, protocol: str, scale: tuple[int, int, int], device: torch.device, lr_shape: tuple[int, int]
 ) -> Ready:
-    """Read the weights, if any.
+    """Load the weights of a method, if it has any.
 
     Raises
     ------
     UhrctError
-        If there are none, they are damaged, or of another scale; for Lanczos through plane.
+        If the weights are missing, damaged, or of another scale; for Lanczos through plane.
     """
     if method.kind == "lanczos" and scale[0] > 1:
         raise UhrctError("Lanczos works in plane")
     if not method.weights:
         return Ready(method, scale, facts={"passes": 0})
     name = method.weights.replace("{protocol}", protocol)
-    model = Model.from_pretrained(name, device)
+    kind = PeerModel if is_peer(name) else Model
+    model = kind.from_pretrained(name, device)
     if model.config.scale != scale:
         raise UhrctError(f"{name}: weights of scale {model.config.scale}, protocol {protocol} is {scale}")
     facts = {"weights": name, "weights_sha256": model.weights_sha256, **_budget(model_folder(name))}
@@ -72,7 +74,7 @@ def prepare(
 
 
 def restorer(upscaler: Upscaler) -> Restore:
-    """A whole-volume upscaler as a restorer of slices, so that what is measured is what users run."""
+    """An upscaler of volumes as a restorer of slices, so that the benchmark measures what users run."""
 
     def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
         volume = Volume(lr_hu.numpy(), spacing_mm)
@@ -82,13 +84,13 @@ def restorer(upscaler: Upscaler) -> Restore:
     return restore
 
 
-def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:
-    """A peer as a restorer of the middle one of some slices.
+def peer_restorer(model: PeerModel, *, steps: int = 1, seed: int = 0) -> Restore:
+    """A peer as a restorer of the slice in the middle.
 
     Parameters
     ----------
-    steps : of peers that sample; 1: their own default
-    seed : which noise; every slice gets the same, as slices of a volume nearly do (`uhrct.models.slice_noise`)
+    steps : for peers that sample; 1: their own default
+    seed : of the noise. Every slice gets the same noise, as neighbouring slices of our samples nearly do.
     """
     device = next(model.parameters()).device
     _, sy, sx = model.config.scale
@@ -96,18 +98,18 @@ def peer_restorer(model: Model, *, steps: int = 1, seed: int = 0) -> Restore:
     def restore(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
         middle = lr_hu[len(lr_hu) // 2][None, None].to(device)
         shape = (1, middle.shape[-2] * sy, middle.shape[-1] * sx)
-        noise = SliceNoise(seed, 0, shape, spacing_z_mm=1000.0)  # slices far apart: white
+        noise = SliceNoise(seed, 0, shape, spacing_z_mm=1000.0)  # slices far apart have white noise
         dtype = inference_dtype(device)
         fast = nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
         with torch.inference_mode(), fast:
-            hr = model.peer_hu(middle, lambda step: noise(0, step)[None].to(device), steps if steps > 1 else None)
+            hr = model.restore_hu(middle, lambda step: noise(0, step)[None].to(device), steps if steps > 1 else None)
         return hr[0].float().cpu()
 
     return restore
 
 
 def _one_by_one(restore: Restore) -> Restore:
-    """What restores the middle one of 2 CONTEXT + 1 slices, for any number of them."""
+    """A restorer of the slice in the middle of 2 CONTEXT + 1, made into one for any number of slices."""
 
     def every(lr_hu: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
         n = 2 * CONTEXT + 1
@@ -132,15 +134,15 @@ def _interpolation(kind: str, scale: tuple[int, int, int], acquisition: Acquisit
 
 
 def _budget(folder: Path) -> dict[str, Any]:
-    """Minutes and steps of training and the corpus, as the log beside the weights (or in the run above) tells."""
+    """Minutes and steps of training and the corpus, from the log beside the weights or in the run above them."""
     for log in (folder / "log.jsonl", folder.parent / "log.jsonl"):
         if log.is_file():
             break
     else:
         return {}
     records = [json.loads(line) for line in log.read_text().splitlines()]
-    # published weights keep the logs of several runs in one file; in each the last record tells all
-    last = {r.get("run", ""): r for r in records if "minutes" in r}
+    # a log may hold several stages (or runs, in weights of 0.1.0); the last record of each has its totals
+    last = {r.get("stage") or r.get("run", ""): r for r in records if "minutes" in r}
     budget = {
         "minutes": round(sum(r["minutes"] for r in last.values()), 1),
         "cpu_minutes": round(sum(r.get("cpu_minutes", r["minutes"]) for r in last.values()), 1),

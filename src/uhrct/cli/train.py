@@ -18,69 +18,51 @@ class Layout(StrEnum):
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML, see configs/.", show_default=False)],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value ...", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run; default runs/NAME-OF-CONFIG.")] = Path("runs"),
-    max_minutes: Annotated[float | None, typer.Option(help="Wall-clock budget, resumed parts counted in.")] = None,
-    max_cpu_minutes: Annotated[
-        float | None, typer.Option(help="Budget of processor time, for equal budgets on a busy machine.")
+    config: Annotated[Path, typer.Argument(help="YAML file, see configs/.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to its settings, such as data.batch=8.", show_default=False)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-CONFIG.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Time budget of the whole run, resumed parts included.")
+    ] = None,
+    max_cpu_minutes: Annotated[
+        float | None, typer.Option(help="Budget of processor time, for fair comparisons on a busy machine.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of the run.")] = False,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Train weights on your own CT; under torchrun on several devices."""
-    from uhrct.training.config import load_config
-    from uhrct.training.trainer import Trainer
+    """Train a model on your own CT, all stages in one run. For several devices start it with torchrun."""
+    from uhrct.training.recipe import train as train_stages
 
-    folder = out / config.stem if out == Path("runs") else out
-    settings = load_config(config, overrides)
-    chosen = None if device == Device.auto else torch_device(device)
-    if settings.stage == "estimator":
-        from uhrct.training.estimator import train_estimator
-
-        model = train_estimator(
-            settings, folder, max_minutes=max_minutes, max_cpu_minutes=max_cpu_minutes, device=chosen, quiet=quiet
-        )
-        if not quiet:
-            print(f"model in {model}")
-        return
-    if settings.stage == "surrogate":
-        from uhrct.training.surrogate import train_surrogate
-
-        weights = train_surrogate(
-            settings, folder, max_minutes=max_minutes, max_cpu_minutes=max_cpu_minutes, device=chosen, quiet=quiet
-        )
-        if not quiet:
-            print(f"surrogate in {weights}")
-        return
-    trainer = Trainer(
-        settings,
-        folder,
+    result = train_stages(
+        config,
+        overrides,
+        out=out or Path("runs") / config.stem,
         max_minutes=max_minutes,
         max_cpu_minutes=max_cpu_minutes,
         resume=resume,
-        device=chosen,
+        device=None if device == Device.auto else torch_device(device),
         quiet=quiet,
     )
-    model = trainer.run()
-    if trainer.rank == 0 and not quiet:
-        print(f"model in {model}")
+    if not quiet:
+        print(f"result in {result}")
 
 
 def pack(
     sources: Annotated[list[Path], typer.Argument(help="Data set folders or files.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Store folder: new, or one to go on with.", show_default=False)],
-    layout: Annotated[Layout, typer.Option(help="Of the data set, see docs/training.md.")] = Layout.auto,
+    out: Annotated[Path, typer.Option(help="Store folder: new, or an existing store.", show_default=False)],
+    layout: Annotated[Layout, typer.Option(help="Layout of the data set, see docs/training.md.")] = Layout.auto,
     input_spacing: InputSpacing = None,
     unit_hu: Annotated[
-        str | None, typer.Option(help="LOW,HIGH: what 0 and 1 stand for in files whose voxels were mapped to [0, 1].")
+        str | None, typer.Option(help="LOW,HIGH: the HU of 0 and 1, for files whose voxels were mapped to [0, 1].")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="JSON: patients of train, validation and test.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the hash of what is packed already.")] = False,
+    split: Annotated[Path | None, typer.Option(help="JSON file with the names for train, validation and test.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the hash of series that are packed already.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a data set once for training: files that map into memory, an index, a split. Goes on where it stopped."""
+    """Pack a data set for training: one raw file per series, an index, a split. Repeat it to go on."""
     from uhrct.training.data.packing import pack as pack_into
     from uhrct.training.data.packing import summary
 

@@ -1,4 +1,4 @@
-"""Which model serves a wish: a scale, a spacing, a device."""
+"""Chooses the model for a requested scale or spacing, and the device."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from uhrct.models.model import Model, available_models, model_folder, read_confi
 
 
 def load_for_scale(scale: int | tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
-    """The model (of a name or folder, or the first shipped one) that serves a scale.
+    """Load the model for a scale: `weights` (a name or a folder) if given, else the first shipped one that has it.
 
     Raises
     ------
     UhrctError
-        If there is none: the message says which scales exist.
+        If no model has that scale. The message lists the scales that exist.
     """
     wanted = (1, scale, scale) if isinstance(scale, int) else tuple(scale)
     served = served_scales(weights)
@@ -31,13 +31,13 @@ def load_for_scale(scale: int | tuple[int, int, int], weights: str | Path | None
 
 
 def served_scales(weights: str | Path | None = None) -> dict[Path, tuple[int, int, int]]:
-    """Model folders (that of `weights`, or all shipped ones) and the scale that each serves."""
+    """The folder of `weights`, or of every shipped model, with its scale."""
     folders = [model_folder(weights)] if weights is not None else available_models()
     return {folder: read_config(folder)[0].scale for folder in folders}
 
 
 def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tuple[float, float, float]:
-    """A wanted spacing as (z, y, x): one number is that of the pixels, slices stay where they are."""
+    """A requested spacing as (z, y, x). One number is the size of the pixels; the slice spacing then stays."""
     values = (spacing_mm,) if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
     if len(values) == 1:
         values = (volume.spacing_mm[0], values[0], values[0])
@@ -49,30 +49,30 @@ def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tup
 def nearest_scale(
     have_mm: tuple[float, float, float], want_mm: tuple[float, float, float], weights: str | Path | None = None
 ) -> tuple[int, int, int]:
-    """The served scale nearest to the ratio of two spacings, in octaves summed over the axes.
+    """The available scale nearest to the ratio of two spacings: the smallest sum of |log2| over the axes.
 
     Raises
     ------
     UhrctError
-        If nothing is to be made finer.
+        If the requested spacing is not finer than the scan's along any axis.
     """
     ratio = [a / b for a, b in zip(have_mm, want_mm, strict=True)]
     if max(ratio) < 1.01:
-        raise UhrctError(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm}; there is nothing to do")
+        raise UhrctError(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm} mm; there is nothing to do")
     served = set(served_scales(weights).values())
     if not served:
-        raise UhrctError("no weights are here; give --weights")
+        raise UhrctError("no weights are installed; give weights")
     return min(served, key=lambda s: (sum(abs(np.log2(n / r)) for n, r in zip(s, ratio, strict=True)), -s[0]))
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" to a device that is there."""
+    """The device for "auto", "cpu" or "cuda"; "auto" is CUDA where there is a GPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
         raise UhrctError(f"device {name!r} is not known; choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UhrctError("no CUDA device here; use --device cpu")
+        raise UhrctError("device cuda: this machine has no CUDA device; use cpu")
     return torch.device(name)
 
 

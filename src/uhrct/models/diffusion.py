@@ -1,4 +1,4 @@
-"""Diffusion on a normalised residual e: noise levels, what the network predicts, and samplers.
+"""Diffusion of a normalised residual e: noise levels, the target of the network, and samplers.
 
 The paper's symbols (eq. 1): z = sqrt(g) e + sqrt(1 - g) n with n ~ N(0, I); g = 1 is clean, g = 0 pure noise.
 """
@@ -22,19 +22,22 @@ Noise = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Diffusion:
-    """What the denoiser predicts and along which noise levels it learns and samples.
+    """What the denoiser predicts, and the noise levels of training and sampling.
 
     Parameters
     ----------
     prediction : "v", "epsilon" or "x0"
-        v = sqrt(g) n - sqrt(1 - g) e (doi 10.48550/arXiv.2202.00512); epsilon = n (the paper, after SR3).
+        v = sqrt(g) n - sqrt(1 - g) e (doi 10.48550/arXiv.2202.00512); epsilon = n (the paper, following SR3).
     levels : "cosine" or "linear"
-        "cosine": sqrt(g) = cos(pi t / 2), t uniform. "linear": the paper's: g is the product of 1 - beta, beta
-        linear over `train_steps` from beta_train[0] to beta_train[1]; g is drawn uniformly between neighbours.
+        "cosine": sqrt(g) = cos(pi t / 2) with t uniform. "linear", as in the paper: g is the product of 1 - beta, and
+        beta is linear over `train_steps` from beta_train[0] to beta_train[1]. In training g is drawn uniformly
+        between two neighbouring levels.
     sampler : "ddim" or "ancestral"
-        "ddim": deterministic given its start, good in few steps. "ancestral": SR3's, fresh noise every step.
+        "ddim": deterministic after the first noise, good in few steps. "ancestral", as in SR3: new noise at each step.
     sampling_steps : int
-        Default number of steps of a sample; `beta_sample` are the ends of the linear schedule then.
+        Default number of steps of a sample.
+    beta_sample : (float, float)
+        Ends of the linear schedule for sampling.
 
     Example
     -------
@@ -60,9 +63,12 @@ class Diffusion:
         ):
             if value not in known:
                 raise UhrctError(f"diffusion setting {value!r} is not known; choose from {', '.join(known)}")
+        for name in ("sampling_steps", "train_steps"):
+            if getattr(self, name) < 1:
+                raise UhrctError(f"diffusion setting {name}={getattr(self, name)}: give 1 or more")
 
     def draw_levels(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-        """g for `n` training items, shape (n,). Equal draws for equal generators, whatever the device."""
+        """g for `n` training items, shape (n,). The draws depend on the generator only, not on the device."""
         u = torch.rand(n, generator=generator)
         if self.levels == "cosine":
             return (torch.cos(u * torch.pi / 2) ** 2).to(device)
@@ -72,20 +78,20 @@ class Diffusion:
         return torch.lerp(g[t], g[t + 1], u).to(device)
 
     def sampling_levels(self, steps: int) -> Tensor:
-        """g visited by a sampler of `steps` steps, rising from (nearly) pure noise; float64, shape (steps,)."""
+        """g at each of the `steps` steps of a sampler, rising from nearly pure noise; float64, shape (steps,)."""
         if self.levels == "linear":
             return torch.as_tensor(_products(*self.beta_sample, steps)[::-1].copy())
         t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
         return torch.cos(t * torch.pi / 2) ** 2
 
     def target(self, e: Tensor, n: Tensor, g: Tensor) -> Tensor:
-        """What the network must predict at z = sqrt(g) e + sqrt(1 - g) n."""
+        """The target of the network at z = sqrt(g) e + sqrt(1 - g) n."""
         if self.prediction == "epsilon":
             return n
         return e if self.prediction == "x0" else g.sqrt() * n - (1 - g).sqrt() * e
 
     def split(self, prediction: Tensor, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """(e, n) that a prediction at z means; inverse of `target`."""
+        """(e, n) that belong to a prediction at z; the inverse of `target`."""
         a, b = g.sqrt(), (1 - g).sqrt()
         if self.prediction == "v":
             return a * z - b * prediction, b * z + a * prediction
@@ -95,7 +101,7 @@ class Diffusion:
 
     @torch.no_grad()
     def sample(self, denoise: Denoise, noise: Noise, steps: int | None = None) -> Tensor:
-        """Draw one e, from noise(0) through `steps` levels.
+        """Draw one e: start from noise(0) and take `steps` steps.
 
         Parameters
         ----------
@@ -111,7 +117,7 @@ class Diffusion:
             if self.sampler == "ddim":
                 z = g_next**0.5 * e + (1 - g_next) ** 0.5 * n
             else:
-                # one step of SR3's Algorithm 2: alpha takes g_next to g_now; its noise is sqrt(1 - alpha)
+                # SR3, algorithm 2: alpha is the step from g_next to g_now, its noise is sqrt(1 - alpha)
                 alpha = g_now / g_next
                 z = (z - (1 - alpha) / (1 - g_now) ** 0.5 * n) / alpha**0.5
                 if g_next < 1:

@@ -1,8 +1,7 @@
 """The dual-stream structure-preserving network (DSSP) on the low-resolution grid.
 
-Every output voxel that lies inside one input voxel is a channel (sub-voxel shuffle), so one pass costs a fraction of
-a network at full size and one family serves every scale. Only convolutions: no layer whose answer depends on where
-a tile was cut.
+The output voxels inside one input voxel are channels (sub-voxel shuffle). So one pass costs a fraction of a network at
+full size, and the same network serves every scale. It has only convolutions: no layer depends on where a tile was cut.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 
 def to_channels(image: Tensor, scale_y: int, scale_x: int) -> Tensor:
-    """(B, c, y sy, x sx) -> (B, c sy sx, y, x): the voxels inside each LR voxel become its channels.
+    """(B, c, y sy, x sx) -> (B, c sy sx, y, x): the voxels inside each LR voxel become channels.
 
     Example
     -------
@@ -36,20 +35,20 @@ def from_channels(channels: Tensor, scale_y: int, scale_x: int) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Residual block f + conv(relu(conv(f))); noise level and scan properties enter as a shift of its features.
+    """Residual block f + conv(relu(conv(f))). Noise level and scan properties shift its features.
 
-    `still`: the shift begins at zero, so that a network that is told more starts as the one that was told nothing.
+    zero_shift : the shift starts at zero, so the scan properties have no effect before training
     """
 
-    def __init__(self, width: int, level_width: int, still: bool = False, dilation: int = 1) -> None:
+    def __init__(self, width: int, level_width: int, zero_shift: bool = False) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
         self.shift = nn.Linear(level_width, width) if level_width else None
-        if self.shift is not None and still:
+        if self.shift is not None and zero_shift:
             nn.init.zeros_(self.shift.weight)
             nn.init.zeros_(self.shift.bias)
-        nn.init.zeros_(self.second.weight)  # start as the identity: deep stacks then train from the first step
+        nn.init.zeros_(self.second.weight)  # the block starts as the identity, so deep stacks train from the first step
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, f: Tensor, level: Tensor | None) -> Tensor:
@@ -60,16 +59,14 @@ class _Block(nn.Module):
 
 
 class _Stream(nn.Module):
-    """Head, residual blocks, then the paper's two 3x3 convolutions to the width that is exchanged."""
+    """Head, residual blocks, then the paper's two 3x3 convolutions to the width that both streams share."""
 
-    def __init__(
-        self, inputs: int, width: int, blocks: int, out: int, level_width: int, still: bool = False, dilation: int = 1
-    ) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int, out: int, level_width: int, zero_shift: bool) -> None:
         super().__init__()
         self.head = nn.Conv2d(inputs, width, 3, padding=1)
-        self.blocks = nn.ModuleList(_Block(width, level_width, still, dilation**k) for k in range(blocks))
-        #: LR pixels that an output pixel looks to each side
-        self.reach = 1 + 2 * sum(dilation**k for k in range(blocks)) + 2
+        self.blocks = nn.ModuleList(_Block(width, level_width, zero_shift) for _ in range(blocks))
+        #: LR pixels on each side that an output pixel depends on
+        self.reach = 3 + 2 * blocks
         self.after = nn.Sequential(
             nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, out, 3, padding=1)
         )
@@ -81,22 +78,22 @@ class _Stream(nn.Module):
         return self.after(f)
 
     def _enter(self, x: Tensor) -> Tensor:
-        """The head's features. HU enter in float32: bfloat16 would round a voxel near -1000 HU by 2 HU."""
+        """Features of the head. The input stays float32: bfloat16 would round a voxel near -1000 HU by 2 HU."""
         inner = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
             if inner == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled():
-                # float32 sums depend in their last digit on the tile's shape, and rounding to bfloat16 makes steps of
-                # some: in float64 they practically never do, and tiles stay equal to the whole
+                # The last digit of a float32 sum depends on the shape of the tile, and rounding to bfloat16 can make a
+                # visible step of it. In float64 this practically never happens, so tiles stay equal to the whole.
                 weight, bias = self.head.weight.double(), self.head.bias
                 return F.conv2d(x.double(), weight, None if bias is None else bias.double(), padding=1).to(inner)
             return self.head(x.float()).to(inner)
 
 
 class DSSP(nn.Module):
-    """Dual-stream structure-preserving network (MICCAI 2023, fig. 2) with flat streams on the LR grid.
+    """Dual-stream structure-preserving network (Chu et al., MICCAI 2023, fig. 2) with flat streams on the LR grid.
 
-    The image stream sees [noisy, x], the structure stream [noisy, O(up(x))]; their features are exchanged by
-    summation; a fusion block gives the image, a structure block the structure map.
+    The image stream sees [noisy, x], the structure stream sees [noisy, O(up(x))]. Their features are summed. A fusion
+    block then gives the image, and a structure block gives the structure map.
 
     Parameters
     ----------
@@ -105,15 +102,15 @@ class DSSP(nn.Module):
     sub_voxels : int
         Output voxels per LR voxel (s_z s_y s_x).
     noisy : bool
-        True for a denoiser (it takes the noisy residual and its level), False for a posterior-mean network.
+        True for a denoiser, which takes the noisy residual and its level; False for a posterior-mean network.
     properties : int
-        Numbers that say what scan it is (see `uhrct.physics.scan_properties`); 0: none are told.
+        Length of the vector of scan properties (`uhrct.physics.scan_properties`) that the network takes; 0: none.
     image_width, image_blocks, structure_width, structure_blocks, fusion_blocks : int
-        Size; structure_width 0 is the single-stream regressor or denoiser.
-    structure_dilation : int
-        The structure stream's k-th block is dilated by this to the power k: above 1 it sees further for the same cost.
-    structure_feedback : int
-        1: the structure map, once made, enters the fusion, so that the image knows what it is to keep.
+        Size. With structure_width=0 the network has a single stream.
+
+    References
+    ----------
+    Chu et al., MICCAI 2023, doi 10.1007/978-3-031-43999-5_25.
 
     Example
     -------
@@ -135,51 +132,39 @@ class DSSP(nn.Module):
         structure_width: int = 16,
         structure_blocks: int = 2,
         fusion_blocks: int = 1,
-        structure_dilation: int = 1,
-        structure_feedback: int = 0,
     ) -> None:
         super().__init__()
         level_width = _LEVEL_WIDTH if noisy or properties else 0
         extra = sub_voxels if noisy else 0
-        still = not noisy
-        self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width, still)
+        zero_shift = not noisy
+        self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width, zero_shift)
         self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, level_width), nn.SiLU()) if noisy else None
+        #: embeds the scan properties; the name `told` is part of the file format of the weights
         self.told: nn.Sequential | None = None
         if properties:
             last = nn.Linear(level_width, level_width)
             self.told = nn.Sequential(nn.Linear(properties, level_width), nn.SiLU(), last)
-            if noisy:  # beside the noise level it begins silent
+            if noisy:  # in a denoiser the properties have no effect before training
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
-        self.fusion = nn.ModuleList(_Block(image_width, level_width, still) for _ in range(fusion_blocks))
+        self.fusion = nn.ModuleList(_Block(image_width, level_width, zero_shift) for _ in range(fusion_blocks))
         self.to_image = nn.Conv2d(image_width, sub_voxels, 3, padding=1)
         self.structure: _Stream | None = None
         if structure_width:
             self.structure = _Stream(
-                sub_voxels + extra,
-                structure_width,
-                structure_blocks,
-                image_width,
-                level_width,
-                still,
-                structure_dilation,
+                sub_voxels + extra, structure_width, structure_blocks, image_width, level_width, zero_shift
             )
             self.narrow = nn.Conv2d(image_width, structure_width, 3, padding=1)
             self.to_structure = nn.Conv2d(structure_width, sub_voxels, 3, padding=1)
-            # start from the prior: a head that begins far off fell, under L1, to the median of the map, which is 0
+            # the map starts as the prior: under L1 a head that started far away fell to the median of the map, 0
             nn.init.zeros_(self.to_structure.weight)
             nn.init.zeros_(self.to_structure.bias)  # type: ignore[arg-type]
-        self.feedback: nn.Conv2d | None = None
-        if structure_width and structure_feedback:
-            self.feedback = nn.Conv2d(sub_voxels, image_width, 3, padding=1)
-            nn.init.zeros_(self.feedback.weight)  # begin as the network without it
-            nn.init.zeros_(self.feedback.bias)  # type: ignore[arg-type]
 
     @property
     def halo(self) -> int:
-        """LR pixels around an output pixel that it can depend on."""
+        """LR pixels on each side that an output pixel depends on."""
         deepest = max(s.reach for s in (self.image, self.structure) if s is not None)
-        return deepest + (3 if self.feedback is not None else 0) + 2 * len(self.fusion) + 1
+        return deepest + 2 * len(self.fusion) + 1
 
     def forward(
         self,
@@ -189,13 +174,13 @@ class DSSP(nn.Module):
         sqrt_g: Tensor | None = None,
         properties: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(image, structure map or None), each (B, sub_voxels, y, x), float32; the map is prior + correction.
+        """(image, structure map or None), each (B, sub_voxels, y, x), float32. The map is the prior plus a correction.
 
         Parameters
         ----------
         x : (B, inputs, y, x) normalised LR;  prior : (B, sub_voxels, y, x) structure map of up(x)
-        noisy : (B, sub_voxels, y, x);  sqrt_g : (B,) or (1,), with `noisy` only
-        properties : (B, k) or (1, k): what scan it is, for a network that is told
+        noisy : (B, sub_voxels, y, x), and sqrt_g : (B,) or (1,); for a denoiser only
+        properties : (B, k) or (1, k) scan properties, for a network that takes them
         """
         image_in = x
         if self.level is not None:
@@ -211,22 +196,20 @@ class DSSP(nn.Module):
         if self.structure is not None:
             assert prior is not None
             structure = prior + self._out(self.to_structure, F.relu(self.narrow(F.relu(f))))
-            if self.feedback is not None:
-                f = f + self.feedback(structure)
         for block in self.fusion:
             f = block(f, level)
         return self._out(self.to_image, F.relu(f)), structure
 
     def _level(self, sqrt_g: Tensor | None, properties: Tensor | None) -> Tensor | None:
-        """Noise level and scan properties in one vector a scan; not expanded: digits must not depend on the batch."""
+        """Noise level and scan properties as one vector per scan. It is not expanded to the size of the batch."""
         level = None
         if self.level is not None:
             assert sqrt_g is not None, "a denoiser needs the noise level"
             level = self.level[0](_level_features(sqrt_g))
         if self.told is not None:
-            assert properties is not None, "this network must be told what scan it is"
-            told = self.told(properties)
-            level = told if level is None else level + told
+            assert properties is not None, "this network needs the scan properties"
+            embedded = self.told(properties)
+            level = embedded if level is None else level + embedded
         return None if level is None else F.silu(level)
 
     @staticmethod

@@ -1,32 +1,32 @@
-"""A small network that estimates from voxels what a scan's PSF, kernel and noise are."""
+"""A small network that estimates the PSF, kernel and noise of a scan from its voxels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-#: distances in pixels over which voxels are compared: noise and blur differ in how differences grow with distance
+#: distances in pixels over which voxels are compared. Noise and blur differ in how differences grow with distance.
 LAGS = (1, 2, 3)
-#: of absolute differences: the low quantiles are noise, the high ones edges
+#: quantiles of the absolute differences: the low ones show noise, the high ones edges
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995)
-#: side of the pieces of a slice that are judged one by one, in pixels
+#: side in pixels of the pieces of a slice that are measured one by one
 PIECE = 96
-#: mean distance of a piece's statistics from the training's, in their standard deviations: 0.8 is usual
+#: largest mean distance of a piece from the training scans, in standard deviations of the statistics (0.8 is usual)
 FAMILIAR = 1.6
-#: voxels of air outside say nothing: reconstructions clip them
+#: voxels below this are air outside the body. They are left out, because reconstructions clip them.
 INSIDE_HU = -970.0
 
 
 class ScanEstimator(nn.Module):
-    """Pieces of LR slices in HU -> the estimated part of `ScanProperties.vector`, one row a piece.
+    """Pieces of LR slices in HU -> the estimated part of `ScanProperties.vector`, one row per piece.
 
-    Quantiles of absolute differences, first and second order, over several distances, in logarithms, then a
-    perceptron: cheap, and blind to where in the piece things are.
+    The statistics are logarithms of quantiles of absolute differences, of first and second order, over several
+    distances. A perceptron maps them to the properties. This is cheap, and does not depend on where things lie.
 
     Parameters
     ----------
-    outputs : numbers to estimate
-    width : of the perceptron
+    outputs : how many numbers are estimated
+    width : features of the perceptron
 
     Example
     -------
@@ -40,8 +40,7 @@ class ScanEstimator(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(seen, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
         )
-
-        # of the statistics, over the training's scans
+        # mean and standard deviation of the statistics over the training scans
         self.register_buffer("centre", torch.zeros(seen))
         self.register_buffer("spread", torch.ones(seen))
         self.centre: Tensor
@@ -53,16 +52,16 @@ class ScanEstimator(nn.Module):
             return self.layers(self.standard(self.statistics(hu)))
 
     def knows(self, piece: Tensor) -> bool:
-        """Whether a piece (1, y, x) in HU looks like the training's scans: its statistics lie within their spread."""
+        """Whether a piece (1, y, x) in HU looks like the training scans."""
         return bool(self.standard(self.statistics(piece)).abs().mean() < FAMILIAR)
 
     def standard(self, statistics: Tensor) -> Tensor:
-        """Statistics in units of their spread over the training's scans."""
+        """Statistics in standard deviations from their mean over the training scans."""
         return (statistics - self.centre) / self.spread
 
     @staticmethod
     def statistics(hu: Tensor) -> Tensor:
-        """What is measured of pieces (B, y, x) in HU: (B, numbers)."""
+        """The statistics of pieces (B, y, x) in HU, (B, numbers)."""
         return torch.stack([_statistics(piece.float()) for piece in hu])
 
 
@@ -82,7 +81,7 @@ def _statistics(hu: Tensor) -> Tensor:
 
 
 def _difference(hu: Tensor, inside: Tensor, lag: int, kind: int) -> tuple[Tensor, Tensor]:
-    """(differences, which of them compare voxels inside the body): along x, second along x, second along both."""
+    """(differences, mask of those inside the body). Kind 0: along x; 1: second order along x; 2: along both axes."""
     if kind == 0 or min(hu.shape) <= 2 * lag:
         return hu[:, lag:] - hu[:, :-lag], inside[:, lag:] & inside[:, :-lag]
     first = hu[:, 2 * lag :] - 2 * hu[:, lag:-lag] + hu[:, : -2 * lag]
@@ -94,7 +93,7 @@ def _difference(hu: Tensor, inside: Tensor, lag: int, kind: int) -> tuple[Tensor
 
 
 def pieces(hu: Tensor) -> Tensor:
-    """Slices (B, y, x) in HU cut into squares of `PIECE` pixels (or less) that show enough of a body: (n, y', x').
+    """Slices (B, y, x) in HU cut into squares of at most `PIECE` pixels, (n, y', x'); mostly empty ones are left out.
 
     Example
     -------

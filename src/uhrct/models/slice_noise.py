@@ -1,4 +1,4 @@
-"""Noise for samplers that depends on nothing but seed, voxel and step: not on batch, tile or part of the volume."""
+"""Noise for samplers. It depends on seed, voxel and step only, not on batch, tile or part of the volume."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-#: length over which a sample's noise stays alike along z (standard deviation of its Gaussian weights): about a
-#: clinical slice, so that a volume does not flicker from slice to slice
+#: correlation length of the noise along z (standard deviation of its Gaussian weights). It is about the thickness of a
+#: clinical slice, so that a sampled volume does not flicker from slice to slice.
 CORRELATION_MM = 1.75
 
 
@@ -19,7 +19,7 @@ class SliceNoise:
     Parameters
     ----------
     seed, sample : int
-        Which noise; equal numbers give equal noise on every machine.
+        Equal numbers give equal noise on every machine.
     shape : (channels, y, x)
     spacing_z_mm : float
 
@@ -37,9 +37,8 @@ class SliceNoise:
         self._white: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, z: int, step: int) -> Tensor:
-        """Noise of slice `z` at a sampler's `step`, shape as given, float32 on the CPU."""
-        # slices go by, and within a slice steps: the start is worth keeping for the neighbours, but a hundred steps of
-        # an ancestral sampler for each of them would fill gigabytes
+        """Noise of slice `z` at the sampler's `step`, float32 on the CPU."""
+        # Only the first step is kept for neighbouring slices. A hundred steps for each of them would take gigabytes.
         self._white = {k: v for k, v in self._white.items() if k[0] >= z + min(self.weight) and k[1] in (0, step)}
         out = torch.zeros(self.shape)
         for j, w in self.weight.items():
@@ -56,11 +55,11 @@ class SliceNoise:
 
 
 def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generator: torch.Generator) -> Tensor:
-    """N(0, 1) noise (B, sz, ...), correlated along the second axis as `SliceNoise` is along z; for training.
+    """N(0, 1) noise (B, sz, ...) for training, correlated along the second axis as `SliceNoise` is along z.
 
     Parameters
     ----------
-    spacing_z_mm : distance of the fine slices, one an item
+    spacing_z_mm : distance between the fine slices, one number per item
 
     Example
     -------
@@ -81,7 +80,7 @@ def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generat
 
 
 def _weights(spacing_z_mm: float) -> list[float]:
-    """Gaussian weights of neighbouring slices, of squared sum 1."""
+    """Gaussian weights of the neighbouring slices; their squares sum to 1."""
     sigma = CORRELATION_MM / spacing_z_mm
     reach = min(math.ceil(3 * sigma), 12) if sigma > 0.2 else 0
     weight = [math.exp(-0.5 * (j / sigma) ** 2) for j in range(-reach, reach + 1)]

@@ -13,27 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 from uhrct.structure.operator import Spacing, StructureOperator
 
-#: what ships: of V_C with the constants that structure is judged by (c = 250 HU). Not a model: it has no config.json
+#: the shipped surrogate. It imitates V_C with the constants of the structure metrics (c = 250 HU).
 SHIPPED = Path(__file__).parent / "weights" / "structure" / "surrogate.safetensors"
-#: HU are divided by this; gradients are taken over `STEP_MM`, about a pixel, so that they mean the same on every grid
+#: HU are divided by SCALE_HU. Gradients are taken over STEP_MM, about a pixel, so they mean the same on every grid.
 SCALE_HU, STEP_MM = 250.0, 0.7
-#: halvings of the grid in the U-Net: 12 px and more are seen on each side, three sigma of 2 mm on the finest grids
+#: halvings of the grid in the U-Net. It sees 12 pixels or more on each side: three sigma of 2 mm on the finest grids.
 LEVELS = 2
 
 
 class Surrogate(nn.Module):
-    """A U-Net of a few channels in the place of a `StructureOperator` of slices; called like one.
+    """A small U-Net that replaces a `StructureOperator` of slices and is called like one.
 
-    It sees the image (its polarity can't be told from gradients), the gradient's magnitude as published, and the
-    spacing: two constant planes with log2 of the pixel's sides over 0.7 mm. So scales in mm are kept on every grid
-    that trained it, without resampling. Its answer is 1 - exp(-s1² - s2²), in [0, 1) as the operators' own gate.
+    Its input is the image (gradients alone do not tell bright from dark), the magnitude of the gradient as published,
+    and the spacing as two constant planes: log2 of the sides of a pixel over 0.7 mm. So it keeps scales in mm on every
+    grid of the training, without resampling. Its output is 1 - exp(-s1² - s2²), in [0, 1) like the operators' gate.
 
     Parameters
     ----------
     operator : StructureOperator
-        What it imitates, kept with the weights.
+        The operator that it imitates. It is stored with the weights.
     width : int
         Channels of every layer; 8 as published.
 
@@ -51,7 +52,7 @@ class Surrogate(nn.Module):
     def __init__(self, operator: StructureOperator, width: int = 8) -> None:
         super().__init__()
         if operator.ndim != 2:
-            raise UhrctError("a surrogate imitates an operator of slices: need ndim=2")
+            raise UhrctError(f"operator: a surrogate needs ndim=2, not {operator.ndim}")
         self.operator, self.width = operator, width
         self.down = nn.ModuleList(_Pair(4 if k == 0 else width, width) for k in range(LEVELS + 1))
         self.up = nn.ModuleList(_Pair(2 * width, width) for _ in range(LEVELS))
@@ -77,52 +78,48 @@ class Surrogate(nn.Module):
             return -torch.expm1(-energy).reshape(hu.shape)
 
     def _seen(self, image: Tensor, spacing_mm: Tensor) -> Tensor:
-        """The four planes (B, 4, y, x) of images (B, 1, y, x) with their spacings (B, 2)."""
+        """The four input planes (B, 4, y, x) of images (B, 1, y, x) with spacings (B, 2)."""
         dy, dx = (STEP_MM / spacing_mm[:, k, None, None, None] for k in (0, 1))
         padded = F.pad(image, (1, 1, 1, 1), mode="replicate") / SCALE_HU
         gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) * (0.5 * dy)
         gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * (0.5 * dx)
         magnitude = torch.sqrt(gy * gy + gx * gx + 1e-6)
-        # no derivative sees a shift
+        # the operator does not see a constant shift
         centred = (image - image.detach().mean((-2, -1), keepdim=True)) / SCALE_HU
         planes = [-torch.log2(d).expand_as(image) for d in (dy, dx)]
         return torch.cat([centred, magnitude, *planes], 1)
 
     def save(self, path: Path) -> None:
-        """Weights with what they imitate into one safetensors file, whole or not at all."""
+        """Write the weights and the operator into one safetensors file, complete or not at all."""
         import safetensors.torch
 
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        told = {"operator": json.dumps(asdict(self.operator)), "width": str(self.width)}
-        unfinished = path.with_name(path.name + ".tmp")
+        settings = {"operator": json.dumps(asdict(self.operator)), "width": str(self.width)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(safetensors.torch.save(tensors, told))
-        unfinished.replace(path)
+        write_atomic(path, safetensors.torch.save(tensors, settings))
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED) -> Surrogate:
-        """The shipped surrogate, or another file that `uhrct train configs/surrogate.yaml` made; not to be trained on.
+        """The shipped surrogate, or a file made by `uhrct train configs/surrogate.yaml`; ready for use in a loss.
 
         Raises
         ------
         UhrctError
-            If there is no such file, or it is none of a surrogate's.
+            If there is no such file, or it holds no surrogate.
         """
         import safetensors
 
         path = Path(path)
         if not path.is_file():
-            raise UhrctError(f"{path}: no such surrogate; make one with uhrct train configs/surrogate.yaml")
+            raise UhrctError(f"{path}: no such surrogate; train one with uhrct train configs/surrogate.yaml")
         try:
             with safetensors.safe_open(path, "pt") as file:
-                told: dict[str, Any] = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no dict
-            surrogate = cls(StructureOperator(**json.loads(told["operator"])), int(told["width"]))
+                settings: dict[str, Any] = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+            surrogate = cls(StructureOperator(**json.loads(settings["operator"])), int(settings["width"]))
             surrogate.load_state_dict(tensors)
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UhrctError(
-                f"{path}: not the weights of a surrogate; train one with configs/surrogate.yaml"
-            ) from error
+            raise UhrctError(f"{path}: no weights of a surrogate; train one with configs/surrogate.yaml") from error
         return surrogate.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""A network over an image in tiles whose seams can't be seen."""
+"""Runs a network over an image in tiles, without visible seams."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from uhrct.models.dssp import DSSP
 def run_tiled(
     network: DSSP, tile: int | None, *images: Tensor, **numbers: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """`network(*images)` computed in tiles of at most `tile` x `tile` LR pixels (None: whole).
+    """`network(*images)`, computed in tiles of at most `tile` x `tile` LR pixels; None: in one piece.
 
-    Each tile sees `network.halo` pixels around it, all that its outputs depend on; at the image's own border it ends
-    where the image ends, so the convolutions pad there as they do on the whole. Equal to the whole, to rounding.
+    Each tile gets `network.halo` more pixels on each side, which is all that its output depends on. At the border of
+    the image a tile ends where the image ends, so that the convolutions pad there as they do on the whole image. The
+    result equals the whole to rounding.
 
     Parameters
     ----------
-    images : tensors (B, c, y, x): the network's inputs
-    numbers : what it takes beside images: sqrt_g, properties
+    images : the inputs of the network, tensors (B, c, y, x)
+    numbers : its other inputs, sqrt_g and properties
     """
     height, width = images[0].shape[-2:]
     if tile is None or (height <= tile and width <= tile):
         return network(*images, **numbers)
     halo = network.halo
-    joined: list[list[Tensor]] = []  # row by row, each output's tiles put together
+    joined: list[list[Tensor]] = []  # for each row of tiles, each output of the row
     for y in range(0, height, tile):
         row: list[tuple[Tensor, ...]] = []
         for x in range(0, width, tile):

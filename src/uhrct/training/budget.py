@@ -1,4 +1,4 @@
-"""How long a training may take, and has taken."""
+"""How long a training may take, and how long it has taken."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uhrct.core.errors import UhrctError
 
 
 class Budget:
-    """Minutes of wall-clock and of processor time: spent, and at most.
+    """Minutes of wall-clock time and of processor time: spent so far, and at most.
 
     Parameters
     ----------
     max_minutes : wall-clock time; None: no limit
-    max_cpu_minutes : processor time, threads summed: fair to several trainings that share a busy machine
+    max_cpu_minutes : processor time over all threads, which is fair to trainings that share a busy machine
 
     Raises
     ------
@@ -23,22 +23,26 @@ class Budget:
     Example
     -------
     >>> budget = Budget(max_minutes=60)
-    >>> budget.minutes = 30.0  # before it was resumed
-    >>> budget.look(), round(budget.look(), 3)
+    >>> budget.minutes = 30.0  # spent before the training was resumed
+    >>> budget.used(), round(budget.used(), 3)
     (0.5, 0.5)
     """
 
     def __init__(self, max_minutes: float | None = None, max_cpu_minutes: float | None = None) -> None:
-        for option, most in {"--max-minutes": max_minutes, "--max-cpu-minutes": max_cpu_minutes}.items():
+        for argument, most in {"max_minutes": max_minutes, "max_cpu_minutes": max_cpu_minutes}.items():
             if most is not None and not most > 0:
-                raise UhrctError(f"{option} {most}: give a number above 0")
+                raise UhrctError(f"{argument}={most}: give a number above 0")
         self.max_minutes, self.max_cpu_minutes = max_minutes, max_cpu_minutes
         #: spent, over all resumed parts
         self.minutes = self.cpu_minutes = 0.0
         self._last: tuple[float, float] | None = None
 
-    def look(self) -> float:
-        """Count what has passed since the last look (the first one starts the clocks); share of the budget used."""
+    def part(self, share: float) -> Budget:
+        """A new budget with a share of the limits."""
+        return Budget(*(None if most is None else share * most for most in (self.max_minutes, self.max_cpu_minutes)))
+
+    def used(self) -> float:
+        """Share of the budget that is used. The first call starts the clocks."""
         now = time.monotonic(), time.process_time()
         if self._last is not None:
             self.minutes += (now[0] - self._last[0]) / 60
@@ -46,3 +50,8 @@ class Budget:
         self._last = now
         pairs = ((self.minutes, self.max_minutes), (self.cpu_minutes, self.max_cpu_minutes))
         return max((spent / most for spent, most in pairs if most is not None), default=0.0)
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """Minutes so far, for the log."""
+        return {"minutes": round(self.minutes, 3), "cpu_minutes": round(self.cpu_minutes, 3)}

@@ -1,196 +1,240 @@
-"""What a training is: every setting with its reason, read from YAML, overridable as key=value."""
+"""The settings of a training: each with its reason, read from YAML, changed on the command line as key=value."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, fields, replace
+import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from uhrct.core.errors import UhrctError
+from uhrct.models.model import ModelConfig
+from uhrct.models.settings import Settings, checked
 
-STAGES = ("mean", "denoiser", "estimator", "surrogate", "peer")
-TOPOLOGY = ("", "recall", "cldice", "lengths")
-OPTIMIZERS = ("adamw", "muon")
-AUGMENTATIONS = ("grid", "kernel", "noise")
+Share = Annotated[float, Field(ge=0, le=1)]
+#: one path or a list of paths
+Paths = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v or ())]
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """One training run. Nested settings of the model are reached with dots: ``model.mean.image_width=64``."""
+class DataSettings(Settings):
+    """What the network is trained on, and how it is shown."""
 
-    #: the model (see `uhrct.models.model.ModelConfig`)
-    model: dict[str, Any] = field(default_factory=dict)
-    #: "mean": the posterior-mean network; "denoiser": the denoiser around the mean network of `init` (or around
-    #: the interpolation if the model has none); "estimator": the network that estimates what scan it is; "surrogate":
-    #: a network that imitates the operator `model.structure`; "peer": a published method, by its published loss
-    stage: str = "mean"
-    #: model folder or shipped name to continue from
-    init: str | None = None
-    #: folders (or files) of HR CT; every series found below is a patient
-    corpus: tuple[str, ...] = ("../shared/ct/train",)
-    #: shares of the batch by folder name where they are not equal
-    corpus_weights: dict[str, float] = field(default_factory=dict)
-    validation: tuple[str, ...] = ("../shared/ct/validation",)
-    #: evenly spaced slices of each validation patient
-    validation_slices: int = 8
+    #: folders, files or packed stores of high-resolution CT; every series in them is used
+    corpus: Paths = ("../shared/ct/train",)
+    #: how often a series is drawn, by its name; 1 where it is not named
+    corpus_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    #: series that the network never trains on; they are scored on the way
+    validation: Paths = ("../shared/ct/validation",)
+    #: evenly spaced slices of each validation series that are scored
+    validation_slices: PositiveInt = 8
+    #: through plane: series with a larger distance between slices are left out, since they show too little along z
+    max_slice_spacing_mm: PositiveFloat = 2.5
+    #: crops per step
+    batch: PositiveInt = 16
+    #: side of a crop in low-resolution pixels
+    crop: PositiveInt = 48
+    #: share of the batch with a rescaled grid, another kernel and more noise, so that few patients look like more
+    augmented: Share = 0.5
+    #: share of the batch with another PSF, kernel, noise and slab width (`uhrct.training.data.scanners`)
+    degraded: Share = 0.0
+
+
+class OptimizerSettings(Settings):
+    """How the weights are moved."""
+
+    #: "adamw", or "muon": orthogonal steps for the inner convolutions, AdamW for the rest
+    name: Literal["adamw", "muon"] = "adamw"
+    #: size of a step; it falls along a cosine to 1 % at the end
+    learning_rate: PositiveFloat = 8e-4
+    #: share of a weight that each step takes away, in learning rates
+    weight_decay: NonNegativeFloat = 1e-4
+    #: steps over which the learning rate rises at the start
+    warmup_steps: PositiveInt = 200
+    #: largest norm of a gradient
+    gradient_clip: PositiveFloat = 1.0
+    #: the saved weights are an average over about the last 1 / (1 - ema) steps
+    ema: Share = 0.999
+    #: batches whose gradients make one step: a larger batch in the same memory
+    accumulate: PositiveInt = 1
+
+
+class LossSettings(Settings):
+    """What a step costs (eqs. 6-9 of the paper; the published weights are l2=5, l1=1)."""
+
+    #: L_pixel = l2 |d|^2 + l1 |d| of the normalised residual (eq. 6)
+    l2: NonNegativeFloat = 5.0
+    l1: NonNegativeFloat = 1.0
+    #: stage mean: divide the pixel loss of each crop by the error of interpolation there
+    relative: bool = True
+    #: weights of the two parts of L_struct (eq. 7): |G_struct - O(y)| of the structure head, |O(G_img) - O(y)| of the
+    #: image
+    structure_head: NonNegativeFloat = 0.1
+    structure_image: NonNegativeFloat = 0.0
+    #: stage mean, in place of `structure_image`: the gradient of the image's part has this share of the pixel loss's
+    structure_share: NonNegativeFloat = 0.0
+    #: 1: absolute difference of the maps of the image; 2: its square
+    structure_power: Literal[1, 2] = 1
+    #: O of the image's part: vc, frangi, jerman, surrogate (O_Fc), or a surrogate's file; "": the model's own
+    structure_operator: str = ""
+    #: contrast of that operator; 0: the model's own
+    structure_contrast_hu: NonNegativeFloat = 0.0
+    #: the image's structure and length parts begin after this share of the training
+    structure_from: Share = 0.0
+    #: share of the crops of a batch that structure parts look at, because operators are slow
+    structure_items: Annotated[float, Field(gt=0, le=1)] = 0.25
+    #: stage mean: loss of broken and invented vessel length in the lungs, with this share of the pixel loss's gradient
+    lengths_share: NonNegativeFloat = 0.0
+    #: how much invented length costs beside broken length
+    invented_cost: NonNegativeFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> LossSettings:
+        if self.structure_share and self.structure_image:
+            raise ValueError("structure_share and structure_image set the same strength; give one of them")
+        return self
+
+
+class RunSettings(Settings):
+    """What every training has, also that of a peer."""
+
+    data: DataSettings = DataSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    #: everything random depends on this number and the step
+    seed: int = 0
+    #: largest number of steps; a time budget may end the training earlier
+    steps: PositiveInt = 100_000
+    #: compile the network with torch.compile: pays on GPUs and in long runs
+    compile: bool = False
+    #: minutes between two validations, and between two checkpoints
     validate_minutes: float = 10.0
     checkpoint_minutes: float = 3.0
 
-    #: beginnings of the names of the parameters to train (none: all of the stage's network)
-    only: tuple[str, ...] = ()
 
-    seed: int = 0
-    #: optimisation steps at most; with --max-minutes whichever ends first sets the pace of the cosine
-    steps: int = 100_000
-    batch: int = 16
-    #: LR pixels along a crop's side
-    crop: int = 48
-    #: share of the batch from rescaled grids with varied kernel and noise: few patients look like more
-    augmented: float = 0.5
-    #: which of these those items get
-    augmentations: tuple[str, ...] = AUGMENTATIONS
-    #: share of the items that another scanner made: PSF, kernel, noise, slab width (training/degrade.py)
-    degraded: float = 0.0
-    #: batches whose gradients make one step: a larger batch in the same memory
-    accumulate: int = 1
-    #: torch.compile the network: pays on GPUs and in long runs (needs a C++ compiler on CPUs)
-    compile: bool = False
+class TrainingConfig(RunSettings):
+    """One stage of a training."""
 
-    #: "adamw", or "muon": orthogonal steps for the convolutions between features, AdamW for the rest
-    optimizer: str = "adamw"
-    learning_rate: float = 8e-4
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    gradient_clip: float = 1.0
-    #: of the weights that are kept: an average over the last 1 / (1 - ema) steps
-    ema: float = 0.999
+    #: which network is trained: the posterior mean; the denoiser around it; the estimator of the scan properties; or a
+    #: surrogate of the structure operator
+    stage: Literal["mean", "denoiser", "estimator", "surrogate"] = "mean"
+    #: name of the stage in the log; "": the same as `stage`
+    name: str = ""
+    #: share of the time budget, relative to the other stages
+    share: PositiveFloat = 1.0
+    #: shipped model or model folder to start from; null: random weights
+    init: str | None = None
+    #: settings of the model (`uhrct.models.model.ModelConfig`), or changes to those of `init`
+    model: dict[str, Any] = Field(default_factory=dict)
+    loss: LossSettings = LossSettings()
 
-    #: L_pixel = l2_weight |d|^2 + l1_weight |d| on the normalised residual (eq. 6; published 5 and 1)
-    l2_weight: float = 5.0
-    l1_weight: float = 1.0
-    #: count each crop's pixel loss relative to interpolation's error there (posterior mean only)
-    relative: bool = True
-    #: lambda_2's two parts: |G_struct - O(y)|_1 of the structure head, |O(G_img) - O(y)|_1 of the image (eq. 7)
-    structure_head_weight: float = 0.1
-    structure_image_weight: float = 0.0
-    #: in place of that weight: the norm of the image's structure gradient, as a share of the pixel loss's
-    structure_share: float = 0.0
-    #: 1: |O(G_img) - O(y)|, 2: its square
-    structure_power: int = 1
-    #: O of the image's loss: vc, frangi, jerman, surrogate, or FILE.safetensors ("", 0: the model's own kind, contrast)
-    structure_operator: str = ""
-    structure_contrast_hu: float = 0.0
-    #: where that difference counts: "image", or in the "lungs" alone
-    structure_where: str = "image"
-    #: share of the training (of its steps or minutes) after which the image's structure and topology terms begin
-    structure_from: float = 0.0
-    #: share of the batch's items that structure terms look at: they cost in proportion, and pull the same on average.
-    #: Up to 1 - augmented they look at items that nothing varied; above, at varied ones too, which costs PSNR
-    structure_items: float = 0.25
-    #: "recall": skeleton recall of the reference's vessels; "cldice": soft clDice; "lengths": what is broken and what
-    #: is invented; with such a share of the gradient
-    topology: str = ""
-    topology_share: float = 0.05
-    #: "lengths": so many times counts what is invented beside what is broken
-    invented_cost: float = 1.0
-    #: a voxel counts 1 + vessel_weight O(y) in the pixel loss where it lies in the lungs
-    vessel_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise UhrctError(f"stage {self.stage!r} is not known; choose from {', '.join(STAGES)}")
-        if unknown := sorted(set(self.augmentations) - set(AUGMENTATIONS)):
-            raise UhrctError(f"augmentation {unknown[0]!r} is not known; choose from {', '.join(AUGMENTATIONS)}")
-        if self.topology not in TOPOLOGY:
-            raise UhrctError(f"topology {self.topology!r} is not known; choose from {', '.join(TOPOLOGY[1:])}")
-        if self.optimizer not in OPTIMIZERS:
-            raise UhrctError(f"optimizer {self.optimizer!r} is not known; choose from {', '.join(OPTIMIZERS)}")
-        if self.structure_where not in ("image", "lungs"):
-            raise UhrctError(f"structure_where is {self.structure_where!r}; give image or lungs")
-        if not 0 < self.structure_items <= 1:
-            raise UhrctError(f"structure_items is {self.structure_items}; give a share of the batch, such as 0.25")
-        if self.structure_power not in (1, 2):
-            raise UhrctError(f"structure_power is {self.structure_power}; give 1 (absolute) or 2 (squared difference)")
-        if self.structure_share and self.structure_image_weight:
-            raise UhrctError("structure_share and structure_image_weight: one loss has one strength; give one of them")
-        for name in ("batch", "crop", "steps", "accumulate"):
-            if getattr(self, name) < 1:
-                raise UhrctError(f"{name} must be at least 1, not {getattr(self, name)}")
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingConfig:
+        if self.stage == "denoiser" and (self.loss.structure_share or self.loss.lengths_share):
+            raise ValueError("loss.structure_share and loss.lengths_share work in stage mean only; set them there")
+        return self
 
     @property
-    def looks_at_lungs(self) -> bool:
-        """Whether a term needs to know where the lungs are."""
-        return bool(self.topology or self.vessel_weight or self.structure_where == "lungs")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as for YAML or JSON."""
-        return asdict(self)
+    def title(self) -> str:
+        """The name of the stage in the log."""
+        return self.name or self.stage
 
 
-def load_config(path: str | Path | None, overrides: list[str] | None = None) -> TrainingConfig:
-    """A training configuration from a YAML file (None: the defaults) with ``key=value`` overrides.
+def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> list[TrainingConfig]:
+    """The stages of a training, from a YAML file (None: the defaults) with ``key=value`` changes.
+
+    A list `stages` holds the settings that differ from stage to stage; all other settings are common to the stages.
+    ``stages.NAME.key=value`` changes one stage, ``stages=[NAME]`` keeps only some of them.
 
     Raises
     ------
     UhrctError
-        For a file that is not there or not YAML, and for keys that do not exist.
+        If the file cannot be read, or for a key that is unknown or has an impossible value.
 
     Example
     -------
-    >>> load_config(None, ["batch=4", "model.mean.image_width=32"]).model
-    {'mean': {'image_width': 32}}
+    >>> [stage] = load_recipe(None, ["data.batch=4", "model.mean.image_width=32"])
+    >>> stage.data.batch, stage.model
+    (4, {'mean': {'image_width': 32}})
     """
-    import yaml
+    where = str(path or "configuration")
+    raw = read_settings(path, overrides)
+    listed = raw.pop("stages", None) or [{}]
+    if not all(isinstance(stage, dict) for stage in listed):
+        raise UhrctError(f"{where}: setting stages={listed!r}: give a list of groups of settings")
+    stages = [checked(TrainingConfig, merged(raw, stage), where) for stage in listed]
+    titles = [stage.title for stage in stages]
+    if len({*titles}) < len(titles):
+        raise UhrctError(f"{where}: two stages are called {max(titles, key=titles.count)}; give them different names")
+    for stage in stages:
+        if stage.init is None:  # else `model` holds changes only
+            checked(ModelConfig, stage.model, f"{where}: model")
+    return stages
 
-    raw: dict[str, Any] = {}
+
+def read_settings(path: str | Path | None, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The settings in a YAML file (None: none) with ``key=value`` changes, unchecked."""
+    raw: Any = {}
     if path is not None:
         try:
-            raw = yaml.safe_load(Path(path).read_text()) or {}
-        except OSError as e:
-            raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
-            raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
+            raw = _yaml(Path(path).read_text()) or {}
+        except OSError as error:
+            raise UhrctError(f"{path}: configuration not readable ({error.strerror})") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UhrctError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(raw, dict):
             raise UhrctError(f"{path}: a configuration is a list of key: value")
+    stages = raw.get("stages")
     for item in overrides or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UhrctError(f"{item!r}: overrides are written key=value")
-        *parents, last = key.split(".")
-        level = raw
-        for p in parents:
-            level = level.setdefault(p, {})
-            if not isinstance(level, dict):
-                raise UhrctError(f"{item!r}: {p} is a value, not a group of settings")
-        try:
-            level[last] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise UhrctError(f"{item!r}: not a YAML value") from e
-    known = {f.name for f in fields(TrainingConfig)}
-    if unknown := sorted(set(raw) - known):
-        raise UhrctError(f"unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    for name in ("corpus", "validation", "only", "augmentations"):
-        if name in raw:
-            paths = [raw[name]] if isinstance(raw[name], str) else raw[name] or []
-            if not isinstance(paths, (list, tuple)):
-                raise UhrctError(f"setting {name}={paths!r}: give a word or a path, or a list of paths or words")
-            raw[name] = tuple(map(str, paths))
-    return replace(TrainingConfig(), **{key: _typed(key, value) for key, value in raw.items()})
+        _change(raw, item)
+    if stages is not None and raw["stages"] is not stages:  # names in a new list stand for stages of the file
+        raw["stages"] = [_find(stages, name, "stages") if isinstance(name, str) else name for name in raw["stages"]]
+    return raw
 
 
-def _typed(key: str, value: Any) -> Any:
-    """`value` as the type of its field: YAML 1.1 reads 8e-4 as a string."""
-    kind = type(getattr(TrainingConfig(), key))
-    if kind in (int, float):
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as e:
-            raise UhrctError(f"setting {key}={value!r} is not a number") from e
-        if not math.isfinite(number) or isinstance(value, bool) or number != kind(number):
-            raise UhrctError(f"setting {key}={value!r}: give a {'whole ' if kind is int else ''}number")
-        return kind(number)
-    if not isinstance(value, kind) and not (key == "init" and isinstance(value, str)):
-        what = {bool: "true or false", str: "a word", dict: "a group of settings"}.get(kind, f"not {value!r}")
-        raise UhrctError(f"setting {key}={value!r}: give {what}")
-    return value
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, group by group: model.mean.image_width=64 leaves the rest of model.mean as it is."""
+    out = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def _change(raw: dict[str, Any], item: str) -> None:
+    """Set one ``key=value`` in nested settings."""
+    key, equals, value = item.partition("=")
+    if not equals:
+        raise UhrctError(f"{item!r}: write changes as key=value")
+    *parents, last = key.split(".")
+    level: Any = raw
+    for part in parents:
+        level = _find(level, part, item) if isinstance(level, list) else level.setdefault(part, {})
+        if not isinstance(level, (dict, list)):
+            raise UhrctError(f"{item!r}: {part} is a value, not a group of settings")
+    if isinstance(level, list):
+        raise UhrctError(f"{item!r}: name a setting of the stage, such as {key}.steps")
+    try:
+        level[last] = _yaml(value)
+    except yaml.YAMLError as error:
+        raise UhrctError(f"{item!r}: not a YAML value") from error
+
+
+def _find(stages: list[Any], name: str, item: str) -> dict[str, Any]:
+    """The stage of that name."""
+    named = {stage.get("name") or stage.get("stage", "mean"): stage for stage in stages}
+    if name not in named:
+        raise UhrctError(f"{item!r}: no stage {name}; there are {', '.join(named)}")
+    return named[name]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 8e-4 as a number. YAML 1.1 wants a point in it and makes a word of it."""
+
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)

@@ -1,4 +1,7 @@
-"""Muon: momentum whose matrices are made orthogonal before each step, so that no direction of a layer is starved."""
+"""Muon: momentum that is made orthogonal before each step, so that every direction of a layer moves equally.
+
+This is our own code because `torch.optim.Muon` accepts only 2-D parameters, and ours are convolutions.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: rounds of the iteration, and its polynomial: singular values end within about 0.3 of 1, which is near enough
+#: rounds of the iteration, and its polynomial. Singular values end within about 0.3 of 1, which is near enough.
 ROUNDS, POLYNOMIAL = 5, (3.4445, -4.7750, 2.0315)
-#: root mean square of an update, in learning rates: AdamW's are about 0.2; measured in docs/experiments.md
+#: root mean square of an update in learning rates. AdamW's are about 0.2; this value was best in short trainings.
 RMS = 0.6
-#: features on both sides of a layer, from which on its weights are a matrix worth the name
+#: a layer with fewer features on either side is left to AdamW
 NARROWEST = 16
-
-#: names of first and last layers
+#: names of the first and the last layers, which are left to AdamW
 ENDS = {"head", "to_image", "to_structure"}
 
 
@@ -44,7 +46,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def hidden(named: Iterable[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
-    """Weights of convolutions between features; the first and the last layer, biases and vectors are AdamW's.
+    """The weights of convolutions between features. First and last layers, biases and vectors are left to AdamW.
 
     Example
     -------
@@ -58,13 +60,13 @@ def hidden(named: Iterable[tuple[str, nn.Parameter]]) -> list[nn.Parameter]:
 
 
 class Muon(torch.optim.Optimizer):
-    """One step: momentum (Nesterov's), made orthogonal as a matrix (out, in y x), of RMS 0.6 learning rates.
+    """Nesterov momentum, made orthogonal as a matrix (out, in y x), with steps of RMS 0.6 learning rates.
 
     Parameters
     ----------
     params : weights of convolutions, (out, in, y, x)
-    lr, weight_decay : as AdamW's, so that one schedule serves both
-    momentum : share of the gradient's average that stays
+    lr, weight_decay : as for AdamW, so that one schedule serves both
+    momentum : share of the average gradient that stays
 
     Example
     -------
@@ -80,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient; `closure` is not called."""
+        """Move every parameter that has a gradient. `closure` is not called."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

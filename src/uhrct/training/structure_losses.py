@@ -1,4 +1,4 @@
-"""Losses in the structure domain: O(G_img) against O(y) (eq. 7), topology, and how strongly they pull on the image."""
+"""Losses in the structure domain: O(G_img) and G_struct against O(y) (eq. 7), and broken and invented vessel length."""
 
 from __future__ import annotations
 
@@ -11,225 +11,188 @@ from torch import Tensor
 
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.structure_error import SMSE_WINDOW_HU
-from uhrct.models.dssp import from_channels, to_channels
+from uhrct.models.dssp import from_channels
 from uhrct.models.model import Model
 from uhrct.models.surrogate import SHIPPED, Surrogate
 from uhrct.structure import StructureOperator
 from uhrct.structure.vessels import VESSEL_THRESHOLDS
-from uhrct.training.config import TrainingConfig
+from uhrct.training.config import LossSettings
 from uhrct.training.data.batches import Batch, hr_crop, hr_spacing, lr_channels
 
-#: a vessel is where the structure map reaches this, as where broken and invented ones are measured
+#: a vessel is where the structure map reaches this value, as in the metrics of vessel length
 VESSEL = VESSEL_THRESHOLDS[1]
-#: rounds of thinning: centre lines of vessels up to 9 pixels across; wider ones do not break
+#: rounds of thinning: enough for centre lines of vessels up to 9 pixels wide. Wider vessels do not break.
 THINNING = 4
-#: how far from that a map still says "perhaps": half the width of the soft step in "lengths"
+#: half the width of the soft step around VESSEL
 DOUBT = 0.2
-
-#: mean of O(y)^power in a crop below which there is too little of it to be told in shares
+#: added to the mean of O(y)^power of a crop, so that crops without structure do not count without limit
 FAINT = 0.002
 
-#: the pixel loss as a function of the network's image channels
+#: the pixel loss as a function of the image channels of the network
 Pixel = Callable[[Tensor], Tensor]
 
 
 class StructureTerms:
-    """What a training's configuration asks of the image and of the structure head in the structure domain.
+    """The parts of a loss that compare structure maps.
 
-    Images are clamped to the window of the SMSE first: metal and dense bone must not rule. Maps of the image are
-    taken of the crop alone, of both images alike, so that its edges cancel. Terms look at a share of the items
-    (`structure_items`), since operators cost; on average over steps they pull as if they looked at all.
+    Images are clamped to the window of the SMSE first, so that metal and dense bone do not rule. The maps of both
+    images are made from the crop alone, so that the effects of its edges cancel. Only a share of the items is looked
+    at, since operators are slow; over many steps the average gradient is the same.
+
+    Parameters
+    ----------
+    model : gives the scale and the operator of the prior
+    settings : weights
+    plain : share of a batch, at its start, that is not augmented
     """
 
-    def __init__(self, model: Model, config: TrainingConfig) -> None:
-        self.model, self.config = model, config
-        self.difference = bool(config.structure_image_weight or config.structure_share)
-        needed = self.difference or bool(config.topology or config.vessel_weight)
-        self.operator = loss_operator(model, config) if needed else None
+    def __init__(self, model: Model, settings: LossSettings, plain: float = 1.0) -> None:
+        self.model, self.settings, self.plain = model, settings, plain
+        self.difference = bool(settings.structure_image or settings.structure_share)
+        self.lengths = bool(settings.lengths_share)
+        self.operator = loss_operator(model, settings) if self.difference or self.lengths else None
 
-    def head(self, structure: Tensor, batch: Batch) -> Tensor:
-        """|G_struct - O(y)|_1 (eq. 7) of the head's map (B, sz sy sx, y, x); the exact map where it is known."""
-        seen = self._seen
+    def head(self, structure: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+        """|G_struct - O(y)|_1 (eq. 7) of the structure head's map. Where the exact map is known, it replaces O(y)."""
+        weight = self.settings.structure_head
+        if structure is None or not weight:
+            return {}
+        # every n-th item, so that augmented items, which come last, are among them
+        seen = slice(None, None, max(1, round(1 / self.settings.structure_items)))
         part = _items(batch, seen)
         with torch.no_grad():
-            wanted = self.model.structure_of(part.hr_hu, hr_spacing(part, self.model))
+            target = self.model.structure_of(part.hr_hu, hr_spacing(part, self.model.config.scale))
             if part.structure is not None:
-                wanted = torch.where(part.structure.isnan(), wanted, part.structure)
-        return (structure[seen] - lr_channels(wanted, self.model)).abs().mean()
+                target = torch.where(part.structure.isnan(), target, part.structure)
+        error = (structure[seen] - lr_channels(target, self.model.config.scale)).abs().mean()
+        return {"structure_head": weight * error}
 
-    def emphasis(self, batch: Batch) -> Tensor | float:
-        """What each voxel counts in the pixel loss, in channels: 1 + vessel_weight O(y) in the lungs, mean 1."""
-        if not self.config.vessel_weight:
-            return 1.0
-        _, sy, sx = self.model.config.scale
-        vessels = self._reference(batch) * in_lungs(batch, self.model)
-        weight = to_channels(1 + self.config.vessel_weight * vessels, sy, sx)
-        return weight / weight.mean((1, 2, 3), keepdim=True)
-
-    def __call__(self, image: Tensor, pixel: Pixel, batch: Batch, up_hu: Tensor) -> dict[str, Tensor]:
-        """The image's terms, each with its gradient already at its strength.
+    def image(
+        self, image: Tensor, batch: Batch, anchor_hu: Tensor, sd_hu: float, pixel: Pixel | None = None
+    ) -> dict[str, Tensor]:
+        """The parts that look at the image of the network, each with its gradient at its strength.
 
         Parameters
         ----------
-        image : (B, sz sy sx, y, x), the network's residual
-        pixel : the pixel loss as a function of it, whose gradient the strength is tied to
-        up_hu : (B, sz, y', x') interpolation, margin included
+        image : (B, sz sy sx, y, x), the residual of the network
+        anchor_hu : (B, sz, y', x') the image around which it is a residual, margin included
+        sd_hu : HU per unit of the residual
+        pixel : the pixel loss as a function of `image`; needed where a strength is a share of its gradient
         """
-        config = self.config
-        if not (self.difference or config.topology):
+        if self.operator is None:
             return {}
-        _, sy, sx = self.model.config.scale
-        seen = self._plain(len(batch.hr_hu))
+        settings, scale = self.settings, self.model.config.scale
+        seen = self._seen(len(image))
         part = _items(batch, seen)
-        wanted = self._reference(part)
-        # the operator is passed through once, forward and back, on a leaf of its own: its gradient must be known
-        # before the step's own backward pass, to be measured against the pixel loss's
+        with torch.no_grad():
+            target = self._map(hr_crop(part.hr_hu, scale), part)
+        # The operator runs once, forward and back, on a leaf of its own. Its gradient must be known before the backward
+        # pass of the step, to compare it with that of the pixel loss.
         with torch.enable_grad():
             leaf = image.detach()[seen].requires_grad_()
-            hr = hr_crop(up_hu[seen], self.model) + from_channels(leaf, sy, sx) * self.model.config.residual_sd_hu
-            made = self._map(hr, part)
+            made = self._map(hr_crop(anchor_hu[seen], scale) + from_channels(leaf, *scale[1:]) * sd_hu, part)
             values: dict[str, tuple[Tensor, float]] = {}
             if self.difference:
-                d = made - wanted
-                if self.config.structure_where == "lungs":
-                    d = d * in_lungs(part, self.model)
-                error, of = ((v.abs() if config.structure_power == 1 else v.square()) for v in (d, wanted))
-                if config.relative and config.structure_share:  # no crop with metal rules the others
-                    error = error / (of.mean((1, 2, 3), keepdim=True) + FAINT)
-                values["structure_image"] = error.mean(), config.structure_share
-            if config.topology:
-                vessels = reference_vessels(wanted, part, self.model)
-                inside = made * torch.maximum(vessels, in_lungs(part, self.model))  # ribs are nobody's invention
-                error = topology_loss(config.topology, inside, vessels, config.invented_cost)
-                values["topology"] = error, config.topology_share
-            whole = image.detach().requires_grad_()
-            # of these items in the whole batch's mean; the terms' mean is over these items alone
-            pull = torch.autograd.grad(pixel(whole), whole)[0][seen].norm() * (len(image) / len(leaf))
+                values["structure_image"] = self._difference(made, target), settings.structure_share
+            if self.lengths:
+                vessels = reference_vessels(target, part, scale)
+                inside = made * torch.maximum(vessels, in_lungs(part, scale))  # ribs outside the lungs do not count
+                loss = length_loss(inside, vessels, settings.invented_cost)
+                values["lengths"] = loss, settings.lengths_share
             parts = {}
             for name, (value, share) in values.items():
                 (gradient,) = torch.autograd.grad(value, leaf, retain_graph=len(values) > 1)
-                if share:  # the log tells the plain term: what it weighs changes from step to step
-                    strength = share * pull / gradient.norm().clamp(min=1e-30)
+                if share:  # the log shows the plain value, because its weight changes from step to step
+                    assert pixel is not None, "a share of the pixel loss's gradient needs the pixel loss"
+                    gradient = share * _pull(pixel, image, seen) / gradient.norm().clamp(min=1e-30) * gradient
                 else:
-                    strength = value.new_tensor(config.structure_image_weight)
-                    value = strength * value
-                parts[name] = _attached(value, strength * gradient, image[seen])
+                    value, gradient = settings.structure_image * value, settings.structure_image * gradient
+                parts[name] = _attached(value, gradient, image[seen])
         return parts
 
-    @property
-    def _seen(self) -> slice:
-        """Every n-th item: the varied ones come last in a batch, and must be among them."""
-        return slice(None, None, max(1, round(1 / self.config.structure_items)))
+    def _difference(self, made: Tensor, target: Tensor) -> Tensor:
+        """|O(G_img) - O(y)| or its square. With a share, each item counts relative to its own amount of structure."""
+        error, amount = (v.abs() if self.settings.structure_power == 1 else v.square() for v in (made - target, target))
+        if self.settings.relative and self.settings.structure_share:
+            error = error / (amount.mean((1, 2, 3), keepdim=True) + FAINT)
+        return error.mean()
 
-    def _plain(self, items: int) -> slice:
-        """As many, of those that come first and are not varied: sharpened ones and noise pull at maps in vain."""
-        plain = items - round(items * self.config.augmented)
-        wanted = len(range(items)[self._seen])
-        step = plain // wanted  # no more than are wanted: operators cost
-        return slice(0, step * wanted, step) if step else self._seen
-
-    def _reference(self, batch: Batch) -> Tensor:
-        """O(y) on the crop (B, sz, y', x') in [0, 1], without gradient."""
-        with torch.no_grad():
-            return self._map(hr_crop(batch.hr_hu, self.model), batch)
+    def _seen(self, items: int) -> slice:
+        """Items to look at: those that are not augmented, if there are enough. Maps of noise teach nothing."""
+        every = slice(None, None, max(1, round(1 / self.settings.structure_items)))
+        plain, count = round(items * self.plain), len(range(items)[every])
+        step = plain // count
+        return slice(0, step * count, step) if step else every
 
     def _map(self, hr_hu: Tensor, batch: Batch) -> Tensor:
         assert self.operator is not None
-        return self.operator(hr_hu.clamp(*SMSE_WINDOW_HU), hr_spacing(batch, self.model))
+        return self.operator(hr_hu.clamp(*SMSE_WINDOW_HU), hr_spacing(batch, self.model.config.scale))
 
 
-def _items(batch: Batch, seen: slice) -> Batch:
-    """Some items of a batch, with what structure terms look at."""
-    structure = None if batch.structure is None else batch.structure[seen]
-    lungs = None if batch.lungs is None else batch.lungs[seen]
-    return Batch(batch.lr_hu[seen], batch.hr_hu[seen], batch.spacing_mm[seen], structure=structure, lungs=lungs)
-
-
-def loss_operator(model: Model, config: TrainingConfig) -> StructureOperator | Surrogate:
-    """The operator of the losses: the model's own with another kind or contrast, or a learned one.
+def loss_operator(model: Model, settings: LossSettings) -> StructureOperator | Surrogate:
+    """The operator of the loss: that of the model with another kind or contrast, or a surrogate.
 
     Raises
     ------
     UhrctError
-        For an operator that does not exist, and a contrast for a surrogate, which has its own.
+        For an operator that does not exist, and for a contrast beside a surrogate, which has its own.
     """
-    kind, contrast_hu = config.structure_operator, config.structure_contrast_hu
+    kind, contrast_hu = settings.structure_operator, settings.structure_contrast_hu
     if kind == "surrogate" or kind.endswith(".safetensors"):
         if contrast_hu:
-            raise UhrctError("structure_contrast_hu: a surrogate has that of its training; leave it out")
-        device = next(model.parameters()).device
-        return Surrogate.load(SHIPPED if kind == "surrogate" else kind).to(device)
+            raise UhrctError("structure_contrast_hu: a surrogate has the contrast of its training; leave it out")
+        return Surrogate.load(SHIPPED if kind == "surrogate" else kind).to(next(model.parameters()).device)
     own = model.operator
     return replace(own, kind=kind or own.kind, contrast_hu=contrast_hu or own.contrast_hu)
 
 
-def in_lungs(batch: Batch, model: Model) -> Tensor:
-    """1 in the lungs, 0 elsewhere, (B, sz, y', x') on the crop: ribs, skin and the table answer operators too.
+def in_lungs(batch: Batch, scale: tuple[int, int, int]) -> Tensor:
+    """1 in the lungs, 0 elsewhere, (B, sz, y', x') of the crop. Ribs, skin and table answer the operators too."""
+    assert batch.lungs is not None, "the length loss needs batches with lungs"
+    return hr_crop(batch.lungs, scale).to(batch.hr_hu.dtype)
 
-    The table above all: a term that took it for a vessel spoilt PSNR and SMSE there (docs/experiments.md).
+
+def reference_vessels(target: Tensor, batch: Batch, scale: tuple[int, int, int]) -> Tensor:
+    """Vessels in the lungs, 0 or 1, (B, sz, y', x'): where O(y) shows one and the exact map, if known, agrees.
+
+    Twigs that the exact map knows but y does not show are left out. A network could only invent them.
     """
-    assert batch.lungs is not None, "a batch for terms in the lungs must tell where they are"
-    return hr_crop(batch.lungs, model).to(batch.hr_hu.dtype)
-
-
-def reference_vessels(wanted: Tensor, batch: Batch, model: Model) -> Tensor:
-    """Vessels in the lungs, 0 or 1, (B, sz, y', x'): where O(y) shows one, and the exact map, if any, agrees.
-
-    What the exact map knows and y does not show (twigs thinner than a voxel) is not asked for: no image would be
-    better than y itself, and what can't be seen would have to be invented.
-    """
-    shown = (wanted >= VESSEL).to(wanted.dtype)
-    vessels = shown * in_lungs(batch, model)
+    shown = (target >= VESSEL).to(target.dtype)
+    vessels = shown * in_lungs(batch, scale)
     if batch.structure is None:
         return vessels
-    exact = hr_crop(batch.structure, model)
+    exact = hr_crop(batch.structure, scale)
     return torch.where(exact.isnan(), vessels, shown * (exact >= 0.5))
 
 
-def topology_loss(kind: str, made: Tensor, vessels: Tensor, invented_cost: float = 1.0) -> Tensor:
-    """1 - skeleton recall ("recall"), 1 - soft clDice ("cldice"), or broken and invented ("lengths"), over a batch.
+def length_loss(made: Tensor, vessels: Tensor, invented_cost: float = 1.0) -> Tensor:
+    """Share of the vessels that is broken, plus what is invented: a soft form of `uhrct.structure.lengths`.
 
     Parameters
     ----------
-    made : (B, c, y, x), structure map of the image; it belongs to a vessel as far as it comes up to the threshold.
-        For "lengths" it does by a soft step at the threshold: what is well above or below is settled and pulls no more
+    made : (B, c, y, x), structure map of the image, made soft by a step around `VESSEL`
     vessels : (B, c, y, x), 0 or 1
-    invented_cost : for "lengths", what is invented counts so many times
-
-    Returns
-    -------
-    A number. "lengths": the share of the reference's tubes that is broken, plus what is shown farther than a pixel
-    from every vessel, over the tubes' area as well: the two that `uhrct.structure.lengths` measures, made soft
-
-    References
-    ----------
-    Skeleton recall: Kirchhoff et al., ECCV 2024, doi 10.48550/arXiv.2404.03010. Soft clDice and the soft skeleton:
-    Shit et al., CVPR 2021, doi 10.1109/CVPR46437.2021.01629.
+    invented_cost : weight of what lies farther than a pixel from every vessel, over the area of the vessel tubes
 
     Example
     -------
     >>> line = torch.zeros(1, 1, 9, 16); line[..., 3:6, :] = 1
     >>> broken = line.clone(); broken[..., 8:] = 0
-    >>> [round(topology_loss("recall", m, line).item(), 2) for m in (line, broken)]
+    >>> [round(length_loss(m, line).item(), 2) for m in (line, broken)]
     [0.0, 0.5]
     """
     with torch.no_grad():
-        line = skeleton(vessels)
-        tube = dilate(line) * vessels  # a pixel to each side: where exactly the centre lies is noise
-    if kind == "lengths":
-        shown = soft_step(made)
-        # at least a pixel's worth of vessel, so that a batch without any can tell what it invents
-        invented = (shown * (1 - dilate(vessels))).sum() / tube.sum().clamp(min=1)
-        return 1 - _share_within(tube, shown) + invented_cost * invented
-    member = (made / VESSEL).clamp(max=1)
-    if kind == "recall":
-        return 1 - _share_within(tube, member)
-    found, true = _share_within(line, member), _share_within(skeleton(member), vessels)
-    return 1 - 2 * found * true / (found + true)
+        # a pixel on each side of the centre line, whose exact place is noise
+        tube = dilate(skeleton(vessels)) * vessels
+    shown = soft_step(made)
+    kept = ((tube * shown).sum() + 1e-3) / (tube.sum() + 1e-3)
+    # a batch without vessels counts as one with a pixel of them, so that it still costs to invent
+    invented = (shown * (1 - dilate(vessels))).sum() / tube.sum().clamp(min=1)
+    return 1 - kept + invented_cost * invented
 
 
 def soft_step(made: Tensor) -> Tensor:
-    """0 well below the threshold of a vessel, 1 well above it, smooth between.
+    """0 well below `VESSEL`, 1 well above it, smooth between.
 
     Example
     -------
@@ -238,11 +201,6 @@ def soft_step(made: Tensor) -> Tensor:
     """
     t = ((made - VESSEL) / (2 * DOUBT) + 0.5).clamp(0, 1)
     return t * t * (3 - 2 * t)
-
-
-def _share_within(lines: Tensor, mask: Tensor) -> Tensor:
-    """Share of the lines that lies within the mask; 1 where there are none."""
-    return ((lines * mask).sum() + 1e-3) / (lines.sum() + 1e-3)
 
 
 def erode(mask: Tensor) -> Tensor:
@@ -257,7 +215,11 @@ def dilate(mask: Tensor) -> Tensor:
 
 
 def skeleton(mask: Tensor) -> Tensor:
-    """Centre lines of a soft mask (B, c, y, x) in [0, 1]: what openings take away, round after round.
+    """Centre lines of a soft mask (B, c, y, x) in [0, 1]: what openings remove, over several rounds of thinning.
+
+    References
+    ----------
+    The soft skeleton of Shit et al., CVPR 2021, doi 10.1109/CVPR46437.2021.01629.
 
     Example
     -------
@@ -272,6 +234,19 @@ def skeleton(mask: Tensor) -> Tensor:
         line = line + F.relu(lost - line * lost)
         mask = thinner
     return line
+
+
+def _items(batch: Batch, seen: slice) -> Batch:
+    """Some items of a batch, with the fields that structure parts need."""
+    structure, lungs = (None if v is None else v[seen] for v in (batch.structure, batch.lungs))
+    return Batch(batch.lr_hu[seen], batch.hr_hu[seen], batch.spacing_mm[seen], structure=structure, lungs=lungs)
+
+
+def _pull(pixel: Pixel, image: Tensor, seen: slice) -> Tensor:
+    """Norm of the gradient of the pixel loss at the items `seen`, as if the loss were the mean over them alone."""
+    whole = image.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(pixel(whole), whole)
+    return gradient[seen].norm() * (len(image) / len(gradient[seen]))
 
 
 def _attached(value: Tensor, gradient: Tensor, image: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches of (LR, HR), made on the device from the training patients there."""
+"""Batches of low-resolution crops and their truth, made on the device from the training series."""
 
 from __future__ import annotations
 
@@ -11,49 +11,52 @@ from torch import Tensor
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.models.dssp import to_channels
-from uhrct.models.model import Model
+from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_matrix
 from uhrct.physics.scan_properties import ScanProperties
-from uhrct.training.config import TrainingConfig
+from uhrct.training.config import DataSettings
 from uhrct.training.data.patients import Lungs, Patient
 from uhrct.training.data.scanners import acquire, draw_properties
 
-#: LR pixels of margin around a crop, so that PSF, interpolation and structure operator see no cut edge
+Scale = tuple[int, int, int]
+
+#: LR pixels of margin around a crop, so that PSF, interpolation and structure operator do not see its edge
 MARGIN = 6
-#: rescaled grids: an image downsampled by this factor is a clean, sharper HR image of another spacing
+#: factors of the rescaled grids. A downsampled image is a cleaner and sharper truth with another spacing.
 RESCALE = (1.25, 1.5, 1.75, 2.0)
-#: kernel augmentation: share of detail (image minus its blur by 1 pixel) added or taken away
+#: kernel augmentation: share of the detail (image minus its blur by 1 pixel) that is added or taken away
 KERNEL = (-0.6, 0.8)
-#: noise augmentation of the HR image: standard deviation in HU at most
+#: noise augmentation of the truth: largest standard deviation in HU
 NOISE_HU = 30.0
-#: thin slices are also averaged (through plane) or skipped (neighbours), up to this distance between slices
+#: largest distance between slices that averaging (through plane) or skipping (neighbours) of slices may give
 INCREMENT_MM = 3.0
-#: LR slices at both ends of a block for overlapping slabs (through plane)
+#: more LR slices at both ends of a through-plane block, for slabs that overlap
 SPARE = 1
-#: share of the items that are shown without some or all of their neighbours: ends of volumes, single slices
+#: share of the items without some or all of their neighbours, as at the end of a volume or in a single slice
 WITHOUT_NEIGHBOURS = 0.15
+#: distance between slices where a series does not say it
+UNKNOWN_SPACING_MM = 2.5
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees; `spacing_mm` of the LR pixels per item."""
+    """What a training step sees; `spacing_mm` is that of the LR pixels of each item."""
 
     lr_hu: Tensor  # (B, n, y, x): slice and neighbours
     hr_hu: Tensor  # (B, sz, y', x'): the fine slices inside the middle one
     spacing_mm: list[tuple[float, float]]
-    properties: Tensor | None = None  # (B, k): what scan each item is of
-    increment_mm: tuple[float, ...] = ()  # between the LR slices of each item
-    structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is not known
-    lungs: Tensor | None = None  # (B, sz, y', x') bool, where a configuration asks for what is in them
-    done: float = 1.0  # share of the training that is over: some terms begin late
+    properties: Tensor | None = None  # (B, k): scan properties of each item
+    increment_mm: tuple[float, ...] = ()  # distance between the LR slices of each item
+    structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is unknown
+    lungs: Tensor | None = None  # (B, sz, y', x') bool, if they were asked for
 
 
 @dataclass(frozen=True)
 class _Crop:
-    """One HR block (slices, y', x') with the spacing of its LR pixels and the increment between its LR slices.
+    """One block of the truth (slices, y', x'), with the spacing of its LR pixels and slices.
 
-    `lr_hu` (n, y, x) is what was measured there, where the patient is a real pair; `structure` is a block like `hu`,
-    where the patient carries its truth; `lungs` are bool.
+    `lr_hu` (n, y, x) is the measured scan, where the series is a real pair. `structure` and `lungs` have the shape of
+    `hu`, where they are known.
     """
 
     hu: Tensor
@@ -65,87 +68,120 @@ class _Crop:
 
 
 class BatchMaker:
-    """Random crops, flips, rescaled grids, kernels, noise and the degradation, made on the device.
+    """Makes the batch of any step: random crops, flips, grids, kernels and noise, then the low-resolution scan of them.
 
-    Everything random comes from ``torch.Generator``s keyed by (seed, step, rank): a resumed training sees the very
-    batches that it would have seen.
+    Everything random comes from a ``torch.Generator`` that is seeded by (seed, step, rank). So a resumed training sees
+    the same batches as one that was not interrupted.
+
+    Parameters
+    ----------
+    patients : training series; `usable` leaves out those that do not fit the scale
+    settings : batch size, crop, shares of augmented and degraded items
+    acquisition : how a clean LR scan comes from the truth; it holds the scale
+    context : neighbours on each side of an LR slice
+    lungs : whether batches say where the lungs are
+
+    Raises
+    ------
+    UhrctError
+        If slices are smaller than a crop, or no series can be used.
     """
 
-    def __init__(self, patients: list[Patient], config: TrainingConfig, model: Model) -> None:
-        self.patients, self.config = patients, config
-        self.acquisition = model.acquisition
-        self.sz, self.sy, self.sx = model.config.scale
-        self.context = model.config.context
+    def __init__(
+        self,
+        patients: list[Patient],
+        settings: DataSettings,
+        acquisition: Acquisition,
+        *,
+        context: int = 0,
+        seed: int = 0,
+        lungs: bool = False,
+    ) -> None:
+        self.settings, self.acquisition, self.context, self.seed = settings, acquisition, context, seed
+        self.sz, self.sy, self.sx = acquisition.scale
         self.spare = SPARE if self.sz > 1 else 0
         #: HR slices of a block
-        self.depth = (2 * (self.context + self.spare) + 1) * self.sz
-        self.shares = torch.tensor([p.weight for p in patients])
-        #: whether anybody carries an exact structure map
-        self.exact = any(p.structure is not None for p in patients)
-        #: of each patient, where a term looks at the lungs alone
-        self.lungs = [Lungs.of(p) for p in patients] if config.looks_at_lungs else None
-        need = (config.crop + 2 * MARGIN) * max(self.sy, self.sx)
-        small = [p.name for p in patients if min(p.hu.shape[1:]) < need]
+        self.depth = (2 * (context + self.spare) + 1) * self.sz
+        self.patients, self.left_out = self._usable(patients)
+        self.shares = torch.tensor([p.weight for p in self.patients])
+        #: whether any series has an exact structure map
+        self.exact = any(p.structure is not None for p in self.patients)
+        self.lungs = [Lungs.of(p) for p in self.patients] if lungs else None
+        need = (settings.crop + 2 * MARGIN) * max(self.sy, self.sx)
+        small = [p.name for p in self.patients if min(p.hu.shape[1:]) < need]
         if small:
-            raise UhrctError(f"patient {small[0]}: slices smaller than a crop of {need} pixels; set crop= lower")
-        thin = [p.name for p in patients if self.sz > 1 and p.weight and len(p.hu) < self.depth]
-        if thin:
-            raise UhrctError(f"patient {thin[0]}: fewer than {self.depth} slices; leave it out by corpus_weights")
+            raise UhrctError(f"series {small[0]}: slices are smaller than a crop of {need} pixels; set data.crop lower")
+
+    def _usable(self, patients: list[Patient]) -> tuple[list[Patient], list[str]]:
+        """The series that can be used, and one line for each reason to leave others out.
+
+        Through plane a series needs enough slices for one block, and thin ones: see `max_slice_spacing_mm`.
+        """
+        drawn = [p for p in patients if p.weight]
+        if self.sz == 1:
+            return drawn, []
+        most_mm = self.settings.max_slice_spacing_mm
+        short = [p.name for p in drawn if len(p.hu) < self.depth]
+        thick = [p.name for p in drawn if p.name not in short and (p.spacing_z_mm or UNKNOWN_SPACING_MM) > most_mm]
+        reasons = {
+            f"fewer than {self.depth} slices": short,
+            f"slices more than {most_mm:g} mm apart (data.max_slice_spacing_mm)": thick,
+        }
+        notes = [f"{len(names)} series left out, {why}: {_some(names)}" for why, names in reasons.items() if names]
+        usable = [p for p in drawn if p.name not in {*short, *thick}]
+        if not usable:
+            raise UhrctError(f"no series can be used at scale {self.acquisition.scale}: {'; '.join(notes)}")
+        return usable, notes
 
     def __call__(self, step: int, rank: int = 0) -> Batch:
-        """The batch of a step, `config.batch` items."""
-        g = torch.Generator().manual_seed((self.config.seed * 1_000_003 + step) * 1009 + rank)
-        n_aug = round(self.config.batch * self.config.augmented)
+        """The batch of a step."""
+        settings = self.settings
+        g = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 1009 + rank)
+        n_augmented = round(settings.batch * settings.augmented)
+        plain = settings.batch - n_augmented
         factor = RESCALE[int(torch.randint(len(RESCALE), (), generator=g))]
-        if "grid" not in self.config.augmentations:
-            factor = 1.0
-        shares = torch.multinomial(self.shares, self.config.batch, replacement=True, generator=g).tolist()
-        plain = self.config.batch - n_aug
-        crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(shares)]
+        drawn = torch.multinomial(self.shares, settings.batch, replacement=True, generator=g).tolist()
+        crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(drawn)]
         hr = torch.stack([c.hu for c in crops])
-        if n_aug:
+        if n_augmented:
             hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
         scans = [self._scan(c, g) for c in crops]
         lr = acquire(hr, self.acquisition, scans, g, self.spare)
         for i, c in enumerate(crops):
             if c.lr_hu is not None:  # measured, not simulated
                 hr[i], lr[i] = c.hu, c.lr_hu
-        lr = self._without_neighbours(lr, g)
-        middle = (self.context + self.spare) * self.sz
-        told = torch.tensor([s.vector() for s in scans], device=hr.device)
-        structure = None
+        first = (self.context + self.spare) * self.sz
+        inside = slice(first, first + self.sz)
+        structure = lungs = None
         if self.exact:
-            nothing = torch.full_like(hr[0], torch.nan)
-            structure = torch.stack([nothing if c.structure is None else c.structure for c in crops])
-            structure = structure[:, middle : middle + self.sz]
-        lungs = None
+            unknown = torch.full_like(hr[0], torch.nan)
+            structure = torch.stack([unknown if c.structure is None else c.structure for c in crops])[:, inside]
         if self.lungs is not None:
-            lungs = torch.stack([c.lungs for c in crops if c.lungs is not None])[:, middle : middle + self.sz]
+            lungs = torch.stack([c.lungs for c in crops if c.lungs is not None])[:, inside]
         return Batch(
-            lr,
-            hr[:, middle : middle + self.sz],
-            [c.spacing_mm for c in crops],
-            told,
-            tuple(c.increment_mm for c in crops),
-            structure,
-            lungs,
+            lr_hu=self._without_neighbours(lr, g),
+            hr_hu=hr[:, inside],
+            spacing_mm=[c.spacing_mm for c in crops],
+            properties=torch.tensor([s.vector() for s in scans], device=hr.device),
+            increment_mm=tuple(c.increment_mm for c in crops),
+            structure=structure,
+            lungs=lungs,
         )
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
+        """The scan that an item comes from: the clean one, or for a share of the items another one."""
         clean = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=crop.increment_mm)
-        if crop.lr_hu is not None:
-            return clean
-        if float(torch.rand((), generator=g)) >= self.config.degraded:
+        if crop.lr_hu is not None or float(torch.rand((), generator=g)) >= self.settings.degraded:
             return clean
         return draw_properties(clean, self.sz > 1, g)
 
     def _crop(self, number: int, factor: float, g: torch.Generator) -> _Crop:
-        """An HR block (with margin) from a patient's grid coarsened in plane by `factor`."""
+        """A block of the truth, with margin, from a series whose grid is made coarser in plane by `factor`."""
         p = self.patients[number]
-        side = (self.config.crop + 2 * MARGIN) * max(self.sy, self.sx)
+        side = (self.settings.crop + 2 * MARGIN) * max(self.sy, self.sx)
         paired = self._is_pair(p)
         source = min(side if paired else round(side * factor), *p.hu.shape[1:])
-        y, x = (self._draw(*bounds, g) for bounds in self._corners(p, source))
+        y, x = (_draw(*bounds, g) for bounds in _corners(p, source))
         slices, increment_mm = self._slices(p, g)
 
         def block(volume: Tensor, numbers: Tensor) -> Tensor:
@@ -158,7 +194,7 @@ class BatchMaker:
             thick = slices.unflatten(0, (-1, self.sz))[self.spare : -self.spare, 0] // self.sz
             measured = block(p.lr_hu, thick)
         if p.structure is not None:
-            # one voxel that is not known makes an average unknown
+            # one unknown voxel makes an average unknown
             structure = exact_map(block(p.structure, slices)).unflatten(0, (self.depth, -1)).mean(1)
         if self.lungs is not None:
             inside = self.lungs[number].block(slices.unflatten(0, (self.depth, -1))[:, 0], y, x, source, side)
@@ -173,89 +209,70 @@ class BatchMaker:
             volume = volume.flip(flipped) if flipped else volume
             return volume.mT if flips[3] else volume
 
-        crop, measured = turned(crop), None if measured is None else turned(measured)
-        structure = None if structure is None else turned(structure)
-        lungs = None if lungs is None else turned(lungs)
+        crop = turned(crop)
+        measured, structure, lungs = (None if v is None else turned(v) for v in (measured, structure, lungs))
         if source != side:
             shrink = as_tensor(resize_matrix(source, side), crop)
             crop = apply_in_plane(crop, shrink, shrink)
-            # the strongest, as in the masks themselves: twigs get thick, but none is lost; NaN stays NaN
+            # the maximum keeps every twig, though thicker; NaN stays NaN
             structure = None if structure is None else F.adaptive_max_pool2d(structure, side)
         return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured, structure, lungs)
 
     def _is_pair(self, p: Patient) -> bool:
-        """Whether the patient's own LR scan is one of this model's scale."""
+        """Whether the measured LR scan of a series has the scale that is trained."""
         wanted = (len(p.hu) // self.sz, p.hu.shape[1] // self.sy, p.hu.shape[2] // self.sx)
         return p.lr_hu is not None and self.sz > 1 and self.sy == self.sx == 1 and tuple(p.lr_hu.shape) == wanted
 
     def _slices(self, p: Patient, g: torch.Generator) -> tuple[Tensor, float]:
-        """(numbers of the patient's slices that a block is made of, increment between its LR slices in mm).
+        """(numbers of the slices in a block, distance between its LR slices in mm).
 
-        Through plane some neighbouring slices are averaged into one HR slice; in plane some are skipped. Beyond an
-        end the last slice goes on.
+        Through plane some neighbouring slices are averaged into one HR slice. In plane some are skipped, and beyond an
+        end of the series its last slice is repeated.
         """
-        apart = p.spacing_z_mm or 2.5
-        most = max(1, int(INCREMENT_MM / apart))
+        apart_mm = p.spacing_z_mm or UNKNOWN_SPACING_MM
+        most = max(1, int(INCREMENT_MM / apart_mm))
         if self.sz > 1:
             most = max(1, min(most, len(p.hu) // self.depth))
-        every = 1 if self._is_pair(p) else self._draw(1, most + 1, g)
+        every = 1 if self._is_pair(p) else _draw(1, most + 1, g)
         if self.sz == 1:
-            z = self._draw(0, len(p.hu), g)
+            z = _draw(0, len(p.hu), g)
             offset = torch.arange(-self.context, self.context + 1).clamp(-(z // every), (len(p.hu) - 1 - z) // every)
-            return z + every * offset, apart * every
-        first = self._draw(0, len(p.hu) - self.depth * every + 1, g)
-        if self._is_pair(p):  # measured slices begin where they begin
+            return z + every * offset, apart_mm * every
+        first = _draw(0, len(p.hu) - self.depth * every + 1, g)
+        if self._is_pair(p):  # a block starts where a measured slice starts
             first -= first % self.sz
-        return first + torch.arange(self.depth * every), apart * every * self.sz
+        return first + torch.arange(self.depth * every), apart_mm * every * self.sz
 
     def _without_neighbours(self, lr: Tensor, g: torch.Generator) -> Tensor:
-        """Some items as at an end of their volume, where the last slice goes on, or alone."""
+        """Some items as at an end of their volume, where the last slice is repeated, or alone."""
         c = self.context
         if not c:
             return lr
         lr = lr.clone()
         for k in range(len(lr)):
             if float(torch.rand((), generator=g)) < WITHOUT_NEIGHBOURS:
-                low, high = self._draw(0, c + 1, g), self._draw(c, 2 * c + 1, g)
+                low, high = _draw(0, c + 1, g), _draw(c, 2 * c + 1, g)
                 lr[k] = lr[k, torch.arange(2 * c + 1).clamp(low, high).to(lr.device)]
         return lr
 
-    @staticmethod
-    def _draw(low: int, high: int, g: torch.Generator) -> int:
-        return int(torch.randint(low, max(high, low + 1), (), generator=g))
-
-    @staticmethod
-    def _corners(p: Patient, side: int) -> list[tuple[int, int]]:
-        """Bounds of a crop's corner along y and x, such that its middle lies within the body where it fits."""
-        out = []
-        for n, first, last in ((p.hu.shape[1], *p.body[:2]), (p.hu.shape[2], *p.body[2:])):
-            low = min(max(first - side // 2, 0), n - side)
-            high = min(max(last - side // 2, low), n - side)
-            out.append((low, high + 1))
-        return out
-
     def _vary(self, hr: Tensor, g: torch.Generator) -> Tensor:
-        """Another kernel (detail amplified or damped) and quantum noise of another level, per item."""
+        """Another kernel (more or less detail) and more quantum noise, drawn for each item."""
         n, side = hr.shape[0], hr.shape[-1]
 
         def uniform(low: float, high: float) -> Tensor:
             return (torch.rand(n, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
 
-        # drawn in any case, so that trainings with and without differ by nothing else
-        detail_share = uniform(*KERNEL)
-        if "kernel" in self.config.augmentations:
-            blur = as_tensor(gaussian_matrix(side, 1.0), hr)
-            hr = hr + detail_share * (hr - apply_in_plane(hr, blur, blur))
+        share = uniform(*KERNEL)
+        blur = as_tensor(gaussian_matrix(side, 1.0), hr)
+        hr = hr + share * (hr - apply_in_plane(hr, blur, blur))
         noise = torch.randn(hr.shape, generator=g).to(hr.device)
         sigma_px = float(torch.rand((), generator=g)) * 1.2
         if sigma_px > 0.3:  # below, a sampled Gaussian is the identity
             blur = as_tensor(gaussian_matrix(side, round(sigma_px, 1)), hr)
             noise = apply_in_plane(noise, blur, blur)
             noise = noise / noise.std()
-        level = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items stay as they are
-        if "noise" not in self.config.augmentations:
-            return hr.clamp(min=FLOOR_HU)
-        return (hr + level * noise).clamp(min=FLOOR_HU)
+        level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
+        return (hr + level_hu * noise).clamp(min=FLOOR_HU)
 
 
 def cut_margin(image: Tensor, margin: int) -> Tensor:
@@ -264,7 +281,7 @@ def cut_margin(image: Tensor, margin: int) -> Tensor:
 
 
 def exact_map(per_mille: Tensor) -> Tensor:
-    """A stored structure map (see `uhrct.training.data.phantoms`) as [0, 1], with NaN for what is not known.
+    """A stored structure map (see `uhrct.training.data.phantoms`) in [0, 1], with NaN where it is unknown.
 
     Example
     -------
@@ -274,19 +291,37 @@ def exact_map(per_mille: Tensor) -> Tensor:
     return torch.where(per_mille < 0, torch.nan, per_mille / 1000)
 
 
-def hr_crop(hr: Tensor, model: Model) -> Tensor:
+def hr_crop(hr: Tensor, scale: Scale) -> Tensor:
     """HR images (B, sz, y', x') without their margin."""
-    _, sy, sx = model.config.scale
+    _, sy, sx = scale
     return hr[..., MARGIN * sy : -MARGIN * sy, MARGIN * sx : -MARGIN * sx]
 
 
-def hr_spacing(batch: Batch, model: Model) -> list[tuple[float, float]]:
+def hr_spacing(batch: Batch, scale: Scale) -> list[tuple[float, float]]:
     """Spacing of the HR pixels (y, x) of each item, in mm."""
-    _, sy, sx = model.config.scale
+    _, sy, sx = scale
     return [(a / sy, b / sx) for a, b in batch.spacing_mm]
 
 
-def lr_channels(hr: Tensor, model: Model) -> Tensor:
-    """HR (B, sz, y', x'), margin included, to sub-voxel channels (B, sz sy sx, y, x) of the crop."""
-    _, sy, sx = model.config.scale
-    return cut_margin(to_channels(hr, sy, sx), MARGIN)
+def lr_channels(hr: Tensor, scale: Scale) -> Tensor:
+    """HR (B, sz, y', x'), margin included, as sub-voxel channels (B, sz sy sx, y, x) of the crop."""
+    return cut_margin(to_channels(hr, *scale[1:]), MARGIN)
+
+
+def _draw(low: int, high: int, g: torch.Generator) -> int:
+    """A whole number from low to high - 1."""
+    return int(torch.randint(low, max(high, low + 1), (), generator=g))
+
+
+def _corners(p: Patient, side: int) -> list[tuple[int, int]]:
+    """Bounds of the corner of a crop along y and x, so that its middle lies in the body where the crop fits."""
+    out = []
+    for n, first, last in ((p.hu.shape[1], *p.body[:2]), (p.hu.shape[2], *p.body[2:])):
+        low = min(max(first - side // 2, 0), n - side)
+        high = min(max(last - side // 2, low), n - side)
+        out.append((low, high + 1))
+    return out
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

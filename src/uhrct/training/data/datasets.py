@@ -1,9 +1,9 @@
-"""The layouts of data sets that users have, as patients: which files belong to whom, and how they are read.
+"""Finds the series of a data set: which files belong together, and how they are read. The layouts are:
 
 npz     folders of `.npz` with HU under `arr_0`: volumes, or single slices (`p1_000.npz`, `p1_001.npz`, ...)
 luna16  subset0 ... subset9 of `.mhd`/`.raw`, annotation tables beside them
 rplhr   real pairs: train/5mm/CT1.nii.gz and train/1mm/CT1.nii.gz, or CT1_5mm.nii.gz and CT1_1mm.nii.gz
-phantom folders that `uhrct phantom` made: image, truth.json, label volumes
+phantom folders made by `uhrct phantom`: image, truth.json, label volumes
 tree    anything else: DICOM (also without suffix, several series a folder), NIfTI, NRRD, MetaImage, npz
 """
 
@@ -25,7 +25,7 @@ from uhrct.training.data.phantoms import phantom_image
 LAYOUTS = ("npz", "luna16", "rplhr", "phantom", "tree")
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")
-#: of LUNA16's ten subsets, the ones that are held out
+#: the held-out ones of LUNA16's ten subsets
 LUNA16_HELD_OUT = {8: "validation", 9: "test"}
 _SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
 _SPLIT_FOLDERS["test"] = "test"
@@ -34,26 +34,26 @@ _THICKNESS = re.compile(r"(?:(?P<name>.*)[_-])?(?P<mm>\d+(?:\.\d+)?)mm", re.IGNO
 
 @dataclass(frozen=True)
 class Scan:
-    """Files that make one patient, unread.
+    """The files of one series, not read yet.
 
     Parameters
     ----------
     name : str
-        The file's stem or the folder's name; unique only after `load_patients` or `pack`.
+        Stem of the file or name of the folder. `load_patients` and `pack` make it unique.
     paths : tuple of Path
-        One file, one DICOM folder, or files of one slice each, in order.
+        One file, one DICOM folder, or files of one slice each in order.
     layout : str
         One of `LAYOUTS`.
     series : str, optional
-        Number in the listing of `uhrct info`, where a DICOM folder holds several.
+        Number in the listing of `uhrct info`, if a DICOM folder holds several series.
     uid, shape : str, (z, y, x)
         SeriesInstanceUID and size of a DICOM series, "" and None outside DICOM.
     lr : Path, optional
         The measured low-resolution scan of the same patient.
     thickness_mm : (LR, HR), optional
-        Of the slices of a pair, as its names say.
+        Thickness of the slices of a pair, from the file names.
     split : str, optional
-        What the data set itself says: "train", "validation" or "test".
+        Part of the data set's own split: "train", "validation" or "test".
     """
 
     name: str
@@ -74,7 +74,7 @@ class Scan:
 
 @dataclass
 class Listing:
-    """What was found below a folder, and one line for each thing that was not taken."""
+    """What was found below a folder, and one line for everything that was left out."""
 
     layout: str
     scans: list[Scan] = field(default_factory=list)
@@ -82,25 +82,25 @@ class Listing:
 
 
 def list_scans(root: str | Path, layout: str = "auto") -> Listing:
-    """All patients at or below `root`; of files only names and npz headers are looked at.
+    """All scans at or below `root`. Only names and npz headers are read.
 
-    Folders of DICOM slices count as one scan here; `series_of` tells their series apart.
+    A folder of DICOM slices counts as one scan; `series_of` splits it into its series.
 
     Raises
     ------
     UhrctError
-        If `root` is not there, holds no volumes, or not that layout.
+        If `root` does not exist, or holds no volumes of that layout.
 
     Example
     -------
     >>> list_scans("nowhere")
     Traceback (most recent call last):
     ...
-    uhrct.core.errors.UhrctError: nowhere: no such corpus folder; give one with corpus=PATH
+    uhrct.core.errors.UhrctError: nowhere: no such corpus folder; give one with data.corpus=PATH
     """
     root = Path(root)
     if not root.exists():
-        raise UhrctError(f"{root}: no such corpus folder; give one with corpus=PATH")
+        raise UhrctError(f"{root}: no such corpus folder; give one with data.corpus=PATH")
     if root.is_file():
         return Listing("tree" if layout == "auto" else layout, [Scan(stem(root), (root,), "tree")])
     files, folders = _walk(root)
@@ -116,9 +116,9 @@ def list_scans(root: str | Path, layout: str = "auto") -> Listing:
 
 
 def series_of(scan: Scan) -> tuple[list[Scan], list[str], list[str]]:
-    """The CT series of a DICOM folder (any other scan comes back as it is), what is left out, and what is wrong.
+    """(CT series of a DICOM folder, lines for what is left out, lines for what is wrong); other scans stay as they are.
 
-    Left out are localizers, report pages and other modalities; wrong is a CT series that can't be read.
+    Localizers, report pages and other modalities are left out. A CT series that cannot be read is wrong.
     """
     if not scan.dicom:
         return [scan], [], []
@@ -159,12 +159,12 @@ def read_scan(
     spacing_mm : (z, y, x), optional
         For `.npz` files that store none.
     unit_hu : (HU of 0, HU of 1), optional
-        For files whose voxels somebody mapped to [0, 1].
+        For files whose voxels were mapped to [0, 1].
 
     Raises
     ------
     UhrctError
-        As `io.read`; on voxels in [0, 1] without `unit_hu`; on slices or pairs that do not fit each other.
+        As `io.read`; for voxels in [0, 1] without `unit_hu`; for slices or pairs that do not fit each other.
     """
     if scan.lr is not None:
         lr, hr = (_in_hu(io.read(path), path, unit_hu) for path in (scan.lr, scan.paths[0]))
@@ -184,24 +184,24 @@ def read_scan(
 
 
 def stem(path: Path) -> str:
-    """A folder's name whole (a UID is full of dots), a file's without its suffix."""
+    """The name of a folder, which may be a UID with dots, or the name of a file without its suffix."""
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
     return path.name[: len(path.name) - len(suffix)] if path.is_file() else path.name
 
 
 def _walk(root: Path) -> tuple[list[Path], list[Path]]:
-    """Files with a volume's suffix, and the topmost folders that hold DICOM slices (inspection goes down itself)."""
+    """Files with the suffix of a volume, and the topmost folders with DICOM slices (inspection looks below them)."""
     files: list[Path] = []
     folders: set[Path] = set()
     for path in sorted(root.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(root).parts) or not path.is_file():
-            continue  # hidden files are file managers' own
+            continue  # hidden files belong to file managers
         if path.name.lower().endswith(SUFFIXES):
             files.append(path)
         elif path.parent not in folders and _is_dicom(path):
             folders.add(path.parent)
     top = [f for f in sorted(folders) if not any(parent in folders for parent in f.parents)]
-    # a volume beside slices is somebody's annotation of them, no scan
+    # a volume beside DICOM slices is an annotation of them, not a scan
     return [f for f in files if f.parent not in folders], top
 
 
@@ -241,14 +241,14 @@ def _phantom(root: Path, files: list[Path], folders: list[Path]) -> Listing:
     for folder in sorted({*folders, *(f.parent for f in files)}):
         image = phantom_image(folder, files)
         if image is None:
-            listing.left_out.append(f"{folder}: no folder of uhrct phantom; pack other scans by themselves")
+            listing.left_out.append(f"{folder}: not a folder of uhrct phantom; pack other scans separately")
         else:
             listing.scans.append(Scan(folder.name, (image,), "phantom", split=_split_of(image, root)))
     return listing
 
 
 def _files(root: Path, files: list[Path], layout: str) -> Iterator[Scan]:
-    """Each volume is a patient; npz files of one slice each that differ in their last number are one together."""
+    """One scan per volume. npz files of one slice each whose names differ only in the last number are one scan."""
     slices: dict[tuple[Path, str, object], list[tuple[int, Path]]] = {}
     place: dict[Path, tuple[Path, str, object]] = {}
     for path in files:
@@ -294,7 +294,7 @@ def _rplhr(root: Path, files: list[Path], folders: list[Path]) -> Listing:
         labelled |= set(sides.values())
         if len(sides) != 2:
             some = next(iter(sides.values()))
-            listing.left_out.append(f"{some}: {len(sides)} thicknesses of this patient, a pair has two")
+            listing.left_out.append(f"{some}: {len(sides)} thicknesses of this patient; a pair has two")
             continue
         thin, thick = sorted(sides)
         hr = sides[thin]
@@ -306,7 +306,7 @@ def _rplhr(root: Path, files: list[Path], folders: list[Path]) -> Listing:
 
 
 def _by_thickness(root: Path, files: list[Path]) -> dict[tuple[str, str], dict[float, Path]]:
-    """Files by (place, patient) and thickness: `x/5mm/a.nii.gz` is ("x", "a"), 5.0, and `x/a_5mm.nii.gz` is too."""
+    """Files by (place, patient) and thickness: `x/5mm/a.nii.gz` and `x/a_5mm.nii.gz` are both ("x", "a"), 5.0."""
     found: dict[tuple[str, str], dict[float, Path]] = {}
     for path in files:
         name, above = stem(path), list(path.parent.relative_to(root.parent).parts)
@@ -323,24 +323,24 @@ def _by_thickness(root: Path, files: list[Path]) -> dict[tuple[str, str], dict[f
 
 
 def _split_of(path: Path, root: Path) -> str | None:
-    """What the name of a folder between `root` and `path` says."""
+    """The part of the split that a folder between `root` and `path` names."""
     parts = path.relative_to(root.parent).parts[:-1] if path.is_file() else path.relative_to(root.parent).parts
     return next((_SPLIT_FOLDERS[p.lower()] for p in parts if p.lower() in _SPLIT_FOLDERS), None)
 
 
 def _spacing_for(path: Path, spacing_mm: Vector | None) -> Vector | None:
-    """A given spacing is for files that store none."""
+    """The given spacing, for a file that stores none."""
     if spacing_mm is None or path.suffix.lower() != ".npz":
         return None
     return spacing_mm if io.inspect(path)[0].spacing_mm is None else None
 
 
 def _in_hu(volume: Volume, path: Path, unit_hu: tuple[float, float] | None) -> Volume:
-    """Voxels that somebody mapped to [0, 1] back in HU; others as they are."""
+    """Voxels in [0, 1] converted back to HU; others as they are."""
     hu = volume.hu
     if hu.dtype.kind != "f" or hu.min() < 0 or hu.max() > 1:
         return volume
     if unit_hu is None:
-        raise UhrctError(f"{path}: voxels lie in [0, 1], no HU; say what 0 and 1 stand for with --unit-hu LOW,HIGH")
+        raise UhrctError(f"{path}: voxels lie in [0, 1], not in HU; give unit_hu, the HU of 0 and of 1")
     low, high = unit_hu
     return replace(volume, hu=np.rint(low + (high - low) * hu).astype(np.float32))

@@ -1,4 +1,4 @@
-"""LUNA16's annotation tables: nodules and candidates in world millimetres, as places in an array."""
+"""Annotation tables of LUNA16: nodules and candidates, from world millimetres to places in an array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uhrct.core.volume import Grid, Vector, Volume
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: centre in LPS millimetres; `diameter_mm` is None for candidates."""
+    """A row of a table. The centre is in LPS millimetres; `diameter_mm` is None for candidates."""
 
     centre_mm: Vector
     diameter_mm: float | None
@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A nodule or candidate of LUNA16: where its centre lies in array coordinates, voxel centres being whole."""
+    """A nodule or candidate. Its centre is in array coordinates, which are whole numbers at voxel centres."""
 
     voxel: tuple[float, float, float]
     diameter_mm: float | None
@@ -31,12 +31,12 @@ class Finding:
 
 
 def read_luna16_annotations(table: str | Path) -> dict[str, list[Row]]:
-    """Rows of `annotations.csv` or `candidates.csv` (or `candidates_V2.csv`) by seriesuid; see `findings_of`.
+    """Rows of `annotations.csv`, `candidates.csv` or `candidates_V2.csv` by seriesuid; see `findings_of`.
 
     Raises
     ------
     UhrctError
-        If the file is not there or lacks a column; a row that is no number is named.
+        If the file is missing or lacks a column, or a row is not numeric.
     """
     rows: dict[str, list[Row]] = {}
     try:
@@ -44,16 +44,16 @@ def read_luna16_annotations(table: str | Path) -> dict[str, list[Row]]:
             reader = csv.DictReader(stream)
             missing = {"seriesuid", "coordX", "coordY", "coordZ"} - set(reader.fieldnames or ())
             if missing:
-                raise UhrctError(f"{table}: no column {sorted(missing)[0]}; is it a table of LUNA16?")
+                raise UhrctError(f"{table}: no column {sorted(missing)[0]}; this is no table of LUNA16")
             for row in reader:
                 place = (float(row["coordX"]), float(row["coordY"]), float(row["coordZ"]))
                 diameter = float(row["diameter_mm"]) if row.get("diameter_mm") else None
-                # annotations.csv lists nodules only; candidates.csv says by class which are
+                # annotations.csv has nodules only; in candidates.csv the column class says which are nodules
                 rows.setdefault(row["seriesuid"], []).append(Row(place, diameter, row.get("class") in (None, "1")))
     except (OSError, UnicodeDecodeError) as error:
         raise UhrctError(f"{table}: cannot be read ({getattr(error, 'strerror', error)})") from None
     except (ValueError, TypeError) as error:
-        raise UhrctError(f"{table}: line {reader.line_num} is no row of LUNA16 ({error})") from None
+        raise UhrctError(f"{table}: line {reader.line_num} is not a row of LUNA16 ({error})") from None
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Data sets into a store: each patient read once, checked, and written as training needs it."""
+"""Packs data sets into a store: reads each series once, checks it, and writes it as training needs it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from uhrct.training.data.phantoms import truth_map
 from uhrct.training.data.store import INDEX, Entry, Store, read_split
 from uhrct.training.data.voxels import body_box, clipped_hu, clipping_note, is_mask
 
-#: of ten patients, by the hash of their name: one to test, one to validation
+#: of ten persons, by the hash of their name, one goes to test and one to validation
 TENTHS = {0: "test", 1: "validation"}
 
 
 @dataclass
 class Report:
-    """What a pack did: names packed now and found packed, lines of what was left out and what could not be read."""
+    """What `pack` did: names packed now, names packed before, and one line for all that was left out or unreadable."""
 
     packed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -44,14 +44,14 @@ def pack(
     verify: bool = False,
     quiet: bool = False,
 ) -> Report:
-    """Pack all patients below `sources` into the store `out`, or the rest of them if it is there already.
+    """Pack all series below `sources` into the store `out`. Series that are packed already are skipped.
 
     Parameters
     ----------
     sources : list of paths
         Data set folders or files.
     out : path
-        Store folder, new or one to go on with.
+        Store folder: new, or an existing store.
     layout : str
         "auto" or one of `uhrct.training.data.datasets.LAYOUTS`.
     spacing_mm : (z, y, x), optional
@@ -59,19 +59,19 @@ def pack(
     unit_hu : (HU of 0, HU of 1), optional
         For files whose voxels were mapped to [0, 1].
     split : path, optional
-        Split file to use instead of the data set's own split, or of the one by hash.
+        Split file to use instead of the split of the data set, or of that by hash.
     verify : bool
-        Check the sha256 of patients that are packed already, not only the size of their files.
+        Check the sha256 of series that are packed already, not only the size of their files.
 
     Returns
     -------
     Report
-        A scan that can't be read is a line in `problems`; the rest is packed.
+        A scan that cannot be read is a line in `problems`; the rest is packed.
 
     Raises
     ------
     UhrctError
-        If a source, the split file or the store itself is no good.
+        If a source, the split file or the store cannot be used.
 
     Example
     -------
@@ -89,8 +89,8 @@ def pack(
     given = None if split is None else read_split(Path(split))
     listings = [list_scans(source, layout) for source in sources]
     folder = Path(out)
-    if folder.exists() and not (folder / INDEX).exists() and any(p.suffix != ".tmp" for p in folder.iterdir()):
-        raise UhrctError(f"{folder}: is there and no store; choose a new folder")
+    if folder.exists() and not (folder / INDEX).exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        raise UhrctError(f"{folder}: exists and is not a store; choose a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     store, report = Store(folder), Report()
     if given is not None:
@@ -105,13 +105,13 @@ def pack(
 
 
 def summary(report: Report, out: str | Path) -> list[str]:
-    """What to tell of a pack: sizes, the split, and every note with the patients that carry it."""
+    """Lines for the user: sizes, the split, and every note with the names of its series."""
     store = Store(out)
     entries = store.patients()
     size = sum(2 * p.shape[0] * p.shape[1] * p.shape[2] for e in entries for p in e.parts) / 1e9
     split = ", ".join(f"{len(store.patients(part))} {part}" for part in SPLITS)
     lines = [
-        f"{out}: {len(entries)} patients ({split}), {sum(e.hr.shape[0] for e in entries)} slices, {size:.2f} GB; "
+        f"{out}: {len(entries)} series ({split}), {sum(e.hr.shape[0] for e in entries)} slices, {size:.2f} GB; "
         f"{len(report.packed)} packed now, {len(report.kept)} before"
     ]
     by_note: dict[str, list[str]] = {}
@@ -123,7 +123,7 @@ def summary(report: Report, out: str | Path) -> list[str]:
 
 
 def split_by_hash(name: str) -> str:
-    """Part of a patient when nobody says: eight of ten to train, by sha256, so the same wherever it is packed.
+    """The default part of the split: eight of ten to train, by sha256, so the same on every machine.
 
     Example
     -------
@@ -134,7 +134,7 @@ def split_by_hash(name: str) -> str:
 
 
 class _Packer:
-    """Takes scans one by one into a store; whatever is wrong with one is a line of the report."""
+    """Takes scans one by one into a store. A problem with one of them becomes a line of the report."""
 
     def __init__(
         self,
@@ -168,25 +168,25 @@ class _Packer:
                 self.report.problems.append(str(error))
 
     def _name(self, scan: Scan, phases: int) -> str | None:
-        """A name that no other patient has: as `load_patients` gives it, but DICOM's without a person's name."""
+        """A unique name: that of `load_patients`, but for DICOM without the name of a person."""
         if scan.dicom:
             own = scan.uid + (f" {scan.series}" if phases > 1 else "")
             name = hashlib.sha256(own.encode()).hexdigest()[:12]
             if name in self.names:
-                self.report.problems.append(f"{scan.paths[0]}: the same series as in another folder; packed once")
+                self.report.problems.append(f"{scan.paths[0]}: the same series as in another folder; it is packed once")
                 return None
         else:
             name = scan.name
             if name in self.names:
                 name = f"{scan.paths[0].parent.name}/{name}"
             if name in self.names:
-                self.report.problems.append(f"{scan.paths[0]}: a third patient called {scan.name}; rename the file")
+                self.report.problems.append(f"{scan.paths[0]}: a third series called {scan.name}; rename the file")
                 return None
         self.names.add(name)
         return name
 
     def _fingerprint(self, scan: Scan) -> str:
-        # by name and size, not by path: the whole data set may be packed after a part of it
+        # by name and size, not by path: a data set may be packed in parts
         files = [*scan.paths, *([scan.lr] if scan.lr else [])]
         files += [raw for f in files if f.suffix.lower() == ".mhd" and (raw := f.with_suffix(".raw")).is_file()]
         what = [scan.uid, str(scan.shape)] if scan.dicom else [f"{f.name} {f.stat().st_size}" for f in files]
@@ -203,7 +203,7 @@ class _Packer:
         pair = read if isinstance(read, Pair) else None
         volume = read.hr if isinstance(read, Pair) else read
         if scan.lr is None and not scan.dicom and is_mask(volume.hu):
-            self.report.left_out.append(f"{scan.paths[0]}: whole numbers from 0 on, a mask and no CT")
+            self.report.left_out.append(f"{scan.paths[0]}: few whole numbers from 0 on; a mask, not CT")
             return
         self.store.drop(name)
         file = _file_name(name)
@@ -236,7 +236,7 @@ class _Packer:
             if not self.store.has_part(name):
                 self.report.left_out.append(f"{name}: packed, but in no part of the split file")
             return None
-        # all series of a person go together: by a hash of who it is, which nothing keeps
+        # all series of a person go to the same part, by a hash of the PatientID, which is not stored
         headers = volume.meta.get("dicom") or [{}]
         person = headers[0].get("PatientID") or headers[0].get("StudyInstanceUID") or name
         return scan.split or split_by_hash(str(person))
@@ -255,7 +255,7 @@ class _Packer:
 
 
 def _file_name(name: str) -> str:
-    """A patient's name as a file's: unchanged where that is possible, else with a hash that keeps it unique."""
+    """A file name for a series: its own name if possible, else with a hash that keeps it unique."""
     plain = re.sub(r"[^\w.-]", "_", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

@@ -1,4 +1,4 @@
-"""Training patients: from folders of any layout or a packed store, onto the device."""
+"""Training series, read from folders of any layout or from a packed store onto the device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
+from uhrct.training.config import DataSettings
 from uhrct.training.data.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.data.pairs import Pair
 from uhrct.training.data.phantoms import truth_map
@@ -22,13 +23,18 @@ from uhrct.training.data.voxels import body_box, clipped_hu, clipping_note, trai
 
 @dataclass(frozen=True)
 class Patient:
-    """HR slices on the device: `hu` (z, y, x) int16, pixel `spacing_mm` (y, x), `body` rows and columns.
+    """One series on the device.
 
-    `spacing_z_mm` is the distance between slices, `slice_thickness_mm` the slab that each one averages; both are None
-    where the source does not say. `lr_hu` (z / s, y, x) int16 is the measured LR scan of a real pair, None for all
-    others: its slice k covers the slices [k s, (k + 1) s) of `hu`, whatever kernel and noise it has. `structure` int16,
-    on the grid of `hu`, is the exact structure map of a phantom in thousandths, -1 where it is not known; None for all
-    others. `notes` is what one should know before training on it, such as "clipped to [-1000, 600] HU".
+    Parameters
+    ----------
+    hu : int16 (z, y, x)
+    spacing_mm : (y, x) of the pixels
+    body : first and last row, first and last column that hold tissue
+    weight : how often it is drawn, relative to the others
+    spacing_z_mm, slice_thickness_mm : distance between slices, and the slab that a slice averages; None if unknown
+    lr_hu : int16 (z / s, y, x), the measured LR scan of a real pair: its slice k covers the slices [k s, (k + 1) s)
+    notes : what to know before training on it, such as "clipped to [-1000, 600] HU"
+    structure : int16 on the grid of `hu`, the exact structure map of a phantom in thousandths; -1 where it is unknown
     """
 
     name: str
@@ -45,25 +51,15 @@ class Patient:
 
 @dataclass(frozen=True)
 class Lungs:
-    """A patient's lungs, found on pixels of about 1.4 mm: `mask` (z, y // factor, x // factor) bool."""
+    """The lungs of a series, on pixels of about 1.4 mm: `mask` (z, y // factor, x // factor) bool."""
 
     mask: Tensor
     factor: int
 
     @classmethod
     def of(cls, p: Patient) -> Lungs:
-        """Slice by slice, some 30 ms each: `uhrct.evaluation.lungs` on means of factor x factor pixels.
-
-        Kept by what the voxels are: a study trains many times on the same patients in one process.
-        """
-        seen = corpus_hash([p])
-        if seen not in _LUNGS:
-            _LUNGS[seen] = cls._found(p)
-        return _LUNGS[seen]
-
-    @classmethod
-    def _found(cls, p: Patient) -> Lungs:
-        from uhrct.evaluation.lungs import lung_mask  # scipy: the training extra has it
+        """Find them slice by slice with `uhrct.evaluation.lungs`; about 30 ms per slice."""
+        from uhrct.evaluation.lungs import lung_mask  # needs scipy, which the training extra installs
 
         factor = max(1, round(1.4 / max(p.spacing_mm)))
         spacing_mm = (p.spacing_mm[0] * factor, p.spacing_mm[1] * factor)
@@ -71,29 +67,43 @@ class Lungs:
         return cls(torch.stack([torch.from_numpy(lung_mask(one, spacing_mm)) for one in coarse]), factor)
 
     def block(self, slices: Tensor, y: int, x: int, source: int, side: int) -> Tensor:
-        """(slices, side, side) bool of the square of `source` pixels of the patient at (y, x)."""
+        """(slices, side, side) bool: a square of `source` pixels at (y, x), resampled to `side` pixels."""
         (top, bottom), (left, right) = ((k // self.factor, -(-(k + source) // self.factor)) for k in (y, x))
         part = self.mask[slices.cpu(), top:bottom, left:right]
         return F.interpolate(part[None].float(), (side, side))[0] > 0.5
 
 
-_LUNGS: dict[str, Lungs] = {}  # a byte per pixel of 1.4 mm: a chest of 600 slices of 360 mm takes 40 MB
+@dataclass(frozen=True)
+class Corpus:
+    """The series of a training, those of its validation, and the sha256 of what it trains on."""
+
+    patients: list[Patient]
+    validation: list[Patient]
+    sha256: str
+
+    @classmethod
+    def load(cls, settings: DataSettings, device: torch.device, *, main: bool = True) -> Corpus:
+        """Read both. Only the main process of a training validates and needs the sha256."""
+        patients = load_patients(settings.corpus, settings.corpus_weights, device)
+        if not main:
+            return cls(patients, [], "")
+        return cls(patients, load_patients(settings.validation, {}, torch.device("cpu")), corpus_hash(patients))
 
 
 def find_series(root: str | Path) -> list[Scan]:
-    """Every patient at or below `root`, unread, whatever the layout; DICOM series one by one.
+    """Every series at or below `root`, in any layout, not read yet.
 
     Raises
     ------
     UhrctError
-        If there is none, or a series can't be read: training must not go on without it unsaid.
+        If there is none, or if a series cannot be read: a training must not silently go on without it.
     """
     listing = list_scans(root)
     found: list[Scan] = []
     for scan in listing.scans:
         series, left_out, problems = series_of(scan)
         if problems:
-            raise UhrctError(f"{problems[0]}; uhrct pack leaves out what can't be read, and lists it")
+            raise UhrctError(f"{problems[0]}; uhrct pack leaves out what cannot be read, and lists it")
         found += series
         listing.left_out += left_out
     for line in listing.left_out:
@@ -104,53 +114,53 @@ def find_series(root: str | Path) -> list[Scan]:
 
 
 def load_patients(roots: tuple[str, ...], weights: dict[str, float], device: torch.device) -> list[Patient]:
-    """All patients below `roots`, as int16 (padding outside the field of view becomes -1024).
+    """All series below `roots`, as int16; padding outside the field of view becomes -1024.
 
     Parameters
     ----------
     roots : folders, files or stores
-        STORE is a folder that `uhrct pack` made, STORE/train one part of its split. Its patients stay on disk, mapped
-        into memory, where the device is the CPU.
+        STORE is a folder made by `uhrct pack`, and STORE/train is one part of its split. On a CPU the voxels of a
+        store stay on disk, mapped into memory.
     weights : dict
-        Share of the batch by name, 1 where there is none.
+        How often a series is drawn, by its name; 1 where it is not named.
     device : torch.device
 
     Raises
     ------
     UhrctError
-        If nothing is there or something can't be read.
+        If a folder is missing or empty, or a series cannot be read.
     """
     patients: list[Patient] = []
     names: set[str] = set()
     for patient, above in (found for root in roots for found in _below(Path(root), device)):
-        name = f"{above}/{patient.name}" if patient.name in names else patient.name  # scores and shares go by name
+        name = f"{above}/{patient.name}" if patient.name in names else patient.name
         names.add(name)
         patients.append(replace(patient, name=name, weight=weights.get(name, 1.0)))
     return patients
 
 
 def remarks(patients: list[Patient]) -> list[str]:
-    """One line for each note that patients carry, with the names of those that carry it.
+    """One line for each note of the series, with the names of the series.
 
     Example
     -------
     >>> hu = torch.zeros(1, 2, 2, dtype=torch.int16)
     >>> clipped = [Patient(n, hu, (1, 1), (0, 2, 0, 2), 1.0, notes=("clipped above 600 HU",)) for n in "ab"]
     >>> remarks(clipped)
-    ['clipped above 600 HU: 2 of 2 patients (a, b)']
+    ['clipped above 600 HU: 2 of 2 series (a, b)']
     """
     by_note: dict[str, list[str]] = {}
     for p in patients:
         for note in p.notes:
             by_note.setdefault(note, []).append(p.name)
     return [
-        f"{note}: {len(names)} of {len(patients)} patients ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        f"{note}: {len(names)} of {len(patients)} series ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
         for note, names in by_note.items()
     ]
 
 
 def _below(root: Path, device: torch.device) -> Iterator[tuple[Patient, str]]:
-    """Patients and the name of the folder above each, which tells equal names apart."""
+    """Series, each with the name of the folder above it, which tells equal names apart."""
     if (root / INDEX).is_file():
         yield from _packed(root, None, device)
     elif root.name in SPLITS and (root.parent / INDEX).is_file():
@@ -165,10 +175,12 @@ def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[t
     entries = store.patients(split)
     if split is None and any(store.patients(part) for part in SPLITS[1:]):
         warnings.warn(
-            f"{folder}: everybody, also validation and test; {folder}/train is train", UserWarning, stacklevel=3
+            f"{folder}: all series, also those for validation and test; {folder}/train has the others",
+            UserWarning,
+            stacklevel=3,
         )
     if not entries:
-        raise UhrctError(f"{folder}: no patient{f' in part {split} of its split.json' if split else ''}")
+        raise UhrctError(f"{folder}: no series{f' in part {split} of its split.json' if split else ''}")
     for e in entries:
         z, y, x = e.hr.spacing_mm
         hu = store.voxels(e.hr).to(device)
@@ -192,7 +204,7 @@ def _read(scan: Scan, device: torch.device) -> Patient:
 
 
 def corpus_hash(patients: list[Patient]) -> str:
-    """sha256 over names, spacings and voxels: what a training saw."""
+    """sha256 over names, spacings and voxels."""
     digest = hashlib.sha256()
     for p in sorted(patients, key=lambda p: p.name):
         digest.update(f"{p.name} {p.spacing_mm} {tuple(p.hu.shape)}".encode())

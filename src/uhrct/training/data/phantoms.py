@@ -1,4 +1,4 @@
-"""Phantoms as patients: folders that `uhrct phantom` made, with the structure map that is true of them."""
+"""Phantoms as training series: folders made by `uhrct phantom`, with their exact structure map."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.phantom.truth import MASKS
 
-#: what tells a phantom's folder from any other
+#: the file that marks the folder of a phantom
 TRUTH = "truth.json"
-#: thousandths in which a map is stored, and what stands for "not known"
+#: a map is stored in thousandths; UNKNOWN stands for "not known"
 ONE, UNKNOWN = 1000, -1
 
 
 def phantom_image(folder: Path, files: list[Path]) -> Path | None:
-    """The image among a folder's volumes, None if it is no phantom's."""
+    """The image in the folder of a phantom; None if the folder is no phantom."""
     if not (folder / TRUTH).is_file():
         return None
     images = [f for f in files if f.parent == folder and f.name.split(".")[0] not in ("truth", *MASKS)]
@@ -27,11 +27,10 @@ def phantom_image(folder: Path, files: list[Path]) -> Path | None:
 
 
 def truth_map(folder: Path) -> Tensor:
-    """The exact structure map of a phantom, int16 (z, y, x) in thousandths, -1 where it is not known.
+    """The exact structure map of a phantom, int16 (z, y, x) in thousandths, -1 where it is unknown.
 
-    In the lungs it is 1 in vessels and 0 elsewhere, in fissures and airway walls too: they are no vessels, however
-    much an operator answers them. Nodules and all that lies outside the lungs (ribs, heart, great vessels)
-    are not known: there an operator has to say what structure is.
+    In the lungs the map is 1 in vessels and 0 elsewhere, also in fissures and airway walls, although operators answer
+    them. It is unknown in nodules and outside the lungs (ribs, heart, great vessels). There the operator decides.
 
     Raises
     ------
@@ -40,7 +39,7 @@ def truth_map(folder: Path) -> Tensor:
     """
     lungs, vessels, nodules = (_label(folder / f"{name}.nii.gz") for name in ("lungs", "vessels", "nodules"))
     if not lungs.shape == vessels.shape == nodules.shape:
-        raise UhrctError(f"{folder}: its label volumes differ in shape; make it anew with uhrct phantom")
+        raise UhrctError(f"{folder}: its label volumes differ in shape; make it again with uhrct phantom")
     exact = np.where(lungs, np.int16(0), np.int16(UNKNOWN))
     exact[vessels] = ONE
     exact[nodules] = UNKNOWN
@@ -49,5 +48,5 @@ def truth_map(folder: Path) -> Tensor:
 
 def _label(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise UhrctError(f"{path}: missing; a phantom's folder is used whole, as uhrct phantom left it")
+        raise UhrctError(f"{path}: missing; use the folder of a phantom as uhrct phantom wrote it")
     return io.read(path).hu > 0

@@ -1,4 +1,4 @@
-"""Low-resolution scans of many kinds out of high-resolution crops, and the numbers that say which kind."""
+"""Simulates low-resolution scans of many kinds from high-resolution crops."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from uhrct.physics.acquisition import Acquisition, correlated_noise, sharpened
 from uhrct.physics.resampling import apply_in_plane, as_tensor
 from uhrct.physics.scan_properties import ScanProperties
 
-#: what training covers beside the clean benchmark: PSF in LR pixels, kernel, noise, slab over increment
+#: ranges that training covers: PSF in LR pixels, kernel, noise, slab width over slice distance
 PSF_FWHM = (0.4, 1.2)
 SHARPENING = (0.0, 0.9)
-#: a PSF and kernel that pass nearly what the literature's bicubic downsampling passes, as body kernels do too (all low
-#: frequencies, then little), and the share of scans with them: what is so usual must not be taken for a wide PSF alone
+#: PSF and kernel that together pass nearly what bicubic downsampling passes, as body kernels do: all low frequencies,
+#: then little. A share of the scans has them, so that the estimator does not mistake them for a wide PSF.
 FLAT, FLAT_SHARE = (0.8, 0.3), 0.2
 NOISE_HU = (0.0, 60.0)
 NOISE_FWHM = (0.0, 1.8)
 SLICE_THICKNESS = (0.5, 2.5)
-#: blur of the slice's box by the scanner, never told: no file says it
+#: blur of the slice profile by the scanner; networks are never given it, because no file holds it
 SLICE_FWHM = (0.0, 0.4)
 
 
 def draw_properties(clean: ScanProperties, through_plane: bool, g: torch.Generator) -> ScanProperties:
-    """Some scan: PSF, and each with probability one half a kernel, noise and (through plane) another slab width.
+    """Draw a scan: always a PSF; with probability one half each a kernel, noise and (through plane) a slab width.
 
-    A share of them has the flat PSF and kernel `FLAT`.
+    A share `FLAT_SHARE` of the scans has the PSF and kernel `FLAT`.
     """
 
     def uniform(bounds: tuple[float, float], step: float) -> float:
         low, high = bounds
         value = low + (high - low) * float(torch.rand((), generator=g))
-        return round(round(value / step) * step, 4)  # few different values: matrices are cached
+        return round(round(value / step) * step, 4)  # few different values, since their matrices are cached
 
     coin = torch.rand(3, generator=g) < 0.5
     psf = uniform(PSF_FWHM, 0.05)

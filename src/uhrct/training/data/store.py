@@ -1,13 +1,13 @@
-"""A packed corpus: one raw file of int16 per patient that training maps into memory, an index, and a split.
+"""A packed corpus: one raw int16 file per series that training maps into memory, an index, and a split.
 
-    STORE/store.json    what each patient is: file, shape, spacing, sha256, notes; no patient data
-    STORE/split.json    {"train": [names], "validation": [...], "test": [...]}; edit it as you like
+    STORE/store.json    file, shape, spacing, sha256 and notes of each series; no patient data
+    STORE/split.json    {"train": [names], "validation": [...], "test": [...]}; you may edit it
     STORE/NAME.raw      HU, int16 little-endian, (z, y, x) without header
     STORE/NAME.lr.raw   the measured LR scan of a pair
-    STORE/NAME.structure.raw    the exact structure map of a phantom, in thousandths, -1 where it is not known
+    STORE/NAME.structure.raw    the exact structure map of a phantom, in thousandths, -1 where it is unknown
 
-A patient counts once the index names it, and the index is written after the file: a killed `pack` goes on where
-it stopped.
+A series counts once the index names it. The index is written after the file, so a killed `pack` goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import atomic, write_atomic
 from uhrct.core.volume import Vector, Volume
 from uhrct.training.data.datasets import SPLITS
 from uhrct.training.data.voxels import training_volume
@@ -44,28 +45,28 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Entry:
-    """One patient of a store.
+    """One series of a store.
 
     Parameters
     ----------
     name : str
-        The file's stem, or for DICOM a hash of the SeriesInstanceUID.
+        Stem of the file, or for DICOM a hash of the SeriesInstanceUID.
     hr : Voxels
     body : (y0, y1, x0, x1)
         Rows and columns that hold tissue.
     layout, source : str
-        Where it came from: layout of the data set and path below its folder ("" for DICOM, whose folders are
-        often called by the person's name).
+        Layout of the data set, and path below its folder. "" for DICOM, because such folders often have the name of
+        the person.
     fingerprint : str
-        Of source and options; what was packed with other ones is packed again. "" where files are being replaced.
+        Hash of source and options. A series is packed again when it changes. "" while its files are being replaced.
     lr : Voxels, optional
-        Measured LR scan; its slice k covers `hr`'s slices [k s, (k + 1) s).
+        Measured LR scan; its slice k covers the slices [k s, (k + 1) s) of `hr`.
     notes : list of str
-        What one should know of the voxels: "clipped to [-1000, 600] HU".
+        What to know about the voxels, such as "clipped to [-1000, 600] HU".
     findings : list of dict
-        LUNA16's nodules: voxel (z, y, x), diameter_mm.
+        Nodules of LUNA16: voxel (z, y, x), diameter_mm.
     structure : Voxels, optional
-        Exact structure map of a phantom, on `hr`'s grid.
+        Exact structure map of a phantom, on the grid of `hr`.
     """
 
     name: str
@@ -81,17 +82,17 @@ class Entry:
 
     @property
     def parts(self) -> list[Voxels]:
-        """Every file of the patient."""
+        """Every file of the series."""
         return [part for part in (self.hr, self.lr, self.structure) if part is not None]
 
 
 class Store:
-    """A store folder; reading it needs no source.
+    """A store folder. It is read without its source.
 
     Raises
     ------
     UhrctError
-        If its index or split is damaged.
+        If the index or the split is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -110,75 +111,73 @@ class Store:
             self.split = read_split(self.folder / SPLIT)
 
     def patients(self, split: str | None = None) -> list[Entry]:
-        """All patients in order of packing, or those of "train", "validation" or "test"."""
+        """All series in the order of packing, or those of "train", "validation" or "test"."""
         held = set(self.entries if split is None else self.split[split])
         return [e for e in self.entries.values() if e.fingerprint and e.name in held]
 
     def voxels(self, part: Voxels) -> Tensor:
-        """The file mapped into memory, int16 (z, y, x); nothing is read before it is needed.
+        """The file mapped into memory, int16 (z, y, x). Voxels are read when they are used.
 
         Raises
         ------
         UhrctError
-            If the file is missing or of another size than the index says.
+            If the file is missing, or its size differs from the index.
         """
         path = self.folder / part.file
         if not self.whole(part):
-            raise UhrctError(f"{path}: missing or damaged; run uhrct pack again, it repairs what is not whole")
-        # copy-on-write: torch refuses to promise never to write, and the file must stay as it is
+            raise UhrctError(f"{path}: missing or damaged; run uhrct pack again to repair it")
+        # copy-on-write protects the file: torch does not promise that it never writes
         return torch.from_numpy(np.memmap(path, dtype="<i2", mode="c", shape=part.shape))
 
     def check(self, part: Voxels) -> bool:
-        """Whether the file's voxels still have their sha256; reads all of them."""
+        """Whether the voxels still have their sha256; reads all of them."""
         return self.whole(part) and _file_sha256(self.folder / part.file) == part.sha256
 
     def add(self, entry: Entry, part: str | None) -> None:
-        """Make a patient count, in a part of the split unless it has one already."""
+        """Put a series into the index, and into a part of the split unless it has one already."""
         self.entries[entry.name] = entry
         if part is not None and not self.has_part(entry.name):
             self.split[part].append(entry.name)
         self.save()
 
     def drop(self, name: str) -> None:
-        """Make a patient not count, before its files change; it keeps its place, on which batches depend."""
+        """Take a series out before its files change. It keeps its place, because batches depend on the order."""
         if name in self.entries:
             self.entries[name] = replace(self.entries[name], fingerprint="")
             self.save()
 
     def has_part(self, name: str) -> bool:
-        """Whether the split says where a patient belongs."""
+        """Whether a series is in the split."""
         return any(name in names for names in self.split.values())
 
     def save(self) -> None:
-        """Write index and split, each at once or not at all."""
+        """Write index and split, each complete or not at all."""
         _write_json(self.folder / SPLIT, self.split)
         patients = [asdict(e) for e in self.entries.values()]
         _write_json(self.folder / INDEX, {"format": FORMAT, "patients": patients})
 
     def write(self, name: str, volume: Volume) -> tuple[Voxels, Tensor]:
-        """A raw file named `name`, and what is in it."""
+        """Write the raw file `name`; returns its entry and its voxels."""
         hu = training_volume(volume.hu)
         data = hu.numpy().astype("<i2", copy=False)
-        unfinished = self.folder / (name + ".tmp")
-        with unfinished.open("wb") as stream:
+        with atomic(self.folder / name) as folder, (folder / name).open("wb") as stream:
             stream.write(data.data)
-        unfinished.replace(self.folder / name)
         digest = hashlib.sha256(data.data).hexdigest()
         return Voxels(name, volume.shape, volume.spacing_mm, volume.slice_thickness_mm, digest), hu
 
     def whole(self, part: Voxels) -> bool:
-        """Whether the file is there and as long as it must be."""
+        """Whether the file is there and has the right size."""
         path = self.folder / part.file
         return path.is_file() and path.stat().st_size == 2 * part.shape[0] * part.shape[1] * part.shape[2]
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """A split file: names of patients under train, validation and test, nobody twice.
+    """Read a split file: names under train, validation and test, none of them twice.
 
     Raises
     ------
     UhrctError
-        If it is not readable or not that.
+        If the file cannot be read or is no split file.
     """
     raw = _json(path)
     for part, names in raw.items():
@@ -186,7 +185,7 @@ def read_split(path: Path) -> dict[str, list[str]]:
             raise UhrctError(f'{path}: a split file is {{"train": [names], "validation": [names], "test": [names]}}')
     names = [n for part in raw.values() for n in part]
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise UhrctError(f"{path}: {twice[0]} stands in it twice; a patient belongs to one part")
+        raise UhrctError(f"{path}: {twice[0]} stands in it twice; a series belongs to one part")
     return {part: list(raw.get(part, [])) for part in SPLITS}
 
 
@@ -197,9 +196,9 @@ def _entry(raw: dict[str, Any]) -> Entry:
         return Voxels(part["file"], (z, y, x), (dz, dy, dx), part["slice_thickness_mm"], part["sha256"])
 
     lr = None if raw["lr"] is None else voxels(raw["lr"])
-    exact = raw.get("structure")  # unknown to the first stores
+    structure = raw["structure"]
     y0, y1, x0, x1 = raw["body"]
-    known = {"hr": voxels(raw["hr"]), "lr": lr, "structure": None if exact is None else voxels(exact)}
+    known = {"hr": voxels(raw["hr"]), "lr": lr, "structure": None if structure is None else voxels(structure)}
     return Entry(**{**raw, **known, "body": (y0, y1, x0, x1), "notes": tuple(raw["notes"])})
 
 
@@ -209,16 +208,14 @@ def _json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UhrctError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise UhrctError(f"{path}: is no JSON ({' '.join(str(error).split())})") from None
+        raise UhrctError(f"{path}: is not JSON ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UhrctError(f"{path}: holds no JSON object")
     return raw
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n")
-    unfinished.replace(path)
+    write_atomic(path, json.dumps(content, indent=1) + "\n")
 
 
 def _file_sha256(path: Path) -> str:

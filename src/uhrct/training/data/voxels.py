@@ -1,4 +1,4 @@
-"""What voxels alone say of a scan: what training sees of it, where the body lies, whether somebody clipped it."""
+"""What the voxels of a scan show: where the body lies, whether they were clipped, whether they are a mask."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 
 from uhrct.core.hu import FLOOR_HU
 
-#: what scanners themselves saturate at or lie above: an end of their range there is no one's clipping
+#: limits of the scanners themselves: padding and air below, saturation above. They are not taken for clipping.
 NATIVE_LOW_HU, NATIVE_HIGH_HU = -1024, 3000
-#: a limit counts as clipped when it holds so many times the voxels of a level just inside, and so many at least
+#: a limit counts as clipped if it has PILE_RATIO times the voxels of the levels just inside, and PILE_VOXELS at least
 PILE_RATIO, PILE_VOXELS = 5.0, 16
-#: levels just inside a limit that it is compared with
+#: number of levels just inside a limit that it is compared with
 NEIGHBOURS = 8
 
 Clipping = tuple[int | None, int | None]
 
 
 def training_hu(hu: Tensor) -> Tensor:
-    """HU as training sees them: int16, padding outside the field of view (below -1024) as -1024.
+    """HU as int16 for training. Padding outside the field of view (below -1024) becomes -1024.
 
     Example
     -------
@@ -30,7 +30,7 @@ def training_hu(hu: Tensor) -> Tensor:
 
 
 def training_volume(hu: np.ndarray) -> Tensor:
-    """`training_hu` of a volume (z, y, x), slice by slice: 300 of 1024 x 1024 as float32 need no further copy."""
+    """`training_hu` of a volume (z, y, x), slice by slice, without a second copy of the volume."""
     out = torch.empty(hu.shape, dtype=torch.int16)
     for k, plane in enumerate(hu):
         out[k] = training_hu(torch.from_numpy(plane))
@@ -38,9 +38,9 @@ def training_volume(hu: np.ndarray) -> Tensor:
 
 
 def body_box(hu: Tensor) -> tuple[int, int, int, int]:
-    """Rows and columns (y0, y1, x0, x1) of (z, y, x) that hold tissue in more than 2 % of the slices' lines."""
+    """Rows and columns (y0, y1, x0, x1) of (z, y, x) in which more than 2 % of the voxels are tissue."""
     tissue = torch.zeros(hu.shape[1:], device=hu.device)
-    for plane in hu:  # a whole mask of a volume would double the memory of the largest thing here
+    for plane in hu:  # slice by slice, because a mask of the whole volume takes much memory
         tissue += plane > -300
     tissue /= hu.shape[0]
     box = []
@@ -51,10 +51,10 @@ def body_box(hu: Tensor) -> tuple[int, int, int, int]:
 
 
 def clipped_hu(hu: np.ndarray) -> Clipping:
-    """The limits that a volume was clipped to, (low, high) in HU; None where it was not.
+    """The limits to which a volume was clipped, (low, high) in HU; None where it was not clipped.
 
-    A clipped volume has a pile of voxels at exactly its lowest or highest value and nothing beyond. A scanner's own
-    limits (padding and air at -1024, saturation above 3000) count as no clipping.
+    A clipped volume has many voxels at exactly its lowest or highest value, and none beyond. The limits of a scanner
+    (padding and air at -1024, saturation above 3000) do not count.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def clipped_hu(hu: np.ndarray) -> Clipping:
         counts += np.bincount(plane.ravel().astype(np.int64) + 2**15, minlength=2**16)
     held = counts.nonzero()[0]
     low, high = int(held[0]), int(held[-1])
-    if high - low <= 2 * NEIGHBOURS:  # a constant, a mask: nothing to tell a pile from
+    if high - low <= 2 * NEIGHBOURS:  # a constant or a mask
         return None, None
     low_end = _piled(counts[low : low + NEIGHBOURS + 1])
     high_end = _piled(counts[high : high - NEIGHBOURS - 1 : -1])
@@ -83,7 +83,7 @@ def clipped_hu(hu: np.ndarray) -> Clipping:
 
 
 def clipping_note(clipping: Clipping) -> str:
-    """What to say of it; "" if nothing was clipped.
+    """The note for a series; "" if it was not clipped.
 
     Example
     -------
@@ -99,7 +99,7 @@ def clipping_note(clipping: Clipping) -> str:
 
 
 def is_mask(hu: np.ndarray) -> bool:
-    """Whether whole numbers from 0 on, few of them, are labels of a segmentation and no HU.
+    """Whether the voxels are labels of a segmentation, not HU: few different whole numbers from 0 to 255.
 
     Example
     -------
@@ -112,5 +112,5 @@ def is_mask(hu: np.ndarray) -> bool:
 
 
 def _piled(counts: np.ndarray) -> bool:
-    """Whether the first level stands out above the ones that follow it."""
+    """Whether the first level has many more voxels than those that follow."""
     return bool(counts[0] >= max(PILE_VOXELS, PILE_RATIO * max(counts[1:].mean(), 1)))

@@ -1,0 +1,102 @@
+"""Model folders: `config.json` with the settings and `model.safetensors` with the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
+
+FORMAT_VERSION = 1
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def available_models() -> list[Path]:
+    """Folders of the models that ship with this package."""
+    return sorted(p.parent for p in WEIGHTS_DIR.glob(f"*/{CONFIG}"))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a shipped model, by its name, or of any model, by its path.
+
+    Raises
+    ------
+    UhrctError
+        If there is neither.
+    """
+    for folder in (WEIGHTS_DIR / str(name), Path(name)):
+        if folder.is_dir():
+            return folder
+    known = ", ".join(p.name for p in available_models()) or "none"
+    raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], str]:
+    """(the settings in a folder's `config.json`, the sha256 that its weights must have or "").
+
+    Raises
+    ------
+    UhrctError
+        If the file is missing, damaged, or of another format version.
+    """
+    file = folder / CONFIG
+    try:
+        raw = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UhrctError(f"{folder}: not a model folder (no {CONFIG})") from error
+    except (ValueError, OSError) as error:
+        raise UhrctError(f"{file}: not readable as JSON; fetch the model again") from error
+    version = raw.pop("format_version", None) if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
+        raise UhrctError(f"{file}: model format {version}, this uhrct reads {FORMAT_VERSION}; update one of them")
+    return raw, raw.pop("weights_sha256", "")
+
+
+def load_weights(module: nn.Module, folder: Path, sha256: str) -> str:
+    """Load a folder's weights into a module, checked against `sha256` (unless it is ""); returns their sha256.
+
+    Raises
+    ------
+    UhrctError
+        If the file is missing or damaged, or does not fit the module.
+    """
+    import safetensors
+    import safetensors.torch
+
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise UhrctError(f"{file}: no such file; a model folder holds {CONFIG} and {WEIGHTS}")
+    blob = file.read_bytes()
+    found = hashlib.sha256(blob).hexdigest()
+    if sha256 and found != sha256:
+        raise UhrctError(f"{file}: damaged (its sha256 differs from {CONFIG}); fetch the model again")
+    try:
+        module.load_state_dict(safetensors.torch.load(blob))
+    except safetensors.SafetensorError as error:
+        raise UhrctError(f"{file}: not a readable safetensors file; fetch the model again") from error
+    except RuntimeError as error:
+        raise UhrctError(f"{file}: its tensors do not fit {CONFIG}; fetch the model again") from error
+    return found
+
+
+def save_folder(module: nn.Module, settings: dict[str, Any], folder: Path) -> str:
+    """Write `model.safetensors`, then `config.json`, each complete or not at all; returns the sha256 of the weights."""
+    import safetensors.torch
+
+    def stored(value: Tensor) -> Tensor:
+        value = value.detach().cpu().contiguous()
+        return value.float() if value.is_floating_point() else value
+
+    blob = safetensors.torch.save({k: stored(v) for k, v in module.state_dict().items()})
+    sha256 = hashlib.sha256(blob).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / WEIGHTS, blob)
+    config = {"format_version": FORMAT_VERSION, "weights_sha256": sha256, **settings}
+    write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    return sha256

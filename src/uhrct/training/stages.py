@@ -1,0 +1,136 @@
+"""The stages that train the two networks of a model: the posterior mean, then the denoiser around it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from uhrct.core.errors import UhrctError
+from uhrct.models.estimator import INSIDE_HU
+from uhrct.models.model import Model, ModelConfig
+from uhrct.models.settings import checked
+from uhrct.training.budget import Budget
+from uhrct.training.config import TrainingConfig, merged
+from uhrct.training.data.batches import BatchMaker, hr_crop
+from uhrct.training.data.patients import Corpus, Patient
+from uhrct.training.losses import DenoiserLoss, MeanLoss, denoiser_view
+from uhrct.training.run import Run
+from uhrct.training.trainer import Trainer
+from uhrct.training.validation import restorer, score_line, scores
+
+#: batches over which `sample_sd_hu` is measured
+SPREAD_BATCHES = 16
+#: what stands in a model's configuration for a network that it does not have
+ABSENT = {"mean": None, "denoiser": None, "estimator": 0}
+
+
+class ModelTrainer(Trainer):
+    """Stage mean or denoiser: trains one network of a model; the other networks of the model stay as they are.
+
+    Parameters
+    ----------
+    source : the model so far, from the stages before or from `config.init`; None: there is none
+    """
+
+    def __init__(self, config: TrainingConfig, source: Model | None, run: Run, corpus: Corpus, budget: Budget) -> None:
+        self.settings = config
+        self.model = build_model(config, source).to(run.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        batches = make_batches(config, self.model, corpus)
+        new = config.stage == "denoiser" and (source is None or source.denoiser is None)
+        if new and "sample_sd_hu" not in config.model:
+            sd_hu = spread_hu(self.model, batches)
+            self.model.config = self.model.config.model_copy(update={"sample_sd_hu": sd_hu})
+            run.say(f"sample_sd_hu is {sd_hu} HU: the error, on training batches, of the image to sample around")
+        network = getattr(self.model, config.stage)
+        super().__init__(network, config, batches, run, corpus, budget, config.title)
+        # from here on the model holds the averaged weights, and the trained ones are in `network` alone
+        setattr(self.model, config.stage, self.averaged)
+        self.model.eval().requires_grad_(False)
+        loss = MeanLoss if config.stage == "mean" else DenoiserLoss
+        self.loss = loss(self.model, config.loss, 1 - config.data.augmented)
+
+    def validate(self, patient: Patient) -> dict[str, float]:
+        restore = restorer(self.model, sample=self.settings.stage == "denoiser")
+        return scores(restore, patient, self.model.acquisition, self.settings.data.validation_slices)
+
+    def score_line(self, scores: dict[str, float]) -> str:
+        return score_line(scores)
+
+    def save_result(self) -> None:
+        self.model.save_pretrained(self.folder.out / "model")
+
+    def more_state(self) -> dict[str, Any]:
+        return {"model": stored(self.model)}
+
+
+def stored(model: Model) -> dict[str, Any]:
+    """A model as a checkpoint holds it."""
+    return {"config": model.config.as_dict(), "weights": model.state_dict()}
+
+
+def restored(state: dict[str, Any]) -> Model:
+    """The inverse of `stored`."""
+    model = Model(checked(ModelConfig, state["config"], "checkpoint"))
+    model.load_state_dict(state["weights"])
+    return model
+
+
+def make_batches(config: TrainingConfig, model: Model, corpus: Corpus) -> BatchMaker:
+    """The batches of a stage."""
+    return BatchMaker(
+        corpus.patients,
+        config.data,
+        model.acquisition,
+        context=model.config.context,
+        seed=config.seed,
+        lungs=bool(config.loss.lengths_share),
+    )
+
+
+def build_model(config: TrainingConfig, source: Model | None) -> Model:
+    """The model of a stage: the networks of `source`, and that of the stage, new or from `source`.
+
+    Networks of later stages are left out, so that every saved model is complete.
+
+    Raises
+    ------
+    UhrctError
+        If the stage needs a network that is not there, or one of `source` has another size than the settings say.
+    """
+    stage = config.stage
+    wanted = config.model if source is None else merged(source.config.as_dict(), config.model)
+    if stage == "estimator" and source is None:
+        raise UhrctError("stage estimator: there is no model yet; train a mean network first, or give init=MODEL")
+    if stage == "denoiser" and wanted.get("mean", {}) is not None and (source is None or source.mean is None):
+        raise UhrctError("stage denoiser: no trained mean network; train stage mean first, or give init=MODEL")
+    if wanted.get(stage, {} if stage == "mean" else None) in (None, 0):
+        raise UhrctError(f"stage {stage}: the model has no such network; give model.{stage}")
+    absent = {n: none for n, none in ABSENT.items() if n != stage and (source is None or getattr(source, n) is None)}
+    torch.manual_seed(config.seed)
+    model = Model(checked(ModelConfig, {**wanted, **absent}, "model"))
+    given = {} if source is None else source.state_dict()
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    unfit = sorted({name.split(".")[0] for name, value in given.items() if shapes.get(name) != value.shape})
+    if unfit:
+        raise UhrctError(f"the {' and '.join(unfit)} network to start from has another size; leave model.* as it is")
+    model.load_state_dict(given, strict=False)
+    return model
+
+
+@torch.no_grad()
+def spread_hu(model: Model, batches: BatchMaker) -> float:
+    """Root mean square of truth minus mean (or interpolation, without a mean network) in the body, over some batches.
+
+    Divided by it, the residual that the denoiser diffuses has about unit variance.
+    """
+    squares, voxels = 0.0, 0
+    for step in range(SPREAD_BATCHES):
+        batch = batches(step)
+        anchor = denoiser_view(model, batch)[2]
+        error, truth = (hr_crop(image, model.config.scale) for image in (batch.hr_hu - anchor, batch.hr_hu))
+        inside = error[truth > INSIDE_HU].double()
+        squares, voxels = squares + float(inside.square().sum()), voxels + inside.numel()
+    return round(math.sqrt(squares / max(voxels, 1)), 1) or 1.0
