@@ -32,3 +32,33 @@ def benchmark(
 
     Benchmark(settings, device=torch_device(device), quiet=quiet).run()
     say(f"results in {settings.out}", quiet)
+
+
+def train_peer(
+    config: Annotated[Path, typer.Argument(help="YAML file, see configs/peers/.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to its settings, such as data.batch=8.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/peers/NAME-OF-CONFIG.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Time budget, resumed parts included.")] = None,
+    max_cpu_minutes: Annotated[
+        float | None, typer.Option(help="Budget of processor time, for fair comparisons on a busy machine.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of the run.")] = False,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Train another published method for the benchmark, with its own loss."""
+    from uhrct.benchmark.peers.training import train_peer as train
+
+    result = train(
+        config,
+        overrides,
+        out=out or Path("runs") / "peers" / config.stem,
+        max_minutes=max_minutes,
+        max_cpu_minutes=max_cpu_minutes,
+        resume=resume,
+        device=None if device == Device.auto else torch_device(device),
+        quiet=quiet,
+    )
+    say(f"result in {result}", quiet)

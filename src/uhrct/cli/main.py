@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from uhrct.cli.app import Command, one_line
-from uhrct.cli.benchmark import benchmark
+from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.degrade import degrade
 from uhrct.cli.evaluate import evaluate
 from uhrct.cli.info import info, models
@@ -28,7 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (upscale, info, models, evaluate, degrade, structure, phantom, pack, train, benchmark):
+for command in (upscale, info, models, evaluate, degrade, structure, phantom, pack, train, benchmark, train_peer):
     app.command(cls=Command)(command)
 
 

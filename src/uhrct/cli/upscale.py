@@ -104,12 +104,12 @@ def upscale(
     """Super-resolve a CT. The result covers the same volume with finer voxels, in HU."""
     from uhrct import io
     from uhrct.upscaling.files import write_result
-    from uhrct.upscaling.plan import Settings, make_plan
+    from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
     io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)])
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
-    settings = Settings(
+    settings = UpscaleSettings(
         scale=None if scale is None else parsed_scale(scale),
         spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
         weights=weights,

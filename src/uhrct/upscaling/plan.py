@@ -31,7 +31,7 @@ ChooseModel = Callable[[int | tuple[int, int, int], str | Path | None, str], Mod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class UpscaleSettings:
     """Everything that a caller may choose. The defaults are what we recommend.
 
     Parameters
@@ -114,7 +114,7 @@ class Plan:
 
     Attributes
     ----------
-    settings : Settings
+    settings : UpscaleSettings
     model : Model
         On its device, ready to run.
     model_grid : Grid
@@ -129,7 +129,7 @@ class Plan:
         Input slices per pass.
     """
 
-    settings: Settings
+    settings: UpscaleSettings
     model: Model
     model_grid: Grid
     grid: Grid
@@ -163,14 +163,14 @@ class Plan:
 
 
 def make_plan(
-    volume: Volume, settings: Settings, model: Model | None = None, choose_model: ChooseModel = load_for_scale
+    volume: Volume, settings: UpscaleSettings, model: Model | None = None, choose_model: ChooseModel = load_for_scale
 ) -> Plan:
     """Choose model, output grid, scan properties and batches for a volume.
 
     Parameters
     ----------
     volume : Volume
-    settings : Settings
+    settings : UpscaleSettings
     model : Model, optional
         Use this model instead of choosing one by scale.
     choose_model : callable
@@ -211,7 +211,7 @@ def make_plan(
     )
 
 
-def scan_properties(volume: Volume, model: Model, settings: Settings) -> ScanProperties:
+def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> ScanProperties:
     """Geometry from the volume; PSF, kernel and noise estimated from its middle slices, unless the caller knows them.
 
     The estimate uses up to nine evenly spaced slices, so that it does not depend on the ends of the scan.
@@ -232,7 +232,7 @@ def scan_properties(volume: Volume, model: Model, settings: Settings) -> ScanPro
         return replace(model.estimate(slices.to(device), **geometry), **known)
 
 
-def _overrides(volume: Volume, settings: Settings) -> dict[str, float]:
+def _overrides(volume: Volume, settings: UpscaleSettings) -> dict[str, float]:
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
     known = dict(settings.overrides)

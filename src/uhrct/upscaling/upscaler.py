@@ -12,7 +12,7 @@ import numpy as np
 from uhrct.core.volume import Volume
 from uhrct.models.choice import load_for_scale
 from uhrct.models.model import Model
-from uhrct.upscaling.plan import Plan, Settings, make_plan
+from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
 from uhrct.upscaling.slabs import Slab, compute_slabs
 
 
@@ -49,7 +49,7 @@ class Upscaler:
     model : Model, optional
         Use this model instead of choosing one by scale.
     **settings
-        The fields of `uhrct.upscaling.plan.Settings`: `scale`, `spacing_mm`, `weights`, `device`, `steps`, `samples`,
+        The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `spacing_mm`, `weights`, `device`, `steps`, `samples`,
         `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
 
     Raises
@@ -70,7 +70,7 @@ class Upscaler:
     """
 
     def __init__(self, model: Model | None = None, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+        self.settings = UpscaleSettings(**settings)
         self.model = model
         self._loaded: dict[tuple[Any, ...], Model] = {}
 
@@ -127,7 +127,7 @@ def upscale(volume: Volume, **settings: Any) -> Volume:
     volume : Volume
         HU, (z, y, x).
     **settings
-        The fields of `uhrct.upscaling.plan.Settings`; the first ones are `scale` (2, 4 or factors (z, y, x), default
+        The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x), default
         2), `spacing_mm` (instead of a scale), `weights` and `device`.
 
     Returns
