@@ -23,13 +23,18 @@ from uhrct.cli.upscale import upscale
 from uhrct.core.errors import UhrctError
 
 app = typer.Typer(
-    help="Super-resolution of CT scans that keeps vessels, airways and lesions. "
-    "Research use only; not a medical device.",
+    help="Super-resolution of CT scans. Research use only; not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (upscale, info, models, evaluate, degrade, structure, phantom, pack, train, benchmark, train_peer):
-    app.command(cls=Command)(command)
+COMMANDS = {
+    "Super-resolution": (upscale, info, models),
+    "Evaluation": (evaluate, degrade, structure, phantom),
+    "Training and comparison": (pack, train, benchmark, train_peer),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
 
 
 def _version(wanted: bool) -> None:

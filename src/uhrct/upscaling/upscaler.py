@@ -49,8 +49,8 @@ class Upscaler:
     model : Model, optional
         Use this model instead of choosing one by scale.
     **settings
-        The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `spacing_mm`, `weights`, `device`, `steps`, `samples`,
-        `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
+        The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `spacing_mm`, `weights`, `device`, `steps`,
+        `samples`, `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
 
     Raises
     ------
@@ -127,8 +127,8 @@ def upscale(volume: Volume, **settings: Any) -> Volume:
     volume : Volume
         HU, (z, y, x).
     **settings
-        The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x), default
-        2), `spacing_mm` (instead of a scale), `weights` and `device`.
+        The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x),
+        default 2), `spacing_mm` (instead of a scale), `weights` and `device`.
 
     Returns
     -------
