@@ -17,7 +17,7 @@ from uhrct import io
 from uhrct.core.volume import Volume
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample
-from uhrct.training.config import TrainingConfig
+from uhrct.training.config import TrainingConfig, merged
 
 # pytest-xdist runs one worker per core: more threads would only wait for each other
 torch.set_num_threads(1)
@@ -128,32 +128,28 @@ def patient(seed: int, shape: tuple[int, int, int] = (3, 72, 80)) -> Volume:
     return Volume(np.rint(hu).astype(np.int16), (2.5, 0.7, 0.8))
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """tmp/train/{a,b}.npz and tmp/validation/c.npz."""
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train/{a,b}.npz and validation/c.npz; tests must not change it."""
+    root = tmp_path_factory.mktemp("corpus")
     for name, seed in (("train/a", 1), ("train/b", 2), ("validation/c", 3)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        io.write(patient(seed), tmp_path / f"{name}.npz")
-    return tmp_path
+        (root / name).parent.mkdir(exist_ok=True)
+        io.write(patient(seed), root / f"{name}.npz")
+    return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(corpus: Path) -> Callable[..., TrainingConfig]:
-    """tiny(**changes): a configuration on that corpus."""
+    """tiny(**changes): a configuration on that corpus; changes of groups are merged."""
+    data = {"corpus": str(corpus / "train"), "validation": str(corpus / "validation"), "validation_slices": 1}
+    base = {
+        "model": {"mean": SIZE},
+        "data": {**data, "batch": 4, "crop": 16},
+        "optimizer": {"warmup_steps": 2},
+        "steps": 6,
+    }
 
     def make(**changes: Any) -> TrainingConfig:
-        return TrainingConfig(
-            **{
-                "model": {"mean": SIZE},
-                "corpus": (str(corpus / "train"),),
-                "validation": (str(corpus / "validation"),),
-                "validation_slices": 1,
-                "steps": 6,
-                "batch": 4,
-                "crop": 16,
-                "warmup_steps": 2,
-                **changes,
-            }
-        )
+        return TrainingConfig.model_validate(merged(base, changes))
 
     return make

@@ -1,21 +1,15 @@
-"""Muon: orthogonal steps, of a size that does not depend on the gradient's, for the layers that are its."""
+"""Muon: orthogonal steps whose size does not depend on the gradient, for inner layers only."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from uhrct.core.errors import UhrctError
 from uhrct.models.dssp import DSSP
-from uhrct.training.config import TrainingConfig
-from uhrct.training.muon import RMS, Muon, hidden, orthogonal
-from uhrct.training.trainer import Trainer
-
-Tiny = Callable[..., TrainingConfig]
+from uhrct.training.config import OptimizerSettings
+from uhrct.training.muon import RMS, Muon, orthogonal
+from uhrct.training.optimizers import make_optimizers
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 144), (64, 40)])
@@ -59,24 +53,12 @@ def test_momentum_carries_on_where_the_gradient_turns() -> None:
     assert ((turned - three) * gradient).sum() < 0
 
 
-def test_first_and_last_layers_and_vectors_are_left_to_adamw() -> None:
+def test_every_parameter_has_one_optimizer_and_muon_has_the_inner_convolutions() -> None:
     net = DSSP(inputs=3, sub_voxels=16, noisy=False, properties=2, image_width=32, structure_width=16)
-    mine = {id(p) for p in hidden(net.named_parameters())}
-    names = {name for name, p in net.named_parameters() if id(p) in mine}
-    assert "image.blocks.0.first.weight" in names
-    assert "narrow.weight" in names
-    assert not {n for n in names if n.endswith("bias") or "head" in n or "to_" in n or "told" in n}
-
-
-def test_a_training_with_muon_moves_both_kinds(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny(model={"mean": {"image_width": 16, "image_blocks": 1, "structure_width": 0}}, optimizer="muon")
-    trainer = Trainer(config, tmp_path / "run", max_minutes=None, resume=False, device=torch.device("cpu"), quiet=True)
-    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-    trainer.run()
-    still = [k for k, v in trainer.network.state_dict().items() if torch.equal(v, before[k])]
-    assert not still
-
-
-def test_an_unknown_optimizer_is_named() -> None:
-    with pytest.raises(UhrctError, match="optimizer 'sgd' is not known; choose from adamw, muon"):
-        TrainingConfig(optimizer="sgd")
+    adamw, muon = make_optimizers(net, OptimizerSettings(name="muon"))
+    names = {id(p): name for name, p in net.named_parameters()}
+    groups = [[names.pop(id(p)) for g in o.param_groups for p in g["params"]] for o in (adamw, muon)]
+    assert not names
+    assert {"image.blocks.0.first.weight", "narrow.weight"} <= set(groups[1])
+    assert not [n for n in groups[1] if n.endswith("bias") or "head" in n or "to_" in n or "told" in n]
+    assert [g["weight_decay"] for g in adamw.param_groups if any(p.ndim == 1 for p in g["params"])] == [0.0]

@@ -61,13 +61,16 @@ class DenoiserLoss:
         self, network: nn.Module, batch: Batch, generator: torch.Generator, done: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         model, settings, sd_hu = self.model, self.settings, self.model.config.sample_sd_hu
-        x, prior, anchor, properties = denoiser_view(model, batch)
+        with torch.no_grad():
+            f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
+            mean = model.mean_hu(f)[0] if model.mean is not None else None
+            x, prior, anchor = model.denoiser_inputs(f, mean, batch.spacing_mm)
         e = lr_channels((batch.hr_hu - anchor) / sd_hu, model.config.scale)
         g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
         n = _noise(e, batch, model.config.scale[0], generator)
         z = g.sqrt() * e + (1 - g).sqrt() * n
         cut = (cut_margin(image, MARGIN) for image in (x, prior))
-        predicted, structure = network(*cut, z, g.sqrt().flatten(), properties=properties)
+        predicted, structure = network(*cut, z, g.sqrt().flatten(), properties=f.properties)
         parts = {
             "pixel": _pixel(predicted - model.diffusion.target(e, n, g), settings),
             **self.structure.head(structure, batch),
@@ -76,14 +79,6 @@ class DenoiserLoss:
             estimate = model.diffusion.split(predicted, z, g)[0]
             parts |= self.structure.image(estimate, batch, anchor, sd_hu)
         return torch.stack(list(parts.values())).sum(), parts
-
-
-@torch.no_grad()
-def denoiser_view(model: Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """(x, prior, anchor in HU, scan properties) of a batch: what the denoiser sees, margin included."""
-    f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
-    mean = model.mean_hu(f)[0] if model.mean is not None else None
-    return *model.denoiser_inputs(f, mean, batch.spacing_mm), f.properties
 
 
 def _noise(e: Tensor, batch: Batch, sz: int, generator: torch.Generator) -> Tensor:

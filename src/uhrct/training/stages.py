@@ -15,7 +15,7 @@ from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, merged
 from uhrct.training.data.batches import BatchMaker, hr_crop
 from uhrct.training.data.patients import Corpus, Patient
-from uhrct.training.losses import DenoiserLoss, MeanLoss, denoiser_view
+from uhrct.training.losses import DenoiserLoss, MeanLoss
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 from uhrct.training.validation import restorer, score_line, scores
@@ -129,7 +129,8 @@ def spread_hu(model: Model, batches: BatchMaker) -> float:
     squares, voxels = 0.0, 0
     for step in range(SPREAD_BATCHES):
         batch = batches(step)
-        anchor = denoiser_view(model, batch)[2]
+        f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
+        anchor = f.up_hu if model.mean is None else model.mean_hu(f)[0]
         error, truth = (hr_crop(image, model.config.scale) for image in (batch.hr_hu - anchor, batch.hr_hu))
         inside = error[truth > INSIDE_HU].double()
         squares, voxels = squares + float(inside.square().sum()), voxels + inside.numel()
