@@ -302,5 +302,5 @@ def _rounded(scores: Scores) -> dict[str, float | None]:
 
 def _write(file: Any, record: dict[str, Any]) -> None:
     """A whole line at once, on disk before the next one begins."""
-    file.write((json.dumps(record) + "\n").encode())
+    file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
     file.flush()

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from uhrct.evaluation.score_file import read_scores
 from uhrct.models.model import WEIGHTS_DIR, Model
 
 LICENCE = "Apache-2.0"
@@ -137,11 +138,11 @@ def _millions(network: Any) -> float:
 
 def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
     """(markdown table, gain in dB per case) of a result file that was made with these very weights."""
-    meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
-    if meta["meta"]["weights_sha256"] != sha256:
-        raise SystemExit(f"{path}: measured other weights ({meta['meta']['weights_sha256'][:12]}); measure these first")
+    meta, rows = read_scores(path)
+    if meta["weights_sha256"] != sha256:
+        raise SystemExit(f"{path}: measured other weights ({meta['weights_sha256'][:12]}); measure these first")
     lines = [
-        f"{meta['meta']['slices']} evenly spaced LR slices of each patient at most (padding as -1024 HU). PSNR in "
+        f"{meta['slices']} evenly spaced LR slices of each patient at most (padding as -1024 HU). PSNR in "
         "[-1000, 600] HU, SMSE x 1000",
         "(Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`; every slice in `results/`.",
         "",
