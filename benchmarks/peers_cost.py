@@ -5,7 +5,7 @@
 
 Run it on an idle machine. Every method takes its turn in every round, and the median over the rounds counts. All
 methods get the same made-up slice, threads, precision and memory layout. Ours have the shipped weights and run
-completely: interpolation, structure maps, passes, consistency. Peers have random weights, which cost the same as trained
+completely: interpolation, structure maps, passes, consistency. Peers have random weights, which cost as much as trained
 ones. One pass of a peer is timed; a method of many steps is that time multiplied by its passes. The published
 dual-stream denoiser is `uhrct.benchmark.peers.dual_red`.
 """
@@ -77,7 +77,8 @@ def ours(factor: int, lr: Tensor) -> dict[str, Method]:
 def counted(make: Callable[[], nn.Module], inputs: tuple[Tensor, ...], passes: int, lr: Tensor) -> dict[str, Any]:
     """Parameters, passes and multiply-adds of a network, counted without computing anything."""
     with FakeTensorMode():
-        macs, parameters = count_pass(make(), {str(k): torch.empty(x.shape, dtype=x.dtype) for k, x in enumerate(inputs)})
+        fake = {str(k): torch.empty(x.shape, dtype=x.dtype) for k, x in enumerate(inputs)}
+        macs, parameters = count_pass(make(), fake)
     return {"parameters": parameters, "passes": passes, "macs_per_lr_px": passes * macs / lr[0].numel()}
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from uhrct.benchmark.config import BenchmarkConfig, Method
 from uhrct.benchmark.methods import Ready, prepare
 from uhrct.benchmark.results import Results, measured_before, read_results
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
@@ -207,9 +209,11 @@ class Benchmark:
             file = picture_file(self.config.out, job.protocol, job.degradation, job.case, job.ready.identity)
             file.parent.mkdir(parents=True, exist_ok=True)
             middle = len(sr) // 2
+            data = BytesIO()
             np.savez_compressed(
-                file, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
+                data, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
             )
+            write_atomic(file, data.getvalue())
 
     def _volume(self, case: str) -> Volume:
         if case not in self.volumes:
