@@ -1,10 +1,10 @@
-"""Writing a DICOM series against a plain file copy of the same bytes, in one run, as a ratio.
+"""Time to write a DICOM series, relative to a plain copy of the same files.
 
     python benchmarks/dicom_write.py [--slices 300] [--side 1024] [--repeats 3] [--out runs/bench-dicom-write.json]
 
-Both go to the same disk, one after the other, several times; the best time of each counts, since everything else
-that runs on the machine can only add. Target: at most 2.0 for `explicit`. Where others keep the cores busy, the
-processor's time (`cpu_ratio`, all threads together) says more than the clock. Compression is measured once.
+Both go to the same disk by turns, several times. The best time of each counts, because other work on the machine can
+only add time. Target: at most 2.0 for `explicit`. On a busy machine use the processor time (`cpu_ratio`, all threads
+together). Compression is measured once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from uhrct import io
+from uhrct.core.files import write_atomic
 from uhrct.core.volume import Grid, Volume
 from uhrct.io import Derivation, DicomOptions
 from uhrct.io.derivation import TRANSFER_SYNTAXES
 
 
 def main() -> None:
-    """Measure, print and store."""
+    """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--side", type=int, default=1024)
@@ -62,11 +63,11 @@ def main() -> None:
     print(json.dumps(report))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_atomic(options.out, json.dumps(report, indent=1) + "\n")
 
 
 def _series(slices: int, side: int) -> tuple[Volume, np.ndarray]:
-    """A source with a real header for each slice, and voxels of four times as many pixels: real CT, repeated."""
+    """(source with a real header for each slice, voxels with four times as many pixels), made of repeated real CT."""
     file = get_testdata_file("CT_small.dcm")
     real = io.read(file).hu[0]
     half = side // 2
@@ -108,7 +109,7 @@ def _measure(source: Volume, fine: np.ndarray, syntax: str, folder: Path, repeat
 
 @contextlib.contextmanager
 def _timed(into: list[tuple[float, float]]) -> Iterator[None]:
-    """Seconds by the clock, and of the processor."""
+    """Append (wall-clock seconds, processor seconds) of the block."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     into.append((time.perf_counter() - wall, time.process_time() - cpu))

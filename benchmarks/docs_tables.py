@@ -1,6 +1,8 @@
-"""Copies generated tables into the documents: what stands between <!-- from FILE --> and <!-- end --> becomes FILE.
+"""Copy generated tables into the documents.
 
-python benchmarks/docs_tables.py docs/benchmark.md
+    python benchmarks/docs_tables.py docs/benchmark.md
+
+The text between `<!-- from FILE: TITLE -->` and `<!-- end -->` becomes the table below the bold TITLE in FILE.
 """
 
 from __future__ import annotations
@@ -9,12 +11,18 @@ import re
 import sys
 from pathlib import Path
 
-MARKS = re.compile(r"(<!-- from (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- from (\S+): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, root: Path) -> str:
-    """`text` with the files below `root` between its marks."""
-    return MARKS.sub(lambda m: m[1] + (root / m[2]).read_text().rstrip() + "\n" + m[3], text)
+    """`text` with the tables of the files below `root` between its marks."""
+
+    def section(match: re.Match[str]) -> str:
+        title = f"**{match[3]}**\n\n"
+        table = (root / match[2]).read_text().split(title)[1].split("\n\n")[0].rstrip()
+        return f"{match[1]}{title}{table}\n{match[4]}"
+
+    return MARKS.sub(section, text)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""Scores of shipped weights on real patients: one result file a model, and the tables made from it.
+"""Scores of shipped weights on real patients: measure them into a file, or print the tables of that file.
 
     python benchmarks/fidelity.py --weights x4                  # measure into results/x4.jsonl (needs ../shared/ct)
-    python benchmarks/fidelity.py --weights x4 --table          # print the markdown tables of that file
+    python benchmarks/fidelity.py --weights x4 --table          # print the markdown tables of results/x4.jsonl
 
-24 evenly spaced LR slices (at most) of validation/rider0117 and test/lidc0314 (a vendor that training never saw),
-degraded by the scanner model and by antialiased bicubic. `--model NAME=FOLDER` adds another model's posterior mean;
-`--case train/phantomfda` another patient.
+At most 24 evenly spaced LR slices of validation/rider0117 and of test/lidc0314 are measured. The scanner of lidc0314
+comes from a vendor whose patients were not in training. Each slice is degraded by the scanner model and by antialiased
+bicubic. `--model NAME=FOLDER` adds the posterior mean of another model. `--case train/phantomfda` adds a scan.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from uhrct.benchmark.methods import restorer
 from uhrct.core.progress import track
 from uhrct.core.version import __version__
 from uhrct.evaluation.protocol import CONTEXT, Restore, score_slices
+from uhrct.evaluation.score_file import read_scores, write_scores
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
@@ -44,9 +44,11 @@ COLUMNS: dict[str, Callable[[dict[str, float]], float]] = {
     "SMSE Frangi c=100": lambda r: 1000 * r["smse_frangi_c100"],
     "abs(Ay-x) HU": lambda r: r.get("consistency_hu", float("nan")),
 }
+CLEAN = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_fwhm": 0.0}
 
 
 def measure(args: argparse.Namespace) -> None:
+    """Score every method on every case, and write the file."""
     model = Model.from_pretrained(args.weights)
     others = {n: Model.from_pretrained(f) for n, f in (m.split("=", 1) for m in args.model)}
     scale = model.config.scale
@@ -62,40 +64,36 @@ def measure(args: argparse.Namespace) -> None:
         "slices": args.slices,
         "time": time.strftime("%Y-%m-%d"),
     }
-    unfinished = args.out.with_suffix(".tmp")
-    jobs = [(case, kind) for case in CASES + args.case for kind in ("scanner", "bicubic")]
-    if scale[1] == 1:  # in-plane nothing is done that could be bicubic
-        jobs = [(case, kind) for case, kind in jobs if kind == "scanner"]
-    with unfinished.open("w") as f:
-        f.write(json.dumps({"meta": meta}) + "\n")
-        for case, kind in track(jobs, "fidelity"):
-            acquisition = Acquisition(scale, kind)
+    # Without an in-plane scale there is no in-plane degradation that could be bicubic.
+    kinds = ("scanner", "bicubic") if scale[1] > 1 else ("scanner",)
+    rows = []
+    for case, kind in track([(case, kind) for case in CASES + args.case for kind in kinds], "fidelity"):
+        acquisition = Acquisition(scale, kind)
 
-            def projected(lr: Tensor, _: object, a: Acquisition = acquisition) -> Tensor:
-                return a.project(upsample_stack(lr, scale), lr[None, CONTEXT])
+        def projected(lr: Tensor, _: object, a: Acquisition = acquisition) -> Tensor:
+            return a.project(upsample_stack(lr, scale), lr[None, CONTEXT])
 
-            methods: dict[str, Restore] = {
-                "interpolation": lambda lr, _: upsample_stack(lr, scale),
-                "interpolation + projection": projected,
-            }
-            for mode in ("auto", "off", "hard"):
-                name = "ours, mean" if mode == "auto" else f"ours, mean, consistency {mode}"
-                methods[name] = restorer(Upscaler(model, consistency=mode))
-            if model.config.properties:
-                clean = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_fwhm": 0.0}
-                methods["ours, mean, told it is clean"] = restorer(Upscaler(model, overrides=clean))
-            if model.denoiser is not None:
-                methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
-            for name, other in others.items():
-                methods[name] = restorer(Upscaler(other, consistency="off"))
-            volume = io.read(args.data / case)
-            for row in score_slices(volume, methods, acquisition, args.slices):
-                f.write(json.dumps({"case": case, "degradation": kind, **row}) + "\n")
-    unfinished.replace(args.out)
+        methods: dict[str, Restore] = {
+            "interpolation": lambda lr, _: upsample_stack(lr, scale),
+            "interpolation + projection": projected,
+        }
+        for mode in ("auto", "off", "hard"):
+            name = "ours, mean" if mode == "auto" else f"ours, mean, consistency {mode}"
+            methods[name] = restorer(Upscaler(model, consistency=mode))
+        if model.config.properties:
+            methods["ours, mean, told it is clean"] = restorer(Upscaler(model, overrides=CLEAN))
+        if model.denoiser is not None:
+            methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
+        for name, other in others.items():
+            methods[name] = restorer(Upscaler(other, consistency="off"))
+        volume = io.read(args.data / case)
+        scored = score_slices(volume, methods, acquisition, args.slices)
+        rows += [{"case": case, "degradation": kind, **row} for row in scored]
+    write_scores(args.out, meta, rows)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over slices (slices of one patient: it says nothing of other patients)."""
+    """95 % bootstrap interval of the mean over the slices of one patient. It says nothing about other patients."""
     rng = np.random.default_rng(0)
     draws = rng.choice(values, (2000, len(values))).mean(1)
     low, high = np.percentile(draws, [2.5, 97.5])
@@ -103,14 +101,14 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def tables(path: Path, against: str) -> str:
-    """Markdown tables of a result file; differences, slice by slice, from the method `against`."""
-    meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
-    lines = [f"Weights sha256 {meta['meta']['weights_sha256'][:16]}, {meta['meta']['slices']} slices a case.", ""]
+    """Markdown tables of a score file. The second column is the mean difference from the method `against`."""
+    meta, rows = read_scores(path)
+    lines = [f"Weights sha256 {meta['weights_sha256'][:16]}, {meta['slices']} slices a case.", ""]
     for case, kind in dict.fromkeys((r["case"], r["degradation"]) for r in rows):
         here = [r for r in rows if (r["case"], r["degradation"]) == (case, kind)]
         base = np.array([r["psnr_wide"] for r in here if r["method"] == against])
         lines += [
-            f"**{case}**, {meta['meta']['weights']}, {kind} degradation",
+            f"**{case}**, {meta['weights']}, {kind} degradation",
             "",
             f"| method | over {against}, dB [95 %] | {' | '.join(COLUMNS)} |",
             "|---" * (len(COLUMNS) + 2) + "|",
@@ -127,8 +125,8 @@ def tables(path: Path, against: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="default results/WEIGHTS.jsonl")
-    parser.add_argument("--table", action="store_true", help="print the tables of --out, measure nothing")
+    parser.add_argument("--out", type=Path, help="score file (default: results/WEIGHTS.jsonl)")
+    parser.add_argument("--table", action="store_true", help="print the tables of --out and measure nothing")
     parser.add_argument("--against", default="interpolation", help="method that the tables compare with")
     parser.add_argument("--weights", default="x2")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
@@ -139,7 +137,7 @@ def main() -> None:
     args.out = args.out or Path(f"results/{Path(args.weights).name}.jsonl")
     if not args.table:
         if not args.data.is_dir():
-            sys.exit(f"{args.data}: real CT not here; give its folder with --data")
+            sys.exit(f"{args.data}: real CT is missing; name its folder with --data")
         args.out.parent.mkdir(parents=True, exist_ok=True)
         measure(args)
     print(tables(args.out, args.against))

@@ -1,10 +1,10 @@
-"""Does a restored volume jump from slice to slice? Flicker of shipped weights, for the mean and for samples.
+"""Flicker of the shipped weights from slice to slice, for the mean and for samples.
 
     python benchmarks/flicker.py --out results/flicker.jsonl
 
-Slices in the middle of validation/rider0117 and test/lidc0314, degraded by the scanner model and restored; flicker is
-the standard deviation of z-differences of the error over that of the truth's own noise (docs/evaluation.md): 1 for a
-truth without noise, at most 1.05 asked.
+The scanner model degrades slices in the middle of validation/rider0117 and test/lidc0314, and the models restore them.
+Flicker is the standard deviation of z-differences of the error over that of the truth's noise (docs/evaluation.md): 1
+for a truth without noise. The project asks for at most 1.05.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from uhrct import io
+from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.evaluation.flicker import flicker
@@ -30,7 +31,7 @@ SLICES = 40
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/flicker.jsonl"))
-    parser.add_argument("--weights", action="append", help="default: all that ship")
+    parser.add_argument("--weights", action="append", help="default: all shipped weights")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     args = parser.parse_args()
     models = args.weights or [folder.name for folder in available_models()]
@@ -48,9 +49,7 @@ def main() -> None:
             row = {"weights": weights, "weights_sha256": model.weights_sha256, "case": case, "mode": mode}
             rows.append(row | {"flicker": flicker(truth.hu, fine, truth.spacing_mm)})
             print(f"{weights} {case} {mode}: {rows[-1]['flicker']:.3f}")
-    unfinished = args.out.with_suffix(".tmp")
-    unfinished.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    unfinished.replace(args.out)
+    write_atomic(args.out, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 if __name__ == "__main__":

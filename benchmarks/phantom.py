@@ -1,9 +1,9 @@
-"""What a phantom costs, and how it looks beside a real scan.
+"""Cost of a phantom, and pictures of it beside a real scan.
 
     python benchmarks/phantom.py                                # 512^3 by the command line -> results/phantom.json
     python benchmarks/phantom.py --pictures docs/images         # phantom.png and phantom-projections.png
 
-Run the first on an idle machine: wall-clock seconds, processor seconds and peak memory of `uhrct phantom` alone.
+Run the first on an idle machine: it measures wall-clock seconds, processor seconds and peak memory of `uhrct phantom`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from typing import Any
 import numpy as np
 
 from uhrct import io
+from uhrct.core.files import write_atomic
 from uhrct.evaluation.pictures import pyplot
 from uhrct.phantom.imaging import add_noise
 from uhrct.phantom.make import make_view
 from uhrct.phantom.scene import Imager, Scene, View, make_scene
 from uhrct.phantom.tomography import scan
 
-METRIC_WINDOWS_HU = {"lung": (-1200.0, 200.0), "soft tissue": (-160.0, 240.0)}
+PICTURE_WINDOWS_HU = {"lung": (-1200.0, 200.0), "soft tissue": (-160.0, 240.0)}
 DETAIL_MM = 110.0
 Image = tuple[np.ndarray, tuple[float, float]]  # HU (rows, columns) and the spacing of both, mm
 
 
 def cost(shape: str, spacing: str | None) -> dict[str, Any]:
-    """`uhrct phantom` as a process of its own: seconds and peak memory, its threads and those it starts included."""
+    """Seconds and peak memory of `uhrct phantom` in a process of its own, with all its threads."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "uhrct", "phantom", f"{folder}/chest", "--shape", shape, "--seed", "1"]
         command += ["--psf-fwhm-mm", "1.1", "--dose", "1.5", "--quiet"]
@@ -55,18 +56,18 @@ def cost(shape: str, spacing: str | None) -> dict[str, Any]:
 
 
 def real_slice(folder: Path, at: float) -> Image:
-    """The slice at a share of the height, padding as air."""
+    """The slice at the share `at` of the height, with padding as air."""
     volume = io.read(folder)
     hu = np.maximum(volume.hu[int(at * (volume.shape[0] - 1))].astype(np.float32), -1024)
     return hu, (volume.spacing_mm[1], volume.spacing_mm[2])
 
 
 def by_projections(scene: Scene, data: Path) -> dict[str, Image]:
-    """One level of the chest by the model and by projections, between real slices of a soft and a sharp kernel."""
+    """One level of the chest by the model and by projections, and real slices of a soft and a sharp kernel."""
     z, y = 1.25, 400 / 512
     view = View((3, 512, 512), (z, y, y), centre_mm=(8.0, 0.0, 0.0))
     hu = Imager(scene, view).slab(0, 3).hu
-    images: dict[str, Image] = {"real: LIDC-IDRI-0002, STANDARD, 1.25 mm": real_slice(data / "train/lidc0002", 0.55)}
+    images: dict[str, Image] = {"real: LIDC-IDRI-0002, STANDARD, 1.25 mm": real_slice(data / "train/lidc0002", 0.34)}
     images["model, dose 1"] = (add_noise(hu, view, 1.0, 1, 0)[1], (y, y))
     for kernel in ("standard", "sharp"):
         for dose in (1.0, 0.25):
@@ -82,7 +83,7 @@ def by_model(scene: Scene, data: Path) -> dict[str, Image]:
     axial = add_noise(Imager(scene, view).slab(0, 1).hu, view, 1.5, 1, 0)[0]
     images = {
         "phantom, axial": (axial, view.spacing_mm[1:]),
-        "real: LIDC-IDRI-0002": real_slice(data / "train/lidc0002", 0.55),
+        "real: LIDC-IDRI-0002": real_slice(data / "train/lidc0002", 0.34),
     }
     for name, shape, centre in (
         ("coronal", (256, 8, 320), (0.0, 5.0, 0.0)),
@@ -96,9 +97,9 @@ def by_model(scene: Scene, data: Path) -> dict[str, Image]:
 
 
 def figure(images: dict[str, Image], out: Path, *, detail: bool) -> None:
-    """A column per image, a row per window; with `detail` a third row, part of the right lung enlarged."""
+    """One column per image, one row per window. `detail` adds a row with an enlarged part of the right lung."""
     plt = pyplot()
-    rows = [*METRIC_WINDOWS_HU.items(), *([("detail", METRIC_WINDOWS_HU["lung"])] if detail else [])]
+    rows = [*PICTURE_WINDOWS_HU.items(), *([("detail", PICTURE_WINDOWS_HU["lung"])] if detail else [])]
     fig, axes = plt.subplots(len(rows), len(images), figsize=(3.6 * len(images), 3.6 * len(rows)), squeeze=False)
     for column, (title, (hu, (dy, dx))) in enumerate(images.items()):
         for row, (name, (low, high)) in enumerate(rows):
@@ -114,7 +115,7 @@ def figure(images: dict[str, Image], out: Path, *, detail: bool) -> None:
                 axis.set_title(title, color="white", fontsize=11)
     fig.patch.set_facecolor("black")
     fig.tight_layout(pad=0.3)
-    fig.savefig(out, dpi=72, facecolor="black", bbox_inches="tight", pad_inches=0.1)  # else titles are cut
+    fig.savefig(out, dpi=72, facecolor="black", bbox_inches="tight", pad_inches=0.1)  # keeps the titles whole
     plt.close(fig)
 
 
@@ -135,7 +136,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     result = cost(args.shape, args.spacing) | {"load_average_before": round(load, 2)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_atomic(args.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

@@ -1,10 +1,10 @@
-"""Pictures to look at: LR, interpolation, ours and truth in three planes; real scans as they are, made finer.
+"""Pictures: LR, interpolation, ours and truth in three planes, or real scans made finer.
 
     python benchmarks/pictures.py --weights 5x2x2 --out docs/images/5x2x2.png
     python benchmarks/pictures.py --weights x2 --real --out runs/real-x2
 
-The first degrades part of a patient and restores it. `--real` takes every scan of --data as it is: nobody knows the
-truth there, what counts is the absence of noise worms, ringing at ribs and blotches.
+The first degrades part of a patient and restores it. `--real` upscales every scan of `--data` as it is. The truth is
+unknown there: look for noise worms, ringing at ribs and blotches.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from uhrct.physics.resampling import upsample_stack
 from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
-ROW_MM = 60.0  # side of what is shown large
+ROW_MM = 60.0  # side of the region in the picture
 
 
 def part(volume: Volume, slices: slice) -> Volume:
-    """Some slices of a volume, padding as air."""
+    """Some slices of a volume, with padding as air."""
     hu = np.maximum(volume.hu[slices], -1024)
     return Volume(hu, volume.spacing_mm, slice_thickness_mm=volume.slice_thickness_mm)
 
 
 def detail(volume: Volume, args: argparse.Namespace, scale: tuple[int, int, int]) -> tuple[Volume, list[float]]:
-    """The volume around what is shown, with a margin, and the corner (y, x) in mm where it was cut."""
+    """The volume around the region of the picture, with a margin, and its corner (y, x) in mm."""
     cuts, corner_mm = [], []
     for axis, centre_mm in ((1, args.y_mm), (2, args.x_mm)):
         spacing, s = volume.spacing_mm[axis], scale[axis]
@@ -67,17 +67,17 @@ def three_planes(args: argparse.Namespace, model: Model) -> None:
     n = min(whole.shape[0], max(80 // scale[0], 1) * scale[0])
     first = args.first if args.first is not None else (whole.shape[0] - n) // 2
     whole = part(whole, slice(first, first + n))
-    told = dataclasses.asdict(Upscaler(model).scan(degrade(whole, scale=scale)))  # of the scan, not of the detail
+    known = dataclasses.asdict(Upscaler(model).plan(degrade(whole, scale=scale)).scan)  # of the whole scan
     truth, corner_mm = detail(whole, args, scale)
     low = degrade(truth, scale=scale)
     high = truth.refined_grid((1, 1, 1))
     images = {
         "LR": (low.hu, low.spacing_mm),
         "cubic interpolation": (interpolated(low, scale), high.spacing_mm),
-        "ours, mean": (upscaled(model, low, overrides=told), high.spacing_mm),
+        "ours, mean": (upscaled(model, low, overrides=known), high.spacing_mm),
     }
     if model.denoiser is not None:
-        images["ours, 4-step sample"] = (upscaled(model, low, steps=4, overrides=told), high.spacing_mm)
+        images["ours, 4-step sample"] = (upscaled(model, low, steps=4, overrides=known), high.spacing_mm)
     images["truth"] = (truth.hu, high.spacing_mm)
     centre = (truth.shape[0] * truth.spacing_mm[0] / 2, args.y_mm - corner_mm[0], args.x_mm - corner_mm[1])
     plt = pyplot()
@@ -121,7 +121,7 @@ def _show(
 
 
 def real(args: argparse.Namespace, model: Model) -> None:
-    """A figure per scan: cubic beside ours, whole slice and zooms in lung and bone window."""
+    """One figure per scan: cubic beside ours, as a whole slice and as zooms in lung and bone window."""
     args.out.mkdir(parents=True, exist_ok=True)
     plt = pyplot()
     for folder in sorted(p for p in args.data.glob("*/*") if p.is_dir()):
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true")
     parser.add_argument("--window", default="lung", choices=DISPLAY_WINDOWS_HU)
     parser.add_argument("--first", type=int, help="first HR slice")
-    parser.add_argument("--y-mm", type=float, default=210.0, help="centre of what is shown, from the first row")
+    parser.add_argument("--y-mm", type=float, default=210.0, help="centre of the picture, from the first row")
     parser.add_argument("--x-mm", type=float, default=115.0)
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)

@@ -1,10 +1,10 @@
-"""A cut-down benchmark with shipped weights, measured again and held against the committed numbers.
+"""Measure a small benchmark with shipped weights and compare it with the committed numbers.
 
     make benchmark-small            # or: python benchmarks/small.py
     make benchmark-small-refresh    # or: python benchmarks/small.py --refresh
 
-The first ends with 1 and a line for each number that differs by more than its tolerance. The second measures and puts
-the numbers in the place of the committed ones: after weights, metrics or the configuration changed. Both measure all.
+The first prints each number that differs by more than its tolerance, and then ends with status 1. The second replaces
+the committed numbers; use it after weights, metrics or the configuration changed. Both measure everything.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from uhrct.benchmark.config import load_benchmark
 from uhrct.benchmark.results import read_results
 from uhrct.benchmark.runner import Benchmark
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/benchmark-small.yaml"))
-    parser.add_argument("--refresh", action="store_true", help="make these the committed numbers")
+    parser.add_argument("--refresh", action="store_true", help="replace the committed numbers")
     args = parser.parse_args()
     try:
         config = load_benchmark(args.config)
@@ -33,9 +34,7 @@ def main() -> None:
             measured = Benchmark(replace(config, out=Path(folder) / config.out.name)).run()
             if args.refresh:
                 config.out.parent.mkdir(parents=True, exist_ok=True)
-                unfinished = config.out.with_suffix(".tmp")
-                unfinished.write_bytes(measured.path.read_bytes())
-                unfinished.replace(config.out)
+                write_atomic(config.out, measured.path.read_bytes())
                 print(f"{len(measured.rows)} rows in {config.out}")
                 return
         lines = disagreements(read_results(config.out), measured)
@@ -44,8 +43,8 @@ def main() -> None:
     if lines:
         print("\n".join(lines))
         sys.exit(
-            f"{config.out} disagrees in {len(lines)} places; if that is meant, run make benchmark-small-refresh "
-            "and commit what it gives"
+            f"{config.out} disagrees in {len(lines)} places; if you meant the change, run make benchmark-small-refresh "
+            "and commit the file"
         )
     print(f"{len(measured.rows)} rows agree with {config.out}")
 

@@ -1,9 +1,9 @@
-"""Speed and memory of the shipped weights, beside the machine's own convolution peak measured in the same run.
+"""Speed and memory of the shipped weights, and the convolution peak of the machine in the same run.
 
     python benchmarks/speed.py --out results/speed.json [--study FOLDER]
 
-Run it on an idle machine. `--study` upscales a whole series (default ../shared/ct/test/lidc0314, degraded to 256x256
-and as it is, 512x512; 300 slices of it as 60 thick ones) through the command line and reads its peak memory.
+Run it on an idle machine. It also upscales the series `--study` (default ../shared/ct/test/lidc0314) with the command
+line and measures peak memory: degraded to 256 x 256, as it is (512 x 512), and 300 slices of it as 60 thick ones.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ import torch
 from torch import nn
 
 from uhrct import io
+from uhrct.core.files import write_atomic
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models, inference_dtype
+from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
 
 def seconds(f: Callable[[], object], repeats: int = 7) -> float:
-    """Median time of a call, after one to warm up."""
+    """Median seconds of a call, after a first one to warm up."""
     f()
     times = []
     for _ in range(repeats):
@@ -43,7 +45,7 @@ def seconds(f: Callable[[], object], repeats: int = 7) -> float:
 
 
 def peak_flops(dtype: torch.dtype) -> float:
-    """FLOP/s of the best plain 3x3 convolution of this machine at 256 x 256."""
+    """FLOP/s of the fastest plain 3x3 convolution on this machine at 256 x 256."""
     best = 0.0
     for width in (64, 96, 128):
         convs = nn.Sequential(*(nn.Conv2d(width, width, 3, padding=1) for _ in range(4))).to(dtype)
@@ -55,7 +57,7 @@ def peak_flops(dtype: torch.dtype) -> float:
 
 
 def macs_per_pixel(network: nn.Module) -> int:
-    """Multiply-adds of a pass per LR pixel: every weight of every convolution is used once."""
+    """Multiply-adds of a pass per LR pixel: each weight of each convolution is used once."""
     return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
 
 
@@ -76,7 +78,7 @@ def run_cli(*arguments: str) -> dict[str, float]:
 
 
 def one_slice(model: Model) -> dict[str, Any]:
-    """Seconds for one 256 x 256 slice (through plane: one thick slice between its neighbours)."""
+    """Seconds for one slice of 256 x 256 (through plane: one thick slice with its neighbours)."""
     rng = np.random.default_rng(0)
     n = model.config.slices
     middle = n // 2
@@ -85,10 +87,10 @@ def one_slice(model: Model) -> dict[str, Any]:
     flops = 2 * macs_per_pixel(model.mean) * 256**2
     out: dict[str, Any] = {"scale": model.config.scale, "weights_sha256": model.weights_sha256}
     for dtype in dict.fromkeys((inference_dtype(torch.device("cpu")), torch.float32)):
-        # the estimate of what scan it is belongs to a volume, not to a slice
-        told = dataclasses.asdict(Upscaler(model).scan(volume))
-        upscaler = Upscaler(model, precision=dtype, overrides=told)
-        took = seconds(lambda u=upscaler: list(u.part(volume, middle, middle + 1)))
+        # Scan properties belong to a volume: they are passed in, so that no slice pays for their estimate.
+        known = dataclasses.asdict(Upscaler(model).plan(volume).scan)
+        upscaler = Upscaler(model, precision=dtype, overrides=known)
+        took = seconds(lambda u=upscaler: list(compute_part(u.plan(volume), volume, middle, middle + 1)))
         peak = peak_flops(dtype)
         row = {
             "mean_s": round(took, 3),
@@ -97,8 +99,10 @@ def one_slice(model: Model) -> dict[str, Any]:
             "share_of_peak": round(flops / took / peak, 3),
         }
         if model.denoiser is not None:
-            sampler = Upscaler(model, precision=dtype, steps=4, overrides=told)
-            row["sample_4_steps_s"] = round(seconds(lambda u=sampler: list(u.part(volume, middle, middle + 1)), 3), 3)
+            sampler = Upscaler(model, precision=dtype, steps=4, overrides=known)
+            row["sample_4_steps_s"] = round(
+                seconds(lambda u=sampler: list(compute_part(u.plan(volume), volume, middle, middle + 1)), 3), 3
+            )
         out[str(dtype).removeprefix("torch.")] = row
     return out
 
@@ -131,7 +135,7 @@ def main() -> None:
             )
             result["slices"] = len(list(args.study.glob("*.dcm")))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_atomic(args.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from pydicom.data import get_testdata_file
+from scipy import ndimage
 
 from uhrct import io
 from uhrct.core.volume import Volume
+from uhrct.evaluation.lungs import lung_mask
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample
 from uhrct.training.config import TrainingConfig, merged
@@ -65,49 +68,60 @@ def slice_hu() -> np.ndarray:
 
 #: name -> (folder, number of the slice), all with lung and vessels
 SLICES = {
-    "CT_small": None,
-    "rider0117": ("validation/rider0117", 40),  # contrast, noise, cut by the field of view
+    "CT_small": None,  # pydicom ships it: 128 x 128, 5 mm thick
+    "rider0117": ("validation/rider0117", 40),  # contrast, noise, padding outside the field of view
     "lidc0314": ("test/lidc0314", 130),  # Philips, no padding
-    "cmbcrc01068": ("train/cmbcrc01068", 40),  # sharp kernel
 }
+CROP_PX = 192
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A real slice in HU, padding as air, and what bicubic interpolation makes of it at half its resolution."""
+    """A real slice in HU (padding as air), its lungs, its LR scan, and what bicubic interpolation makes of that."""
 
     reference: np.ndarray
-    test: np.ndarray
+    lungs: np.ndarray
     lr: np.ndarray
+    test: np.ndarray
     spacing_mm: tuple[float, float]
-    #: of the structure map: CT_small is 5 mm thick, and its vessels are faint
+    #: threshold of the structure map: the vessels of CT_small are faint, because it is 5 mm thick
     vessel_from: float
 
 
-def real_slice(name: str, shared: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """(HU (y, x), spacing in mm) of one of `SLICES`, or a skip."""
+@lru_cache
+def real_pair(name: str, crop_px: int | None = None) -> Pair:
+    """One of `SLICES`, or a square of it around lung. The test is skipped where the scan is missing."""
     where = SLICES[name]
-    if where is None:
-        file = Path(get_testdata_file("CT_small.dcm"))
-    else:
-        folder = shared / where[0]
+    file = Path(get_testdata_file("CT_small.dcm"))
+    if where is not None:
+        folder = ROOT.parent / "shared" / "ct" / where[0]
         if not folder.is_dir():
             pytest.skip(f"real CT not here: {folder.name} is missing in ../shared/ct")
         file = sorted(folder.glob("*.dcm"))[where[1]]
     volume = io.read(file)
-    return volume.hu[0], (volume.spacing_mm[1], volume.spacing_mm[2])
+    spacing = (volume.spacing_mm[1], volume.spacing_mm[2])
+    reference = volume.hu[0].astype(np.float64).clip(min=-1024)
+    lungs = lung_mask(reference, spacing)
+    if crop_px is not None and crop_px < min(reference.shape):
+        pieces, _ = ndimage.label(lungs)
+        centre = ndimage.center_of_mass(pieces == np.bincount(pieces[lungs]).argmax())
+        y, x = (int(min(max(c - crop_px / 2, 0), n - crop_px)) for c, n in zip(centre, lungs.shape, strict=True))
+        reference, lungs = (a[y : y + crop_px, x : x + crop_px] for a in (reference, lungs))
+    lr = Acquisition((1, 2, 2)).forward(torch.from_numpy(reference.copy()))
+    test = upsample(lr, 2, 2).numpy()
+    return Pair(reference, lungs, lr.numpy(), test, spacing, 0.03 if name == "CT_small" else 0.25)
+
+
+@pytest.fixture(scope="session", params=["CT_small", "rider0117"])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """A detail of a real slice with lung in it: small, so that costly metrics can be tested on it."""
+    return real_pair(request.param, CROP_PX)
 
 
 @pytest.fixture(scope="session", params=SLICES)
-def pair(request: pytest.FixtureRequest) -> Pair:
-    shared = Path(__file__).resolve().parents[2] / "shared" / "ct"
-    hu, spacing = real_slice(request.param, shared)
-    reference = hu.astype(np.float64).clip(min=-1024)
-    operator = Acquisition((1, 2, 2))
-    lr = operator.forward(torch.from_numpy(reference))
-    return Pair(
-        reference, upsample(lr, 2, 2).numpy(), lr.numpy(), spacing, 0.03 if request.param == "CT_small" else 0.25
-    )
+def whole_pair(request: pytest.FixtureRequest) -> Pair:
+    """A whole real slice."""
+    return real_pair(request.param)
 
 
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}

@@ -1,4 +1,4 @@
-"""Consistency with the low-resolution scan, by hand and at its edges."""
+"""Consistency with the low-resolution scan: values by hand, padding, shapes that do not fit."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_padding_does_not_count_and_the_far_rest_is_cut():
     lr[0, 0] = -3024
     assert consistency(hr, lr, A) == pytest.approx(0, abs=1e-6)
     lr[7, 7] += 48
-    seen = 64 - 9  # 2 x 2 of padding, and the ring that its PSF reaches
+    seen = 64 - 9  # without 2 x 2 of padding and the ring that its PSF reaches
     assert consistency(hr, lr, A) == pytest.approx(48 / seen, rel=0.1)
 
 

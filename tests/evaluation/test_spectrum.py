@@ -1,4 +1,4 @@
-"""Texture: against SciPy's periodograms and known waves, and its laws on real slices."""
+"""Texture: equal to SciPy's transforms, right on known waves, laws on real slices."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_equals_rings_of_full_transforms(pair):
 
 @pytest.mark.parametrize("octave", range(4))
 @pytest.mark.parametrize("spacing", [(0.7, 0.7), (0.6, 0.8)])
-@pytest.mark.parametrize("angle", [0, 35, 90])
+@pytest.mark.parametrize("angle", [0, 35])
 def test_a_wave_answers_in_its_own_octave(octave, spacing, angle):
     _, high = octave_edges(spacing)[octave]
     assert high == pytest.approx(0.5 / max(spacing) / 2**octave)
@@ -63,9 +63,9 @@ def test_laws_on_real_slices(pair):
     for axis in (0, 1):
         assert texture(np.flip(a, axis), np.flip(b, axis), pair.spacing_mm) == pytest.approx(value)
     assert texture(a.T, b.T, pair.spacing_mm[::-1]) == pytest.approx(value)
-    assert value[0] < value[1] < value[2] < value[3] < 1.1  # interpolation lost the fine octaves
+    assert value[0] < value[1] < value[2] < value[3] < 1.1  # interpolation loses the fine octaves
     inside = np.clip(a, -900, 500)
-    assert texture(inside, inside + 50, pair.spacing_mm) == pytest.approx([1] * 4)  # a shift is no texture
+    assert texture(inside, inside + 50, pair.spacing_mm) == pytest.approx([1] * 4)  # an offset is no texture
 
 
 def test_blur_takes_fine_texture_and_noise_adds_it(pair):

@@ -1,16 +1,15 @@
-"""Betti numbers against GUDHI and scikit-image."""
+"""Betti numbers: equal to GUDHI's, right for known shapes, laws of the errors."""
 
 from __future__ import annotations
 
 import gudhi
 import numpy as np
 import pytest
-from skimage.measure import euler_number as skimage_euler
 from test_vessels import vessels
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
-from uhrct.structure.topology import betti_error_sums, betti_errors, betti_numbers, euler_number
+from uhrct.structure.topology import betti_error_sums, betti_errors, betti_numbers
 
 
 def by_gudhi(mask):
@@ -25,14 +24,13 @@ def by_gudhi(mask):
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.4, 0.6, 0.9])
 @pytest.mark.parametrize("shape", [(40, 33), (17, 12, 14)])
-def test_random_masks_as_gudhi_counts_them(shape, share):
-    for seed in range(3):
+def test_random_masks_equal_gudhi(shape, share):
+    for seed in range(2):
         mask = np.random.default_rng(seed).random(shape) < share
         assert betti_numbers(mask) == by_gudhi(mask)
-        assert euler_number(mask) == skimage_euler(mask, connectivity=len(shape))
 
 
-def test_real_vessels_as_gudhi_counts_them(pair):
+def test_real_vessels_equal_gudhi(pair):
     a, b = vessels(pair.reference, pair), vessels(pair.test, pair)
     assert betti_numbers(a) == by_gudhi(a)
     crops = [(y, x) for y in range(0, a.shape[0], 64) for x in range(0, a.shape[1], 64)]
@@ -42,7 +40,7 @@ def test_real_vessels_as_gudhi_counts_them(pair):
     assert betti_errors(a, b, everywhere)[0] > 0
 
 
-def test_shapes_that_everybody_knows():
+def test_known_shapes():
     ring = np.pad(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool), 2)
     assert betti_numbers(ring) == (1, 1)
     assert betti_numbers(np.eye(5, dtype=bool)) == (1, 0)  # 8-connected

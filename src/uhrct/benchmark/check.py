@@ -1,4 +1,4 @@
-"""Does a benchmark that is run again give the numbers that were committed?"""
+"""Compare the numbers of a repeated benchmark with the committed numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from uhrct.benchmark.results import Results
 from uhrct.evaluation.measures import MEASURES
 from uhrct.evaluation.slab import SLAB_MEASURES
 
-#: how metrics' names begin -> (absolute, relative): a slice's value may differ by the larger one. About three times
-#: what bfloat16 and float32 inside the networks differ by on slices of both patients, mean and sample, x2 and x4;
-#: threads move less than a tenth of that. Masks have edges at thresholds: what is counted in them jumps by voxels.
+#: Beginning of a metric's name -> (absolute, relative) tolerance; the larger one counts. They are about three times the
+#: difference between bfloat16 and float32 inside the networks, for both patients, mean and sample, x2 and x4. Threads
+#: change less than a tenth of that. Counts in masks change in steps of voxels.
 TOLERANCES: dict[str, tuple[float, float]] = {
     "psnr": (0.01, 0),  # dB
     "rmse": (0.03, 0),  # HU
@@ -33,9 +33,9 @@ Row = dict[str, Any]
 
 
 def disagreements(committed: Results, measured: Results) -> list[str]:
-    """A line for each number that differs by more than `TOLERANCES` allow; none where all agree.
+    """One line for each number that differs by more than `TOLERANCES` allow.
 
-    Seconds are not compared. Where weights, cases or constants are others, that is said once in place of numbers.
+    Seconds are not compared. Other weights, cases or constants give one line instead of numbers.
 
     Example
     -------
@@ -71,7 +71,7 @@ def disagreements(committed: Results, measured: Results) -> list[str]:
 
 
 def tolerance(metric: str, value: float) -> float:
-    """By how much a metric may differ from a committed value."""
+    """Largest difference allowed from a committed value of a metric."""
     absolute, relative = TOLERANCES[next(k for k in TOLERANCES if metric.startswith(k))]
     return max(absolute, relative * abs(value))
 
@@ -95,7 +95,7 @@ def _weights(run: dict[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def _rows(results: Results) -> dict[tuple[str, ...], Row]:
-    """(protocol, degradation, case, slice or slab, method) -> row of the last run's weights and settings."""
+    """(protocol, degradation, case, slice or slab, method) -> row with the weights and settings of the last run."""
     out: dict[tuple[str, ...], Row] = {}
     current = {(m["identity"], m["protocol"]) for m in results.runs[-1]["methods"]}
     for row in [*results.rows, *results.slabs]:

@@ -1,4 +1,4 @@
-"""What a benchmark compares, on what: read from YAML."""
+"""Configuration of a benchmark, read from YAML."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Method:
 
     Parameters
     ----------
-    name : as printed
+    name : in the tables
     kind : "bicubic" (edge-aligned), "lanczos", "projection" (bicubic, then A y = x exactly); "" for weights
-    weights : model folder or shipped name; {protocol} in it stands for the protocol's name
-    steps : of a sample; 1: the posterior mean, or what a peer takes by itself
+    weights : model folder or shipped name; {protocol} is replaced by the name of the protocol
+    steps : of a sample; 1: the posterior mean, or the default of a peer
     consistency : for our own models: "auto", "hard" or "off"
-    slices : at most so many of the benchmark's slices, and no volume, for methods that take minutes each
+    slices : at most so many slices, and no volume, for methods that take minutes per slice
     """
 
     name: str
@@ -51,23 +51,23 @@ class Method:
     slices: int | None = None
 
     def identity(self, weights_sha256: str) -> str:
-        """Of settings and weights: results of other ones are not this method's."""
+        """Hash of settings and weights. Rows with another identity do not belong to this method."""
         own = {k: v for k, v in asdict(self).items() if k not in ("name", "weights", "slices")}
         return hashlib.sha256(json.dumps([own, weights_sha256]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Every method on every case, by every protocol, under every degradation.
+    """Every method on every case, in every protocol, under every degradation.
 
     Parameters
     ----------
     out : the result file, JSON lines
-    slices : HR slices of each case, evenly spaced (through plane: LR slices, with all HR slices inside them)
-    volume_slices : HR slices in the middle of each case that are judged as a volume too, under the first
+    slices : evenly spaced slices of each case (through plane: LR slices, with all HR slices inside them)
+    volume_slices : HR slices in the middle of each case that are also judged as a volume, under the first
         degradation (0: none)
-    against : the method that all others are tested against ("" for none)
-    metrics : columns of the tables; the result file holds all
+    against : method that all others are compared with ("" for none)
+    metrics : columns of the tables; the result file holds all metrics
     """
 
     methods: tuple[Method, ...]
@@ -83,12 +83,12 @@ class BenchmarkConfig:
 
 
 def load_benchmark(path: str | Path) -> BenchmarkConfig:
-    """A benchmark's configuration.
+    """Read and check a configuration.
 
     Raises
     ------
     UhrctError
-        If the file is not there or no YAML, on unknown settings, metrics, degradations and methods without a kind.
+        If the file is missing or no YAML, or a setting, metric, degradation or method is unknown.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""Figures of a benchmark's numbers: spread over slices, quality against time, vessels lost and invented."""
+"""Figures of a benchmark: spread over slices, quality against time, broken and invented vessels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from uhrct.benchmark.results import Results, column
 from uhrct.benchmark.tables import median_seconds
 from uhrct.evaluation.measures import MEASURES
-from uhrct.evaluation.pictures import pyplot
+from uhrct.evaluation.pictures import pyplot, save_figure
 
-#: what is drawn as boxes
+#: Metrics of the box plots.
 BOXES = ("psnr_wide", "smse_vc", "cldice_25")
 
 
 def boxes(results: Results, place: tuple[str, str, str], path: Path) -> Path:
-    """Box plots over slices, a method a row."""
+    """Box plots over slices, one row per method."""
     plt = pyplot()
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -34,16 +34,16 @@ def boxes(results: Results, place: tuple[str, str, str], path: Path) -> Path:
             xlabel=f"{m.label}{f' ({m.unit})' if m.unit else ''}", yticks=range(1, len(names) + 1), yticklabels=names
         )
         if metric.startswith("smse") and all((v[~np.isnan(v)] > 0).all() for v in values):
-            axis.set_xscale("log")  # interpolation has tens of times the error of networks
+            axis.set_xscale("log")  # the errors of interpolation and networks differ by tens of times
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(axis="x", alpha=0.3)
-    return _saved(plt, figure, path)
+    return save_figure(figure, path)
 
 
 def against_time(results: Results, place: tuple[str, str, str], path: Path) -> Path:
-    """Mean PSNR over the seconds that a slice takes, logarithmic; names at the right, where none covers another."""
+    """Mean PSNR over the seconds per slice (logarithmic). Names stand at the right, where none covers another."""
     plt = pyplot()
     identities = {m["name"]: m["identity"] for m in results.runs[-1]["methods"] if m["protocol"] == place[0]}
     points = []
@@ -74,11 +74,11 @@ def against_time(results: Results, place: tuple[str, str, str], path: Path) -> P
         )
     axis.set(xlabel="seconds per slice (median)", ylabel=f"{MEASURES['psnr_wide'].label} (dB)")
     axis.grid(alpha=0.3)
-    return _saved(plt, figure, path)
+    return save_figure(figure, path)
 
 
 def _apart(heights: list[float], least: float) -> list[float]:
-    """Heights in their order, moved as little as makes them `least` apart or more.
+    """The heights in their order, moved until they are at least `least` apart.
 
     Example
     -------
@@ -100,7 +100,7 @@ def _apart(heights: list[float], least: float) -> list[float]:
 
 
 def vessels(results: Results, place: tuple[str, str, str], path: Path) -> Path:
-    """Broken and invented vessel length per length of the reference's vessels."""
+    """Broken and invented vessel length, in per cent of the reference's vessel length."""
     plt = pyplot()
     rows = results.of(*place)
     names = list(rows)[::-1]
@@ -111,18 +111,12 @@ def vessels(results: Results, place: tuple[str, str, str], path: Path) -> Path:
     axis.set(yticks=range(len(names)), yticklabels=names, xlabel="% of the reference's vessel length")
     axis.grid(axis="x", alpha=0.3)
     axis.legend(fontsize=8)
-    return _saved(plt, figure, path)
+    return save_figure(figure, path)
 
 
 def _rate(rows: dict[int, dict[str, Any]], metric: str) -> float:
-    """Per cent over the slices where both lengths are defined."""
+    """Per cent, over the slices where both lengths are defined."""
     length, wrong = column(rows, "vessel_mm"), column(rows, metric)
     both = ~(np.isnan(length) | np.isnan(wrong))
     whole = length[both].sum()
     return float(100 * wrong[both].sum() / whole) if whole else 0.0
-
-
-def _saved(plt: Any, figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path

@@ -1,4 +1,4 @@
-"""The benchmark's images as in a paper: truth and methods on one slice, with zooms of image, structure and error."""
+"""Image figures of a benchmark: truth and methods on one slice, with zooms of image, structure map and error."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from uhrct.benchmark.runner import picture_file
 from uhrct.core.hu import DISPLAY_WINDOWS_HU
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import without_padding
-from uhrct.evaluation.pictures import ERROR_HU, busiest, pyplot
+from uhrct.evaluation.pictures import ERROR_HU, busiest, pyplot, save_figure
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 
-#: methods in one figure beside truth and the one that all are compared with: more would be too small to see
+#: Methods in one figure, beside the truth and the method that all are compared with. More would be too small.
 ABREAST = 4
 ZOOM_MM = 45.0
 COLUMN_INCH = 2.05
-DPI = 110
 COLOURS = ("#ffb000", "#40c0ff")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A column: name, scores in a line, image and error (y, x) in HU, structure map (y, x); the truth has no error."""
+    """A column: name, line of scores, image (y, x) in HU, structure map (y, x), error (y, x) in HU or None (truth)."""
 
     name: str
     scores: str
@@ -39,14 +38,14 @@ class Picture:
 
 
 def side_by_side(results: Results, config: BenchmarkConfig, place: tuple[str, str, str], path: Path) -> list[Path]:
-    """One PNG for every few methods, `path` with a number before its suffix; none where no pictures were kept."""
+    """Write one PNG for every few methods, as `path` with a number before the suffix. None without stored pictures."""
     pictures, spacing_mm, z = _pictures(results, config, place)
     if not pictures:
         return []
     truth, *methods = pictures
     ours = [p for p in methods if p.name == config.against]
     others = [p for p in methods if p.name != config.against]
-    lung = lung_mask(truth.hu, spacing_mm)  # else the edge of the couch is busiest
+    lung = lung_mask(truth.hu, spacing_mm)  # zooms belong into the lungs, not to the edge of the couch
     where = truth.structure * lung if lung.any() else truth.structure
     zooms = busiest(where, min(round(ZOOM_MM / spacing_mm[0]), min(truth.hu.shape) // 2), count=len(COLOURS))
     protocol, degradation, case = place
@@ -62,7 +61,7 @@ def side_by_side(results: Results, config: BenchmarkConfig, place: tuple[str, st
 def _pictures(
     results: Results, config: BenchmarkConfig, place: tuple[str, str, str]
 ) -> tuple[list[Picture], tuple[float, float], int]:
-    """(truth and methods on the slice that most have a picture of, spacing (y, x) in mm, number of the slice)."""
+    """(truth and methods on the slice that most methods have a picture of, spacing (y, x) in mm, slice number)."""
     protocol, degradation, case = place
     rows = results.of(*place)
     found = []
@@ -95,7 +94,7 @@ def _draw(
     title: str,
     path: Path,
 ) -> None:
-    """A column a picture: the slice, then image, structure map and error of each zoom; bars of units at the right."""
+    """One column per picture: the slice, then image, structure map and error of each zoom; colour bars at the right."""
     plt = pyplot()
     height, width = (n * d for n, d in zip(pictures[0].hu.shape, spacing_mm, strict=True))
     ratios = [height / width, *[1.0] * (3 * len(zooms))]
@@ -149,12 +148,11 @@ def _draw(
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize=9)
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _scale_bar(axis: Any, mm: int, rows: int, spacing_mm: tuple[float, float]) -> None:
-    """A bar of so many mm in the lower left corner of an image of so many rows."""
+    """Draw a bar of `mm` into the lower left corner of an image of `rows` rows."""
     y, x = 0.94 * rows, 0.05 * rows
     axis.plot([x, x + mm / spacing_mm[1]], [y, y], color="white", lw=2, solid_capstyle="butt")
     axis.text(x, 0.92 * rows, f"{mm} mm", color="white", fontsize=8, va="bottom")

@@ -1,4 +1,4 @@
-"""`uhrct benchmark --report`: out of a result file, tables as markdown, figures, and one page with all of it."""
+"""`uhrct benchmark --report`: tables, figures and one HTML page from a result file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from pathlib import Path
 
 from uhrct.benchmark import figures
 from uhrct.benchmark.config import BenchmarkConfig
-from uhrct.benchmark.page import page
+from uhrct.benchmark.html_report import html_report
 from uhrct.benchmark.pictures import side_by_side
 from uhrct.benchmark.results import Results, read_results
 from uhrct.benchmark.summary import summary
 from uhrct.benchmark.tables import markdown, tables
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
 
 
 def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) -> Path:
-    """`tables.md`, `summary.md` (means alone), `figures/` and `report.html` in `folder`; returns the folder.
+    """Write `tables.md`, `summary.md` (means alone), `figures/` and `report.html` into `folder`, and return it.
 
     Raises
     ------
@@ -27,12 +28,12 @@ def write_report(config: BenchmarkConfig, folder: Path, *, quiet: bool = False) 
     if not results.places():
         raise UhrctError(f"{config.out}: no results; measure them first with uhrct benchmark, without --report")
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    _write(folder / "tables.md", markdown(results, config))
-    _write(folder / "summary.md", summary(results))
+    write_atomic(folder / "tables.md", markdown(results, config))
+    write_atomic(folder / "summary.md", summary(results))
     drawn: list[tuple[str, Path]] = []
     for place in track(results.places(), "figures", quiet=quiet):
         drawn += _figures(results, config, place, folder / "figures")
-    _write(folder / "report.html", page(results, tables(results, config), drawn))
+    write_atomic(folder / "report.html", html_report(results, tables(results, config), drawn))
     return folder
 
 
@@ -50,9 +51,3 @@ def _figures(
     what = "Image, structure map (V_C) and error, with two zooms"
     images = side_by_side(results, config, place, folder / f"{name}-images.png")
     return [(f"{what}: {where}, {k} of {len(images)}", file) for k, file in enumerate(images, 1)] + out
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text)
-    unfinished.replace(path)

@@ -1,4 +1,4 @@
-"""The benchmark's result file: JSON lines that outlive an interruption, and what can be read out of them."""
+"""The result file of a benchmark: JSON lines, of which an interruption can cut off the last one only."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ import numpy as np
 from uhrct.benchmark.config import Method
 from uhrct.core.errors import UhrctError
 
-#: what says which measurement a row is, with its `slice`, or its `slab`
+#: These keys, with `slice` or `slab`, identify a row.
 KEY = ("identity", "protocol", "degradation", "case")
 
 
 @dataclass
 class Results:
-    """A result file: `runs` say with what was measured (the last one counts), `rows` hold a slice and method each.
+    """A result file. `runs` describe the measurements (the last one counts); a row holds one slice by one method.
 
-    `slabs` hold what is measured of neighbouring slices as a volume; their `slab` is (first, stop) in HR slices.
+    `slabs` are rows of neighbouring slices that were judged as a volume; their `slab` is (first, stop) in HR slices.
     """
 
     path: Path
     runs: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     slabs: list[dict[str, Any]] = field(default_factory=list)
-    #: what is no whole line at the end of the file, in bytes
+    #: bytes of an incomplete line at the end of the file
     broken: int = 0
 
     @property
     def done(self) -> set[tuple[Any, ...]]:
-        """Keys of what is measured."""
+        """Keys of all rows."""
         slices = {(*(r[k] for k in KEY), r["slice"]) for r in self.rows}
         return slices | {(*(r[k] for k in KEY), r["slab"]) for r in self.slabs}
 
     def of(self, protocol: str, degradation: str, case: str) -> dict[str, dict[int, dict[str, Any]]]:
-        """Method's name -> slice -> row, of the weights and settings that the last run had, in its order."""
+        """Method -> slice -> row, for the weights and settings of the last run, in its order."""
         found = self._at((protocol, degradation, case), self.rows)
         return {name: {r["slice"]: r for r in sorted(rows, key=lambda r: r["slice"])} for name, rows in found.items()}
 
     def volumes_of(self, protocol: str, degradation: str, case: str) -> dict[str, dict[str, Any]]:
-        """Method's name -> row of its slab, as in `of`."""
+        """Method -> row of its slab, as in `of`."""
         return {name: rows[-1] for name, rows in self._at((protocol, degradation, case), self.slabs).items()}
 
     def _at(self, place: tuple[str, str, str], rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -55,7 +55,7 @@ class Results:
         return {name: found for name, found in out.items() if found}
 
     def places(self) -> list[tuple[str, str, str]]:
-        """(protocol, degradation, case) that the last run's methods were measured on."""
+        """(protocol, degradation, case) of all rows of the last run's methods."""
         current = {m["identity"] for m in self.runs[-1]["methods"]} if self.runs else set()
         return list(
             dict.fromkeys((r["protocol"], r["degradation"], r["case"]) for r in self.rows if r["identity"] in current)
@@ -63,14 +63,14 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """A result file; one that is not there is empty.
+    """Read a result file. A missing file gives empty results.
 
-    A last line without its end, cut off in the middle of writing, is left out and counted in `broken`.
+    An incomplete last line is left out and counted in `broken`.
 
     Raises
     ------
     UhrctError
-        If any other line is no result.
+        If another line is no result.
     """
     results = Results(path)
     if not path.exists():
@@ -91,19 +91,19 @@ def read_results(path: Path) -> Results:
             else:
                 results.rows.append(row | {"slice": record["slice"]})
         except (ValueError, KeyError, TypeError) as e:
-            raise UhrctError(f"{path}: line {number} is no benchmark result; mend or move the file") from e
+            raise UhrctError(f"{path}: line {number} is no benchmark result; repair or move the file") from e
     return results
 
 
 def measured_before(results: Results, method: Method, protocol: str, cases: list[Any]) -> dict[str, Any] | None:
-    """The last run's record of a method whose weights are no longer there, None where its rows would not count.
+    """The last run's record of a method whose weights are missing now; None where its rows do not count.
 
-    They count if the method's settings and the cases' voxels are still those that they were measured with. Weights
-    that are there and do not fit are another matter: the method was changed, and old rows would hide it.
+    Rows count if settings and voxels are those of the measurement. They do not count if other weights are there: the
+    method was changed, and old rows would hide that.
 
     Parameters
     ----------
-    cases : as in the run's record, with the hashes of their voxels
+    cases : as in the record of the run, with hashes of their voxels
     """
     if not results.runs or Path(method.weights.replace("{protocol}", protocol)).exists():
         return None
@@ -118,7 +118,7 @@ def measured_before(results: Results, method: Method, protocol: str, cases: list
 
 
 def column(rows: dict[int, dict[str, Any]], metric: str, slices: Sequence[int] | None = None) -> np.ndarray:
-    """A metric's values over slices, those undefined as NaN."""
+    """Values of a metric over slices, NaN where undefined."""
     wanted = rows if slices is None else slices
     values = [rows[z]["values"].get(metric) if z in rows else None for z in wanted]
     return np.array([np.nan if v is None else v for v in values], float)

@@ -1,4 +1,4 @@
-"""`uhrct benchmark`: every method on every slice, into one result file that goes on where it stopped."""
+"""`uhrct benchmark`: measure every method on every slice into one result file. A later run continues it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from uhrct.benchmark.config import BenchmarkConfig, Method
 from uhrct.benchmark.methods import Ready, prepare
 from uhrct.benchmark.results import Results, measured_before, read_results
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
@@ -36,7 +38,7 @@ from uhrct.physics.acquisition import Acquisition
 
 @dataclass(frozen=True)
 class _Job:
-    """`count` LR slices from `k` on by one method: one by itself, or a slab that is judged as a volume."""
+    """`count` LR slices from `k` on, restored by one method: one slice, or a slab that is judged as a volume."""
 
     case: str
     protocol: str
@@ -48,18 +50,18 @@ class _Job:
 
     @property
     def first(self) -> int:
-        """HR slice."""
+        """First HR slice."""
         return self.k * self.ready.scale[0]
 
     @property
     def stop(self) -> int:
-        """HR slice behind the last one."""
+        """HR slice after the last one."""
         return (self.k + self.count) * self.ready.scale[0]
 
 
 @dataclass(frozen=True)
 class _Restored:
-    """Truth, scan and result (z, y, x) in HU, the lungs, and seconds per HR slice."""
+    """Truth, LR scan and result (z, y, x) in HU, the lung mask, and seconds per HR slice."""
 
     hr: Tensor
     lr: Tensor
@@ -71,7 +73,7 @@ class _Restored:
 
 
 class Benchmark:
-    """Measures what a configuration asks for and is not in its result file yet.
+    """Measure everything in a configuration that its result file does not contain yet.
 
     Example
     -------
@@ -85,17 +87,17 @@ class Benchmark:
         self.lungs: dict[str, np.ndarray] = {}
 
     def run(self) -> Results:
-        """Measure; returns all that the file holds then.
+        """Measure, and return the content of the result file.
 
         Raises
         ------
         UhrctError
-            If a case is missing, no method has weights, or the file was made with other constants.
+            If a case is missing, no method is available, or the file was made with other constants.
         """
         config = self.config
         results = read_results(config.out)
         if results.broken:
-            self._say(f"{config.out}: last line was cut off ({results.broken} bytes); it is dropped and measured again")
+            self._say(f"{config.out}: the last line was cut off ({results.broken} bytes); it is measured again")
         for case in config.cases:
             if not (config.data / case).exists():
                 raise UhrctError(f"{config.data / case}: no such case; set data to the folder that holds it")
@@ -103,10 +105,10 @@ class Benchmark:
         record = self._record(ready)
         self._carry_over(record, results, absent)
         if results.runs and results.runs[-1]["constants"] != record["constants"]:
-            raise UhrctError(f"{config.out}: measured with other constants of the metrics; choose another out")
+            raise UhrctError(f"{config.out}: was made with other constants of the metrics; choose another out")
         jobs = [j for j in self._jobs(ready) if not self._is_done(j, results.done)]
         if not jobs and results.runs:
-            self._say("nothing is left to measure")
+            self._say("everything is measured already")
         config.out.parent.mkdir(parents=True, exist_ok=True)
         with config.out.open("ab") as file:
             file.truncate(file.tell() - results.broken)
@@ -117,7 +119,7 @@ class Benchmark:
         return read_results(config.out)
 
     def _methods(self) -> tuple[dict[str, list[Ready]], list[tuple[str, Method, str]]]:
-        """Methods by protocol, and (protocol, method, reason) of those that are not to be had."""
+        """Available methods by protocol, and (protocol, method, reason) of the others."""
         shape = self._volume(self.config.cases[0]).shape
         out: dict[str, list[Ready]] = {}
         absent: list[tuple[str, Method, str]] = []
@@ -144,7 +146,7 @@ class Benchmark:
                 n = self._volume(case).shape[0] // sz
                 chosen = evenly_spaced(n, self.config.slices)
                 thick = min(self.config.volume_slices // sz, n)
-                # where nothing is done in plane, there is nothing that could be bicubic
+                # Without an in-plane scale there is no in-plane degradation that could be bicubic.
                 for i, degradation in enumerate(self.config.degradations if sy * sx > 1 else ("scanner",)):
                     for k in chosen:
                         for r in methods:
@@ -160,7 +162,7 @@ class Benchmark:
         return all((*where, place) in done for place in places)
 
     def _measure(self, job: _Job) -> Iterator[dict[str, Any]]:
-        """A row for each HR slice in one LR slice."""
+        """One row for each HR slice in the LR slice."""
         r = self._restored(job)
         spacing = self._volume(job.case).spacing_mm[1:]
         self._keep_picture(job, r.sr)
@@ -170,7 +172,7 @@ class Benchmark:
             yield self._row(job, {"slice": z}, r, scores)
 
     def _measure_slab(self, job: _Job) -> dict[str, Any]:
-        """One row for all slices of a slab."""
+        """One row for the whole slab."""
         r = self._restored(job)
         scores = score_slab(r.hr.numpy(), r.sr.numpy(), self._volume(job.case).spacing_mm, r.lung)
         return self._row(job, {"slab": [job.first, job.stop]}, r, scores)
@@ -201,15 +203,17 @@ class Benchmark:
         }
 
     def _keep_picture(self, job: _Job, sr: Tensor) -> None:
-        """The middle slice of each case, for the report's figures."""
+        """Store the middle slice of each case for the figures of the report."""
         n = self._volume(job.case).shape[0] // job.ready.scale[0]
         if job.k == picture_slice(evenly_spaced(n, self.config.slices), n):
             file = picture_file(self.config.out, job.protocol, job.degradation, job.case, job.ready.identity)
             file.parent.mkdir(parents=True, exist_ok=True)
             middle = len(sr) // 2
+            data = BytesIO()
             np.savez_compressed(
-                file, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
+                data, hu=sr[middle].round().to(torch.int16).numpy(), slice=job.k * job.ready.scale[0] + middle
             )
+            write_atomic(file, data.getvalue())
 
     def _volume(self, case: str) -> Volume:
         if case not in self.volumes:
@@ -218,7 +222,7 @@ class Benchmark:
         return self.volumes[case]
 
     def _record(self, ready: dict[str, list[Ready]]) -> dict[str, Any]:
-        """With what is measured from here on."""
+        """The `run` record: versions, device, cases, methods and constants of this run."""
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         device = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
         if self.device.type == "cuda":
@@ -254,7 +258,7 @@ class Benchmark:
         }
 
     def _carry_over(self, record: dict[str, Any], results: Results, absent: list[tuple[str, Method, str]]) -> None:
-        """Methods whose weights are gone keep their rows; others are left out with a word."""
+        """Keep the rows of methods whose weights are missing now. Leave out methods without rows, with a note."""
         found = record["methods"]
         for protocol, method, reason in absent:
             before = measured_before(results, method, protocol, record["cases"])
@@ -262,7 +266,7 @@ class Benchmark:
                 self._say(f"note: {method.name} left out of {protocol}: {reason}")
             else:
                 found.append(before)
-                self._say(f"note: {method.name}, {protocol}: no weights here; what was measured with them stays")
+                self._say(f"note: {method.name}, {protocol}: no weights found; its earlier results stay")
         order = [m.name for m in self.config.methods], [name for name, _ in self.config.protocols]
         found.sort(key=lambda m: (order[1].index(m["protocol"]), order[0].index(m["name"])))
 
@@ -272,17 +276,17 @@ class Benchmark:
 
 
 def picture_file(out: Path, protocol: str, degradation: str, case: str, identity: str) -> Path:
-    """Where a method's picture of a case lies, beside the result file."""
+    """File with the stored slice of a method, in a folder beside the result file."""
     return out.parent / f"{out.stem}-pictures" / f"{protocol}-{degradation}-{case.replace('/', '-')}-{identity}.npz"
 
 
 def picture_slice(chosen: list[int], n: int) -> int:
-    """The one of the `chosen` slices that is nearest the middle of `n`."""
+    """The one of the `chosen` slices nearest to the middle of `n`."""
     return min(chosen, key=lambda k: abs(k - n / 2))
 
 
 def _some(chosen: list[int], most: int | None, n: int) -> list[int]:
-    """About evenly spaced ones of the chosen slices, that of the pictures among them, so that no method lacks one."""
+    """At most `most` of the chosen slices, evenly spaced, with the slice of the pictures."""
     if most is None or most >= len(chosen):
         return chosen
     some, middle = [chosen[i] for i in evenly_spaced(len(chosen), most)], picture_slice(chosen, n)
@@ -296,11 +300,11 @@ def _consistency(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> float:
 
 
 def _rounded(scores: Scores) -> dict[str, float | None]:
-    """Six digits: what float32 images are worth."""
+    """Values with six digits, the precision of float32 images."""
     return {k: None if v is None else float(f"{v:.6g}") for k, v in scores.values.items()}
 
 
 def _write(file: Any, record: dict[str, Any]) -> None:
-    """A whole line at once, on disk before the next one begins."""
-    file.write((json.dumps(record) + "\n").encode())
+    """Write a whole line at once, so that an interruption cuts off the last line only."""
+    file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
     file.flush()

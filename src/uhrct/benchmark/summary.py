@@ -1,4 +1,4 @@
-"""A benchmark in short: the means alone, all patients of a protocol and degradation side by side."""
+"""Means of a benchmark as markdown, with all patients of a protocol and degradation in one table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from uhrct.benchmark.results import Results, column
 from uhrct.evaluation.measures import MEASURES
 
-#: column -> what is added up in it
+#: Column -> metrics that are added up in it.
 COLUMNS = {
     "PSNR dB": ("psnr_wide",),
     "SSIM": ("ssim_wide",),
@@ -19,10 +19,10 @@ COLUMNS = {
 
 
 def summary(results: Results) -> str:
-    """Markdown tables, one for each protocol and degradation, of the last run's methods.
+    """One markdown table for each protocol and degradation, with the methods of the last run.
 
-    Means over the slices where a measure is defined; the best of those methods that have most slices is bold. What
-    the means hide, intervals and tests, is in `uhrct.benchmark.tables`.
+    Means are over the slices where a metric is defined. The best of the methods with most slices is bold. Intervals
+    and tests are in `uhrct.benchmark.tables`.
 
     Example
     -------
@@ -60,7 +60,7 @@ def _label(name: str, count: int, most: int) -> str:
 
 
 def _mean(rows: dict[str, dict[int, dict[str, object]]], name: str, metrics: tuple[str, ...]) -> str:
-    """As printed, "-" where nothing is defined."""
+    """The mean as text, "-" where the metric is undefined."""
     values = sum(column(rows.get(name, {}), m) * MEASURES[m].printed_times for m in metrics)
     values = np.asarray(values)[~np.isnan(values)]
     return f"{values.mean():.{MEASURES[metrics[0]].decimals}f}" if len(values) else "-"

@@ -1,4 +1,4 @@
-"""Tables of a benchmark: means with bootstrap intervals, paired tests with Holm's correction, cost; as markdown."""
+"""Markdown tables of a benchmark: means with bootstrap intervals, paired tests with Holm's correction, cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uhrct.evaluation.slab import SLAB_MEASURES
 from uhrct.evaluation.statistics import holm, interval, paired_test
 
 _ALL = MEASURES | SLAB_MEASURES
-#: below, Holm-corrected, a difference is called one
+#: A difference counts as shown where the corrected p value is below this.
 ALPHA = 0.05
 
 Rows = dict[str, dict[int, dict[str, Any]]]
@@ -23,21 +23,21 @@ Rows = dict[str, dict[int, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, a line of explanation, and cells as text; the first row names the columns."""
+    """A heading, a note, and cells as text. The first row names the columns."""
 
     title: str
     note: str
     cells: list[list[str]]
 
     def markdown(self) -> str:
-        """With a rule below the first row."""
+        """The table as markdown."""
         head, *rows = (f"| {' | '.join(c)} |" for c in self.cells)
         rule = "|" + "---|" * len(self.cells[0])
         return "\n".join([f"### {self.title}", "", self.note, "", head, rule, *rows, ""])
 
 
 def tables(results: Results, config: BenchmarkConfig) -> list[Table]:
-    """Scores and tests of each protocol, degradation and case, then the cost of every method."""
+    """Scores and tests for each protocol, degradation and case, and the cost of every method."""
     out = []
     for protocol, degradation, case in results.places():
         rows = results.of(protocol, degradation, case)
@@ -70,14 +70,14 @@ def _scores(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
             line.append(f"**{text}**" if name in best[metric] else text)
         cells.append([name, str(len(own)), *line])
     note = (
-        "Mean [95 % bootstrap interval over the slices of this one patient: it says nothing of other patients]. "
-        "Bold: best mean of those on all slices."
+        "Mean [95 % bootstrap interval over the slices of this one patient; it says nothing about other patients]. "
+        "Bold: best mean of the methods with most slices."
     )
     return Table(title, note, cells)
 
 
 def _mean(values: np.ndarray, metric: str) -> str:
-    """mean [low, high], and on how many slices where it is not defined on all."""
+    """Text "mean [low, high]", with the number of slices if the metric is undefined on some."""
     m = _ALL[metric]
     defined = values[~np.isnan(values)] * m.printed_times
     if not len(defined):
@@ -92,7 +92,7 @@ def _mean(values: np.ndarray, metric: str) -> str:
 
 
 def _best(rows: Rows, metric: str) -> set[str]:
-    """Names of the best mean, as printed, among methods that have a value on as many slices as any."""
+    """Names of the methods with the best printed mean, among those with values on most slices."""
     m = _ALL[metric]
     defined = {n: (v := column(own, metric))[~np.isnan(v)] for n, own in rows.items()}
     most = max(len(v) for v in defined.values())
@@ -106,7 +106,7 @@ def _best(rows: Rows, metric: str) -> set[str]:
 
 
 def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
-    """Mean paired difference from the method that all are tested against, and whether it is one."""
+    """Mean paired differences from the method `config.against`, with p values."""
     others = [name for name in rows if name != config.against]
     cells = [["method", *(_heading(m) for m in config.metrics)], *([name] for name in others)]
     for metric in config.metrics:
@@ -121,15 +121,15 @@ def _tests(title: str, rows: Rows, config: BenchmarkConfig) -> Table:
             difference = float(np.mean(theirs - ours)) * m.printed_times
             line.append(f"{difference:+.{m.decimals}f} (p {_p(p)}{'' if p < ALPHA else ', n.s.'})")
     note = (
-        f"Difference from **{config.against}** on the slices of both; Wilcoxon's signed-rank test, p corrected after "
-        "Holm over the methods of a column (n.s.: no difference shown at 0.05). Slices of one patient are alike: p is "
-        "too small for other patients."
+        f"Mean difference from **{config.against}** on common slices. p: Wilcoxon's signed-rank test, corrected by "
+        "Holm over the methods of a column (n.s.: no difference shown at 0.05). Slices of one patient are alike, so p "
+        "is too small for statements about other patients."
     )
     return Table(f"{title}: against {config.against}", note, cells)
 
 
 def _volumes(title: str, rows: dict[str, dict[str, Any]]) -> Table:
-    """Values of neighbouring slices judged as a volume, one a method."""
+    """Values of neighbouring slices judged as a volume, one per method."""
     best = {m: _best({name: {0: row} for name, row in rows.items()}, m) for m in SLAB_MEASURES}
     cells = [["method", "HR slices", *(_heading(m) for m in SLAB_MEASURES)]]
     for name, row in rows.items():
@@ -140,14 +140,14 @@ def _volumes(title: str, rows: dict[str, dict[str, Any]]) -> Table:
             line.append(f"**{text}**" if name in best[metric] else text)
         cells.append([name, f"{first} to {stop - 1}", *line])
     note = (
-        "Neighbouring slices as one volume, one value a method, so no interval. Flicker is to stay at or below 1.05: "
-        "less is no merit, blurred images have least."
+        "Neighbouring slices as one volume: one value per method, so no interval. Flicker should be at most 1.05. "
+        "Lower is not better: blurred images have the lowest flicker."
     )
     return Table(f"{title}: as a volume", note, cells)
 
 
 def _pairs(a: dict[int, Any], b: dict[int, Any], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values of both on the slices where both have one."""
+    """Values of both methods on the slices where both are defined."""
     common = [z for z in a if z in b]
     x, y = column(a, metric, common), column(b, metric, common)
     both = ~(np.isnan(x) | np.isnan(y))
@@ -185,15 +185,15 @@ def _cost(results: Results) -> Table:
         times = [f"{s:.3g}" for s in seconds]
         cells.append([m["name"], m["protocol"], trained, *learned, *times])
     note = (
-        "Times are medians over slices, so that a first pass, which warms up, does not count; wall-clock times mean "
-        "something on an idle machine only. Minutes are processor time of all trainings that a model came "
-        "of (wall-clock minutes where a log has no other)."
+        "Times are medians over slices, so the first pass (warm-up) does not count. Wall-clock times are valid on an "
+        "idle machine only. Training minutes are the processor time of all trainings of a model (wall-clock time where "
+        "a log has no other)."
     )
     return Table("Cost", note, cells)
 
 
 def median_seconds(results: Results, identity: str, protocol: str) -> tuple[float, float] | None:
-    """(wall, processor) seconds per slice; None where nothing was measured."""
+    """Median (wall, processor) seconds per slice; None without rows."""
     mine = [r for r in results.rows if r["identity"] == identity and r["protocol"] == protocol]
     if not mine:
         return None

@@ -1,4 +1,4 @@
-"""Two volumes compared by every metric: grids checked, slices one by one, a result that says what is undefined."""
+"""Compare two volumes by every metric, slice by slice, on grids that must agree."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Scores, constan
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure.topology import CROP, betti_error_sums
 
-#: what formats lose on the way: NIfTI holds float32, DICOM decimal strings
+#: Tolerances for what file formats round: NIfTI stores float32, DICOM stores decimal strings.
 SPACING_SHARE, PLACE_MM, ANGLE_DEGREES = 1e-4, 0.01, 0.1
 
 
 def check_grids(reference: Grid, test: Grid) -> None:
-    """Raise unless voxels of both lie at the same places; the message says how they differ, and by how much.
+    """Raise unless the voxels of both grids lie at the same places. The message says how they differ, and by how much.
 
     Example
     -------
@@ -60,14 +60,14 @@ def check_grids(reference: Grid, test: Grid) -> None:
 
 
 def acquisition_between(hr: Grid, lr: Grid, kind: str = "scanner", *, psf_fwhm_mm: float | None = None) -> Acquisition:
-    """The acquisition model from an HR grid to an LR grid that covers it, its scale told by the spacings.
+    """The acquisition model from an HR grid to an LR grid over the same region. The spacings give its scale.
 
-    The LR grid may lack at its far ends what does not fill a voxel, as `uhrct degrade` leaves it.
+    At its far ends the LR grid may lack HR voxels that do not fill a whole LR voxel, as `uhrct degrade` writes it.
 
     Raises
     ------
     UhrctError
-        If no whole scale leads from one to the other, or they lie elsewhere.
+        If no whole scale fits, or the grids lie at different places.
     """
     ratios = np.divide(lr.spacing_mm, hr.spacing_mm)
     z, y, x = (max(1, round(float(r))) for r in ratios)
@@ -83,7 +83,7 @@ def acquisition_between(hr: Grid, lr: Grid, kind: str = "scanner", *, psf_fwhm_m
     if shift > PLACE_MM or not np.allclose(hr.direction, lr.direction, atol=math.radians(ANGLE_DEGREES)):
         raise UhrctError(f"LR and reference lie {shift:.3g} mm apart or are turned; {expected}")
     if scale == (1, 1, 1):
-        raise UhrctError("LR and reference have one grid; give the scan that the test was made from")
+        raise UhrctError("LR and reference have one grid; the LR must be the scan that the test was made from")
     if psf_fwhm_mm is None:
         return Acquisition(scale, kind)
     return Acquisition.from_mm(scale, lr_spacing_mm=lr.spacing_mm, psf_fwhm_mm=psf_fwhm_mm)
@@ -91,39 +91,39 @@ def acquisition_between(hr: Grid, lr: Grid, kind: str = "scanner", *, psf_fwhm_m
 
 @dataclass
 class Comparison:
-    """Every metric per slice, of the volume, and the means over the slices where it is defined."""
+    """Every metric per slice and of the volume. Means are over the slices where a metric is defined."""
 
     slices: list[Scores]
     volume: Scores
     acquisition: Acquisition | None = None
 
     def names(self) -> list[str]:
-        """Metrics that were asked for, in the order of tables."""
+        """The metrics that were computed, in the order of tables."""
         return [m for m in MEASURES if any(m in s.values for s in self.slices)]
 
     def defined(self, name: str) -> list[tuple[int, float]]:
-        """(slice, value) where the metric has one."""
+        """(slice, value) for each slice where the metric is defined."""
         return [(z, v) for z, s in enumerate(self.slices) if (v := s.values.get(name)) is not None]
 
     def mean(self, name: str) -> float | None:
-        """Mean over the slices where the metric is defined."""
+        """Mean over the slices where the metric is defined; None without any."""
         values = [v for _, v in self.defined(name)]
         return math.fsum(values) / len(values) if values else None
 
     def worst(self, name: str) -> tuple[int, float] | None:
-        """The slice that is furthest from perfect."""
+        """(slice, value) of the slice farthest from the perfect value."""
         key = {"higher": lambda v: v, "lower": lambda v: -v, "1": lambda v: -abs(math.log(max(v, 1e-12)))}
         better = MEASURES[name].better
         values = self.defined(name)
         return min(values, key=lambda p: key[better](p[1])) if values and better else None
 
     def reason(self, name: str) -> str:
-        """Why a metric is undefined, the commonest reason first."""
+        """The most frequent reason why a metric is undefined."""
         reasons = [s.reasons[name] for s in (*self.slices, self.volume) if name in s.reasons]
         return max(dict.fromkeys(reasons), key=reasons.count) if reasons else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: None is undefined, and its reason stands beside."""
+        """Everything for JSON. None means undefined; the reason is stored beside it."""
         return {
             "uhrct": __version__,
             "note": "Research use only; not a medical device.",
@@ -150,17 +150,19 @@ def compare(
     acquisition: Acquisition | None = None,
     quiet: bool = True,
 ) -> Comparison:
-    """All metrics of `test` against `reference`, slice by slice.
+    """All metrics of `test` against `reference`.
 
     Parameters
     ----------
     reference, test : volumes on one grid
-    lr : the scan that `test` was made from, and `acquisition` the model of how (default: `acquisition_between`)
+    lr : the scan that `test` was made from
+    acquisition : how `lr` arises from the reference (default: `acquisition_between`)
+    quiet : False shows progress
 
     Raises
     ------
     UhrctError
-        On grids that differ.
+        If the grids differ.
 
     Example
     -------
@@ -181,7 +183,7 @@ def compare(
         if measured is not None:
             measured.add(scores, z)
         slab.add(scores.vessels, z)
-        scores.vessels = None  # a study's masks at once are not needed
+        scores.vessels = None  # do not keep the masks of a whole study in memory
         slices.append(scores)
     volume = Scores()
     volume.take(["flicker"], lambda: [flicker(reference.hu, test.hu, reference.spacing_mm)])
@@ -190,7 +192,7 @@ def compare(
 
 
 class _ConsistencyOf:
-    """The consistency of an LR slice, given to all HR slices that lie in it."""
+    """The consistency of each LR slice, assigned to all HR slices in it."""
 
     def __init__(self, test: Volume, lr: Volume, acquisition: Acquisition) -> None:
         self.test, self.lr, self.acquisition = test, lr, acquisition
@@ -215,7 +217,7 @@ class _ConsistencyOf:
 
 
 class _Betti3D:
-    """Betti errors of volumes, from slabs as thick as a crop: never all masks at once."""
+    """Betti errors of volumes, computed in slabs as thick as a crop, so that memory stays small."""
 
     def __init__(self, inside: np.ndarray) -> None:
         self.inside = inside

@@ -1,4 +1,4 @@
-"""Consistency: measured by the scanner's model, is the test the low-resolution scan that it came from?"""
+"""Consistency: does the test, measured by the scanner model, give the low-resolution scan again?"""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from uhrct.physics.acquisition import Acquisition
 
 
 def consistency(test: ArrayLike, lr: ArrayLike, acquisition: Acquisition) -> float:
-    """Mean absolute difference in HU between A(test) and the low-resolution scan, padding left out.
+    """Mean absolute difference in HU between A(test) and the low-resolution scan, without padding.
 
     Parameters
     ----------
     test : array_like, (y', x'), or (z', y', x') for a scale along z, HU
     lr : array_like, (y, x) or (z, y, x), HU
     acquisition : Acquisition
-        The operator A; its scale times the shape of `lr` must be the test's, or less by what does not fill a voxel.
+        The operator A. Its scale times the shape of `lr` must be the shape of the test, up to an incomplete last voxel.
 
     Raises
     ------
     Undefined
-        If the low-resolution scan is padding all over.
+        If the low-resolution scan is padding everywhere.
     UhrctError
         On shapes that do not fit, NaN or infinite values.
 
@@ -46,12 +46,12 @@ def consistency(test: ArrayLike, lr: ArrayLike, acquisition: Acquisition) -> flo
     if not fits or x.size == 0:
         raise UhrctError(f"test {sr.shape} is not {acquisition.scale} times the low-resolution scan {x.shape}")
     if not (np.isfinite(sr).all() and np.isfinite(x).all()):
-        raise UhrctError("NaN or infinite values in the test or the low-resolution scan; no consistency can be told")
+        raise UhrctError("NaN or infinite values in the test or the low-resolution scan; the consistency is undefined")
     sr = sr[tuple(slice(m * s) for m, s in zip(x.shape, scale, strict=True))]
     image = torch.from_numpy(sr.astype(np.float64))
     padding = image <= PADDING_HU
     measured = acquisition.forward(image.masked_fill(padding, FLOOR_HU)).numpy()
-    # where padding reaches into an LR voxel the scanner's value is not the model's
+    # An LR voxel that contains padding has another value in the scanner than in the model.
     padded = acquisition.forward(padding.double()).numpy() > 1e-6
     seen = (x > PADDING_HU) & ~padded
     if not seen.any():

@@ -1,7 +1,7 @@
-"""Fidelity to a reference in HU: PSNR, RMSE, MAE and SSIM, with the display windows that they need.
+"""Fidelity to a reference in HU: PSNR, RMSE, MAE and SSIM.
 
-The same pair of images moves by 10 dB with the range that PSNR assumes: so the window is always named by the
-caller, never taken from the data.
+PSNR of one pair of images changes by 10 dB with the assumed range. So the caller always names the window; it is never
+taken from the data.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Window = tuple[float, float]
 
 
 def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
-    """Peak signal-to-noise ratio in dB: both clipped to the window, peak = the window's width.
+    """Peak signal-to-noise ratio in dB. Both images are clipped to the window; the peak is its width.
 
     Parameters
     ----------
     reference, test : array_like, any shape, HU
     window_hu : (low, high)
-        One of `METRIC_WINDOWS_HU` or any other.
+        One of `uhrct.core.hu.METRIC_WINDOWS_HU`, or another.
 
     Returns
     -------
     float
-        dB; `inf` where both are equal inside the window.
+        `inf` where both are equal inside the window.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     Example
     -------
     >>> reference = np.full((4, 8, 8), -800.0)
-    >>> round(psnr(reference, reference + 16, window_hu=METRIC_WINDOWS_HU["wide"]), 2)  # 20 log10(1600 / 16)
+    >>> round(psnr(reference, reference + 16, window_hu=(-1000, 600)), 2)  # 20 log10(1600 / 16)
     40.0
     """
     low, high = _window(window_hu)
@@ -49,7 +49,7 @@ def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
 
 
 def rmse(reference: ArrayLike, test: ArrayLike) -> float:
-    """Root mean squared error in HU, no window. Errors as in `psnr`.
+    """Root mean squared error in HU, without a window. Errors as in `psnr`.
 
     Example
     -------
@@ -60,7 +60,7 @@ def rmse(reference: ArrayLike, test: ArrayLike) -> float:
 
 
 def mae(reference: ArrayLike, test: ArrayLike) -> float:
-    """Mean absolute error in HU, no window. Errors as in `psnr`.
+    """Mean absolute error in HU, without a window. Errors as in `psnr`.
 
     Example
     -------
@@ -76,13 +76,13 @@ def ssim(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     Parameters
     ----------
     reference, test : array_like, (y, x) or (z, y, x), HU
-        Volumes are judged slice by slice and averaged.
+        A volume gives the mean over its slices.
     window_hu : (low, high)
 
     Returns
     -------
     float
-        At most 1, which is identity.
+        At most 1, for equal images.
 
     Raises
     ------
@@ -96,10 +96,10 @@ def ssim(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     Example
     -------
     >>> image = np.random.default_rng(0).uniform(-1000, 0, (16, 16))
-    >>> ssim(image, image, window_hu=METRIC_WINDOWS_HU["wide"])
+    >>> ssim(image, image, window_hu=(-1000, 600))
     1.0
     """
-    from skimage.metrics import structural_similarity  # only the evaluation extra has it
+    from skimage.metrics import structural_similarity  # evaluation extra
 
     low, high = _window(window_hu)
     a, b = _pair(reference, test)
@@ -136,15 +136,15 @@ def _pair(reference: ArrayLike, test: ArrayLike) -> tuple[np.ndarray, np.ndarray
     if a.shape != b.shape:
         raise UhrctError(f"reference {a.shape} and test {b.shape} differ in shape; resample one to the other's grid")
     if a.size == 0:
-        raise UhrctError(f"nothing to compare in arrays of shape {a.shape}")
+        raise UhrctError(f"the arrays are empty: shape {a.shape}")
     for name, array in (("reference", a), ("test", b)):
         if not np.isfinite(array).all():
-            raise UhrctError(f"the {name} holds NaN or infinite values; no fidelity can be told")
+            raise UhrctError(f"the {name} holds NaN or infinite values; its fidelity is undefined")
     return a, b
 
 
 def _slices(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of slices in float64: a volume's int16 grows fourfold, so only one slice at a time."""
+    """Pairs of slices in float64, one at a time: a whole volume in float64 would need four times its memory."""
     if a.ndim < 3:
         a, b = a[None], b[None]
     for x, y in zip(a, b, strict=True):

@@ -1,4 +1,4 @@
-"""`uhrct evaluate`: two files in, a table, JSON and an HTML page out."""
+"""`uhrct evaluate`: compare two files; print a table, write JSON and an HTML page."""
 
 from __future__ import annotations
 
@@ -32,15 +32,29 @@ def evaluate_files(
     spacing_mm: Vector | None = None,
     quiet: bool = False,
 ) -> None:
-    """Compare two files by every metric; print the table, write JSON and HTML where asked to.
+    """Compare two files by every metric. Print the table, and write JSON and HTML where a path is given.
 
-    Everything that can be refused is refused before the work begins.
+    All arguments and output paths are checked before the work begins.
+
+    Parameters
+    ----------
+    reference, test : files on one grid
+    lr : the scan that `test` was made from; adds the consistency
+    kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
+    json_path, html_path : outputs
+    spacing_mm : (z, y, x) of `.npz` inputs without spacing
+    quiet : print nothing
+
+    Raises
+    ------
+    UhrctError
+        If an input cannot be read, the grids differ, an output cannot be written, or a library is missing.
     """
     inputs = [p for p in (reference, test, lr) if p is not None]
     _check_outputs(inputs, {"--json": json_path, "--html": html_path})
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
-        raise UhrctError("--kind and --psf-fwhm-mm describe how the --lr scan arises; give that too")
+        raise UhrctError("--kind and --psf-fwhm-mm describe how the LR scan arises; give it with --lr")
     if spacing_mm is not None and not any(p.suffix.lower() == ".npz" for p in (reference, test)):
         raise UhrctError("--input-spacing is for .npz only; reference and test carry their own")
     if psf_fwhm_mm is not None and (kind != "scanner" or not 0 <= psf_fwhm_mm < 1e4):
@@ -61,16 +75,16 @@ def evaluate_files(
         text = json.dumps(files | result.as_dict(), indent=1, allow_nan=False)
         write_atomic(json_path, text + "\n")
     if html_path is not None:
-        from uhrct.evaluation.page import page
+        from uhrct.evaluation.html_report import html_report
 
-        write_atomic(html_path, page(result, volumes[0], volumes[1], files))
+        write_atomic(html_path, html_report(result, volumes[0], volumes[1], files))
     if not quiet:
         _print(table(result))
-        print(f"Means over the slices where a metric is defined. {NOTE}")
+        print(f"Means are over the slices where a metric is defined. {NOTE}")
 
 
 def table(result: Comparison) -> Table:
-    """The summary for a terminal."""
+    """The summary as a table for a terminal."""
     from rich.table import Table
 
     out = Table(box=None, pad_edge=False)
@@ -91,7 +105,7 @@ def _read_lr(path: Path) -> Volume:
     except UhrctError as error:
         if "no voxel spacing" not in str(error):
             raise
-        # --input-spacing is the reference's: the LR's scale is told by its own
+        # --input-spacing belongs to the reference. The LR's own spacing gives the scale.
         raise UhrctError(f"{path}: no voxel spacing in the file; store spacing_mm (z, y, x) in it") from None
 
 
@@ -105,23 +119,23 @@ def _check_outputs(inputs: list[Path], outputs: dict[str, Path | None]) -> None:
         if path is None:
             continue
         if path.is_dir():
-            raise UhrctError(f"{path}: {option} is a file to write, and this is a folder")
+            raise UhrctError(f"{path}: {option} writes a file, but this is a folder; choose another")
         if path.resolve() in taken or any(p.is_dir() and p.resolve() in path.resolve().parents for p in inputs):
-            raise UhrctError(f"{path}: {option} equals or lies inside an input, or is the other output; choose another")
+            raise UhrctError(f"{path}: {option} would overwrite an input or the other output; choose another")
         taken.add(path.resolve())
         check_parent(path)
 
 
-def _check_libraries(pictures: bool) -> None:
+def _check_libraries(html: bool) -> None:
     try:
         import scipy  # noqa: F401
         import skimage  # noqa: F401
     except ImportError:
         raise UhrctError("evaluation needs scipy and scikit-image: pip install 'uhrct[evaluation]'") from None
-    if pictures:
-        from uhrct.evaluation.pictures import pyplot
+    if html:
+        from uhrct.evaluation.html_report import check_libraries
 
-        pyplot()
+        check_libraries()
 
 
 def _print(table: Table) -> None:

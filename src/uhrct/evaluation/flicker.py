@@ -1,4 +1,4 @@
-"""Flicker: does a test jump from slice to slice by more than the reference's own noise does?"""
+"""Flicker: changes of the error from slice to slice, compared with the noise of the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
 
-TISSUE_HU = (-200.0, 250.0)  # fat to contrasted blood: where noise can be told from vessels
+TISSUE_HU = (-200.0, 250.0)  # fat to contrasted blood
 SMOOTH_MM = 2.0
 FLAT_HU_PER_MM = 10.0  # in plane
 STILL_HU = 30.0  # from slice to slice
@@ -16,11 +16,11 @@ FEWEST = 1000  # voxels
 
 
 def flicker(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]) -> float:
-    """Standard deviation of z-differences of (test - reference) over that of the reference's own noise.
+    """Standard deviation of z-differences of (test - reference) over that of the reference.
 
-    Both are measured on the same voxels: homogeneous soft tissue, where what differs between neighbouring slices of
-    the reference is its noise, of whatever correlation. 0 for the reference itself, 1 for a noise-free truth,
-    sqrt(2) for a truth with noise of its own; the charter asks for 1.05 or less.
+    Both are measured in homogeneous soft tissue, where neighbouring slices of the reference differ by noise alone. The
+    value is 0 for the reference itself, 1 for a truth without noise, and sqrt(2) for a truth with other noise of the
+    same strength. The project asks for 1.05 or less.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def flicker(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]
         raise UhrctError(f"spacing_mm is {tuple(spacing_mm)}, need (z, y, x) in mm")
     if len(a) < 2:
         raise Undefined("one slice has no neighbour")
-    sums = np.zeros(4)  # of the error's and of the noise's differences: plain and squared
+    sums = np.zeros(4)  # error and noise: sums of differences and of their squares
     count = 0
     before: tuple[np.ndarray, ...] | None = None
-    for x, y in zip(a, b, strict=True):  # slice by slice: a study in float64 would not fit
+    for x, y in zip(a, b, strict=True):  # a whole study in float64 would need too much memory
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            raise UhrctError("NaN or infinite values in the reference or the test; no flicker can be told")
+            raise UhrctError("NaN or infinite values in the reference or the test; the flicker is undefined")
         hr = x.astype(np.float64)
         error = y.astype(np.float64) - hr
         smooth, flat = _homogeneous(hr, spacing_mm[1:])
@@ -72,8 +72,8 @@ def flicker(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]
 
 
 def _homogeneous(hu: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The slice without its noise, and where it is flat soft tissue."""
-    from scipy import ndimage  # only the evaluation extra has it
+    """(the smoothed slice, mask of flat soft tissue)."""
+    from scipy import ndimage  # evaluation extra
 
     smooth = ndimage.gaussian_filter(hu.clip(-1024, 600), [SMOOTH_MM / s for s in spacing_mm])
     slope = np.hypot(*np.gradient(smooth, *spacing_mm)) if min(smooth.shape) > 1 else np.full(smooth.shape, np.inf)

@@ -1,4 +1,4 @@
-"""Where the lungs are: thresholds and morphology, so that vessels are judged where vessels are."""
+"""Lung mask by thresholds and morphology: vessel metrics are computed inside it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.hu import PADDING_HU
 from uhrct.core.progress import track
 
-SMOOTH_MM = 1.0  # noise of 100 HU and more must not perforate the mask
+SMOOTH_MM = 1.0  # noise of 100 HU must not perforate the mask
 LUNG_BELOW_HU = -400.0  # midway between lung and soft tissue
 TISSUE_FROM_HU = -300.0  # skin and chest wall; blankets and table foam lie below
 GAS_BELOW_HU = -940.0  # trachea, bowel and the room; inflated lung stays above
 AIRWAY_CM2 = 8.0  # a tracheal section has up to 5 cm²
 AIRWAY_RADIUS_MM = 3.0  # thinner bronchi stay in the lung
-CLOSE_MM = 6.0  # vessels that enter through the pleura, and nodules on it, are closed in
-HOLE_CM2 = 8.0  # a nodule 3 cm across; the dome of the liver is no part of the lung
+CLOSE_MM = 6.0  # closes vessels and nodules at the pleura
+HOLE_CM2 = 8.0  # a nodule of 3 cm is filled, the dome of the liver is not
 SMALLEST_CM2 = 0.5
-SMALLEST_SHARE = 0.02  # of the largest piece's volume: pockets of stool and gas beside it are no lung
+SMALLEST_SHARE = 0.02  # of the volume of the largest piece: smaller pieces are stool or gas
 
 
 def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = True) -> np.ndarray:
-    """The lungs with their vessels, without trachea, main bronchi, bowel gas and the room's air.
+    """The lungs with their vessels, without trachea, main bronchi, bowel gas and the air of the room.
 
-    Slice by slice: the body is the largest piece of tissue; air that reaches the slice's edge or padding is the
-    room's, unless it is as dense as lung and touches little of the edge, or no room is in sight (a detail cut out of
-    a chest); what is left below -400 HU is lung where it is no homogeneous gas. Pieces of a volume that are small
-    beside the largest are dropped. Holes up to 8 cm² and notches up to 12 mm (vessels, nodules) belong to the lung.
-    Computed on the reference alone, so that all tests of it share it.
+    In each slice the body is the largest piece of tissue. Air that reaches the edge of the slice, or padding, belongs
+    to the room, except where it is as dense as lung and touches little of the edge, or where the slice shows no room
+    (a detail of a chest). The rest below -400 HU is lung if it is no homogeneous gas. Small pieces of a volume are
+    dropped. Holes up to 8 cm² and notches up to 12 mm (vessels, nodules) belong to the lung. Metrics compute the mask
+    on the reference alone, so that all tests share it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
     spacing_mm : tuple of float
         (y, x) or (z, y, x).
     quiet : bool
-        False shows how far the work is.
+        False shows progress.
 
     Returns
     -------
@@ -47,12 +47,12 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
     Raises
     ------
     UhrctError
-        On another number of dimensions or a spacing that does not fit.
+        On another number of dimensions, or a spacing that does not fit.
 
     Notes
     -----
-    Limits: a lung filled with fluid or tumour is not seen, a pneumothorax is taken for gas, air cells of a skull are
-    taken for lungs: it is made for the chest.
+    Limits: a lung filled with fluid or tumour is not found. A pneumothorax counts as gas. Air cells of a skull count as
+    lung: the mask is made for the chest.
 
     Example
     -------
@@ -82,8 +82,8 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
 
 
 def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """What is lung by its HU in one slice, and what can't be: airways, the room, padding."""
-    from scipy import ndimage  # only the evaluation extra has it
+    """(lung by its HU in one slice, voxels that cannot be lung: airways, room, padding)."""
+    from scipy import ndimage  # evaluation extra
 
     finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
     padding = finite <= PADDING_HU
@@ -97,7 +97,7 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
         core = cores == k
         wall = _dilate(core, 4.0, spacing_mm) & ~_dilate(core, 1.5, spacing_mm)
         if core.sum() * voxel_cm2 < AIRWAY_CM2 and np.mean(smooth[wall] > -700) > 0.5:  # dark lung has no wall
-            airways |= _dilate(core, 2.5, spacing_mm)  # with the wall's partial volume
+            airways |= _dilate(core, 2.5, spacing_mm)  # includes the partial volume of the wall
     pieces, _ = ndimage.label(low & ~airways)
     for k, where in enumerate(ndimage.find_objects(pieces), 1):
         piece = pieces[where] == k
@@ -107,7 +107,7 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
 
 
 def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """The body and all that it encloses: everything but the room's air and padding."""
+    """The body with everything that it encloses: all but the air of the room and padding."""
     from scipy import ndimage
 
     tissue = _open(smooth >= TISSUE_FROM_HU, 2.0, spacing_mm)
@@ -115,13 +115,13 @@ def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, floa
     if n == 0:
         return np.zeros_like(tissue)
     body = pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
-    body = _erode(_dilate(body, 2.0, spacing_mm), 2.0, spacing_mm)  # the wall between two ribs may be thin
-    around, n = ndimage.label(~body & ~padding)  # the field of view may cut the chest's wall open
+    body = _erode(_dilate(body, 2.0, spacing_mm), 2.0, spacing_mm)  # the wall between two ribs can be thin
+    around, n = ndimage.label(~body & ~padding)  # the field of view can cut the chest wall
     edge = ndimage.binary_dilation(padding)
     edge[[0, -1]] = edge[:, [0, -1]] = True
     at_edge = [k for k in np.unique(around[edge]) if k]
     room = {k: bool(np.median(smooth[around == k]) < GAS_BELOW_HU) for k in at_edge}
-    whole = padding.any() or any(room.values())  # else a detail cut out of the chest
+    whole = padding.any() or any(room.values())  # else this is a detail of a chest
     outside = np.zeros(n + 1, bool)
     for k in at_edge:
         outside[k] = room[k] or (whole and _contact(around == k, edge) > 0.4)  # table foam has 0.5, a cut lung 0.1
@@ -129,7 +129,7 @@ def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, floa
 
 
 def _contact(piece: np.ndarray, edge: np.ndarray) -> float:
-    """Share of a piece's rim that lies at the end of what was imaged."""
+    """Share of a piece's rim that lies at the end of the imaged region."""
     from scipy import ndimage
 
     rim = piece & ~ndimage.binary_erosion(piece)
@@ -137,7 +137,7 @@ def _contact(piece: np.ndarray, edge: np.ndarray) -> float:
 
 
 def _is_gas(piece: np.ndarray, smooth: np.ndarray, spacing_mm: tuple[float, float]) -> bool:
-    """Thin as air and nothing inside: trachea, bowel. A phantom's lungs are thin as air too, but hold vessels."""
+    """Whether a piece is air with nothing inside (trachea, bowel). Lungs of a phantom are air too, but with vessels."""
     from scipy import ndimage
 
     core = _erode(ndimage.binary_fill_holes(np.pad(piece, 1)), 2.0, spacing_mm)[1:-1, 1:-1]
@@ -158,7 +158,7 @@ def _drop_small_pieces(lungs: np.ndarray, voxel_mm2: float) -> None:
 
 
 def _closed_in(lungs: np.ndarray, never: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Vessels and nodules inside a lung and on its rim belong to it; each lung by itself, so that they don't merge."""
+    """Close vessels and nodules in a lung and on its rim. Each lung is closed alone, so that two do not merge."""
     from scipy import ndimage
 
     closed = np.zeros_like(lungs)
@@ -190,7 +190,7 @@ def _open(mask: np.ndarray, radius_mm: float, spacing_mm: tuple[float, float]) -
 
 
 def _erode(mask: np.ndarray, radius_mm: float, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """The image's edge does not erode: what lies beyond is not known to be background."""
+    """The edge of the image does not erode, because the region beyond it is unknown."""
     from scipy import ndimage
 
     if mask.all():

@@ -1,4 +1,4 @@
-"""Every metric of the charter on one slice: names, units, constants, and what to do where one has no value."""
+"""All metrics of one slice, with names, units and constants. An undefined metric has a reason instead of a value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 
 
 class Measure(NamedTuple):
-    """How a metric is called and read. `better`: "higher", "lower", "1" or "" (a description, no merit)."""
+    """Label and unit of a metric. `better` is "higher", "lower", "1", or "" where no direction is better."""
 
     label: str
     unit: str
@@ -31,7 +31,7 @@ class Measure(NamedTuple):
     printed_times: float = 1.0
 
 
-#: per slice, in the order of tables
+#: Metrics of a slice, in the order of tables.
 MEASURES: dict[str, Measure] = {
     **{f"psnr_{w}": Measure(f"PSNR, {w} window", "dB", "higher", 2) for w in METRIC_WINDOWS_HU},
     "rmse_hu": Measure("RMSE", "HU", "lower", 2),
@@ -53,29 +53,29 @@ MEASURES: dict[str, Measure] = {
     "texture_4": Measure("texture, Nyquist/16 to Nyquist/8", "ratio", "1", 3),
     "consistency_hu": Measure("consistency with the LR", "HU", "lower", 2),
 }
-#: one value per volume
+#: Metrics with one value per volume.
 VOLUME_MEASURES: dict[str, Measure] = {
-    "flicker": Measure("flicker along z", "ratio", "", 3),  # a bound, no race: blurred images have least
+    "flicker": Measure("flicker along z", "ratio", "", 3),  # 1.05 is a bound; blurred images have the lowest value
     "betti0_error_3d": Measure("Betti-0 error per 64 x 64 x 64", "pieces", "lower", 3),
     "betti1_error_3d": Measure("Betti-1 error per 64 x 64 x 64", "tunnels", "lower", 3),
 }
-#: of the V_C map, for Betti numbers and lengths: the middle one of clDice's
+#: Threshold of the V_C map for Betti numbers and lengths.
 VESSEL_THRESHOLD = VESSEL_THRESHOLDS[1]
-#: one pixel of the coarsest scale's low-resolution grid
+#: HR pixels around padding in which the test may be padding too: one LR pixel of the coarsest scale.
 RIM_PX = 4
 
 
 @dataclass
 class Scores:
-    """Values of one slice; None where a metric has none, and then the reason."""
+    """Values of one slice. An undefined metric has the value None and a reason."""
 
     values: dict[str, float | None] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-    #: masks of reference and test at `VESSEL_THRESHOLD`, for what is counted in volumes
+    #: vessel masks of reference and test at `VESSEL_THRESHOLD`, for metrics of volumes
     vessels: tuple[np.ndarray, np.ndarray] | None = None
 
     def take(self, names: Sequence[str], compute: Callable[[], Sequence[float]]) -> None:
-        """The values that `compute` gives, or why it gives none."""
+        """Store the values that `compute` returns, or the reason of the error that it raises."""
         try:
             numbers = compute()
         except UhrctError as reason:
@@ -98,23 +98,21 @@ def score_all(
     lr: np.ndarray | None = None,
     acquisition: Acquisition | None = None,
 ) -> Scores:
-    """All metrics of one slice: a superset of `protocol.score`, with the same values.
-
-    Padding counts as in `without_padding`.
+    """All metrics of one slice. Those of `protocol.score` have the same values there. Padding: see `without_padding`.
 
     Parameters
     ----------
     reference, test : (y, x), HU
     spacing_mm : (y, x)
     lung : (y, x) of bool, optional
-        The lungs, where a volume's mask is known (it is better than a slice's own).
-    lr : (y', x'), HU, and acquisition, optional
-        The scan that `test` was made from, and the model of how it arises, for the consistency.
+        The lung mask; default: that of this slice alone. The mask of a whole volume is better.
+    lr, acquisition : optional
+        The scan (y', x') in HU that `test` was made from, and how it arises, for the consistency.
 
     Raises
     ------
     UhrctError
-        On unequal shapes. What else a metric can't take is among the reasons.
+        On unequal shapes. Other problems become reasons of the metrics.
 
     Example
     -------
@@ -155,9 +153,9 @@ def score_all(
 def without_padding(reference: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both slices in float64, with padding (-1500 HU and below) as -1024 HU.
 
-    Where the reference is padding there is no truth: both count as -1024. The test's own padding is an error, except
-    within `RIM_PX` of the reference's: the low-resolution pixels on the rim of the field of view, half padding
-    and half patient, can only be one or the other, and a few hundred voxels of them would rule every mean.
+    Where the reference is padding there is no truth, and both count as -1024. Padding of the test alone is an error,
+    except within `RIM_PX` of the reference's padding. There, low-resolution pixels that are half padding and half
+    patient can only be one of them, and a few hundred such voxels would dominate every mean.
 
     Example
     -------
@@ -165,7 +163,7 @@ def without_padding(reference: np.ndarray, test: np.ndarray) -> tuple[np.ndarray
     >>> a.tolist(), b.tolist()
     ([[-1024.0, -1024.0, 50.0]], [[-1024.0, -1024.0, 60.0]])
     """
-    from scipy import ndimage  # only the evaluation extra has it
+    from scipy import ndimage  # evaluation extra
 
     outside, lost = reference <= PADDING_HU, test <= PADDING_HU
     if outside.any() and (lost & ~outside).any():
@@ -175,7 +173,7 @@ def without_padding(reference: np.ndarray, test: np.ndarray) -> tuple[np.ndarray
 
 
 def _vessels(scores: Scores, maps: np.ndarray, inside: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
-    """What is judged inside the lungs."""
+    """Add the metrics of vessels inside the lungs."""
     if not inside.any():
         names = [n for n in MEASURES if n.startswith(("cldice", "betti")) or n in ("vessel_mm", *_BROKEN)]
         scores.take(names, lambda: undefined("no lung in the reference"))
@@ -194,7 +192,7 @@ _BROKEN = ("broken_mm", "invented_mm")
 
 
 def constants() -> dict[str, Any]:
-    """What the numbers depend on, for result files."""
+    """All constants of the metrics, for result files."""
     operators = {
         name: {"sigma_mm": list(o.sigma_mm), "contrast_hu": o.contrast_hu, "beta": o.beta, "k1": o.k1, "k2": o.k2}
         for name, o in SMSE_OPERATORS.items()

@@ -1,22 +1,24 @@
-"""Pictures out of results: what was measured beside what was made of it."""
+"""Pictures of images beside each other, with structure maps and zooms."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One column of a comparison: a title, the image (y, x) in HU, its structure map (y, x), a line of scores.
+    """One column: title, image (y, x) in HU, structure map (y, x), a line of scores, and the error (y, x) in HU.
 
-    `error` is the difference from the truth (y, x) in HU, where there is a truth.
+    A panel without a known truth has no error.
     """
 
     title: str
@@ -26,7 +28,7 @@ class Panel:
     error: np.ndarray | None = None
 
 
-#: HU of error that are shown as full colour
+#: An error of so many HU has full colour.
 ERROR_HU = 100.0
 
 
@@ -38,7 +40,7 @@ def comparison(
     zooms: Sequence[tuple[int, int, int]],
     title: str = "",
 ) -> Path:
-    """A PNG with a column per panel: the whole slice, the zooms, and their structure maps.
+    """Write a PNG with one column per panel: the whole slice, the zooms, and their structure maps.
 
     Parameters
     ----------
@@ -95,16 +97,13 @@ def comparison(
         axes[whole_rows + 2 * k + 1, 0].set_ylabel(f"structure {k + 1}", fontsize=8)
     note = "Research use only; not a medical device."
     figure.suptitle(f"{title}  {note}" if title else note, fontsize=9)
-    path = Path(path)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return save_figure(figure, path)
 
 
 def busiest(structure: np.ndarray, side: int, apart: int | None = None, count: int = 2) -> list[tuple[int, int, int]]:
-    """Corners of the `count` squares (y, x, side) with the most structure, at least `apart` pixels from one another.
+    """Corners of the `count` squares (y, x, side) with most structure, at least `apart` pixels from each other.
 
-    Structure counts where it changes: a map that is 1 all over says nothing.
+    Changes of the map count, not its values: a map of ones everywhere shows nothing.
 
     Example
     -------
@@ -129,8 +128,17 @@ def busiest(structure: np.ndarray, side: int, apart: int | None = None, count: i
     return found
 
 
+def save_figure(figure: Any, path: str | Path, *, dpi: int = 110) -> Path:
+    """Write a figure as PNG, completely or not at all, and close it."""
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=dpi)
+    pyplot().close(figure)
+    write_atomic(path, data.getvalue())
+    return Path(path)
+
+
 def pyplot() -> Any:
-    """matplotlib.pyplot that draws into files, or a line that says how to get it."""
+    """matplotlib.pyplot that draws into files. Raises `UhrctError` if matplotlib is missing."""
     try:
         import matplotlib
     except ImportError:

@@ -1,4 +1,4 @@
-"""The project's standard test: degrade real HR slices, restore them, compare."""
+"""The standard test of the project: degrade real HR slices, restore them, compare."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from uhrct.evaluation.fidelity import mae, psnr, rmse
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
 from uhrct.physics.acquisition import Acquisition, correlated_noise
 
-#: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU ((n - 2 CONTEXT) sz, y', x') inside all LR slices but the
-#: `CONTEXT` at each end, which are neighbours only
+#: restore(lr_hu (n, y, x), LR spacing_mm (z, y, x)) -> HR HU ((n - 2 CONTEXT) sz, y', x'). The `CONTEXT` LR slices at
+#: each end are neighbours and are not restored.
 Restore = Callable[[Tensor, tuple[float, float, float]], Tensor]
-#: LR neighbours on each side of a slice that methods may look at
+#: LR neighbours on each side of a slice that a method may use.
 CONTEXT = 2
 
 
 def evenly_spaced(n: int, count: int) -> list[int]:
-    """`count` slice numbers out of `n`, first and last among them.
+    """`count` evenly spaced slice numbers out of `n`, with the first and the last one.
 
     Example
     -------
@@ -44,19 +44,18 @@ def score_slices(
 ) -> list[dict[str, Any]]:
     """Degrade a volume, restore `count` evenly spaced LR slices with every method, and measure.
 
-    Padding outside the field of view counts as -1024 HU, for truth and methods alike.
+    Padding outside the field of view counts as -1024 HU for truth and methods.
 
     Parameters
     ----------
-    noise_hu, noise_fwhm : standard deviation of noise added to the LR slices, and its correlation in LR pixels;
-        keyed by slice, the same for every method
+    noise_hu, noise_fwhm : standard deviation of the noise added to the LR slices, and its correlation in LR pixels;
+        each slice has its own noise, the same for every method
 
     Returns
     -------
     list of dict
-        One per HR slice and method: method, slice, ``psnr_wide`` and the other windows (dB), ``rmse_hu``, ``mae_hu``,
-        ``smse_frangi``, ``smse_vc`` (not yet x 1000), ``consistency_hu`` = mean abs (A y - x) of its LR slice
-        (where slabs do not overlap).
+        One per HR slice and method: method, slice, the values of `score`, and ``consistency_hu`` = mean abs (A y - x)
+        of its LR slice (where slabs do not overlap).
     """
     results = []
     spacing = volume.spacing_mm
@@ -67,7 +66,7 @@ def score_slices(
         for name, method in restore.items():
             sr = method(lr, lr_spacing).float().cpu()  # type: ignore[arg-type]
             left = {}
-            if acquisition.slice_by_slice:  # else it takes the neighbours too
+            if acquisition.slice_by_slice:  # otherwise A needs the neighbours too
                 left["consistency_hu"] = float((acquisition.forward(sr)[0] - lr[CONTEXT]).abs().mean())
             for j in range(sz):
                 row = {"method": name, "slice": k * sz + j, **score(hr[j].numpy(), sr[j].numpy(), spacing[1:])}
@@ -84,7 +83,10 @@ def degraded_stack(
     noise_hu: float = 0.0,
     noise_fwhm: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """(truth (count sz, y', x'), LR slices (2 CONTEXT + count, y, x)) of `count` LR slices from `k` on; ends go on."""
+    """(truth (count sz, y', x'), LR slices (2 CONTEXT + count, y, x)) of `count` LR slices from `k` on.
+
+    Beyond the first and the last slice, that slice is repeated.
+    """
     sz, sy, sx = acquisition.scale
     spare = 0 if acquisition.slice_by_slice else 1
     around = CONTEXT + spare
@@ -105,10 +107,9 @@ def degraded_stack(
 
 
 def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
-    """Fidelity and structure error of one slice (y, x) in HU; `spacing_mm` (y, x).
+    """Fidelity and structure error of one slice (y, x) in HU; `spacing_mm` is (y, x).
 
-    The cheap part, for validation while training; `uhrct.evaluation.measures.score_all` gives the same and all other
-    metrics, and says which have no value.
+    These metrics are cheap enough for validation during training. `measures.score_all` gives all metrics.
     """
     out = {f"psnr_{name}": psnr(reference, test, window_hu=w) for name, w in METRIC_WINDOWS_HU.items()}
     out |= {"rmse_hu": rmse(reference, test), "mae_hu": mae(reference, test)}
@@ -117,7 +118,7 @@ def score(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]
 
 
 def means(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Per method the mean over slices of every measure."""
+    """Mean over the slices of every value, by method."""
     out: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(r["method"] for r in results):
         rows = [r for r in results if r["method"] == name]

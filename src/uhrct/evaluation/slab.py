@@ -1,4 +1,4 @@
-"""What only neighbouring slices together can tell: flicker, and vessels as lines in space."""
+"""Metrics of neighbouring slices as a volume: flicker, and vessels as lines in space."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 _CLDICE = {t: f"cldice_{100 * t:.0f}_3d" for t in VESSEL_THRESHOLDS}
 _LENGTHS = ("vessel_mm_3d", "broken_mm_3d", "invented_mm_3d")
 
-#: one value per slab, in the order of tables; vessels are the masks of single slices, stacked, their centre lines Lee's
+#: One value per slab, in the order of tables. Vessel masks are those of single slices, stacked; centre lines are Lee's.
 SLAB_MEASURES: dict[str, Measure] = {
     **VOLUME_MEASURES,
     **{name: Measure(f"clDice in 3D, V_C from {t}", "", "higher", 4) for t, name in _CLDICE.items()},
@@ -38,7 +38,7 @@ def score_slab(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float,
     Raises
     ------
     UhrctError
-        On unequal shapes. What a metric can't take is among the reasons.
+        On unequal shapes. Other problems become reasons of the metrics.
 
     Example
     -------
@@ -71,7 +71,7 @@ def score_slab(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float,
 
 
 def _maps(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Structure maps (2, z, y, x), slice by slice, as for the metrics of slices."""
+    """Structure maps (2, z, y, x), computed slice by slice."""
     in_plane = (spacing_mm[1], spacing_mm[2])
     pairs = (np.stack(without_padding(a, b)) for a, b in zip(reference, test, strict=True))
     return np.stack([structure_maps(pair, in_plane, SMSE_OPERATORS["vc"]) for pair in pairs], 1)

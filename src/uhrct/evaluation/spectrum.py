@@ -1,4 +1,4 @@
-"""Texture: the power that a test holds in each octave of spatial frequency, over the reference's."""
+"""Texture: power of the test in each octave of spatial frequency, relative to the reference."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
 
 OCTAVES = 4
-SMALLEST_PX = 16  # below, the fourth octave holds no frequency
-#: dense bone and metal must not rule the spectrum, and the step to padding is no texture
+SMALLEST_PX = 16  # smaller images have no frequency in the fourth octave
+#: Dense bone, metal and the step to padding must not dominate the spectrum.
 TEXTURE_WINDOW_HU = (-1000.0, 600.0)
 
 
 def octave_edges(spacing_mm: tuple[float, float]) -> list[tuple[float, float]]:
-    """(low, high] of each octave in cycles / mm, the finest first: it ends at the coarser axis' Nyquist frequency.
+    """(low, high] of each octave in cycles / mm, finest first. It ends at the Nyquist frequency of the coarser axis.
 
     Example
     -------
@@ -27,10 +27,11 @@ def octave_edges(spacing_mm: tuple[float, float]) -> list[tuple[float, float]]:
 
 
 def texture(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, float]) -> tuple[float, ...]:
-    """Ratio of radial power spectra, test / reference, in four octaves below Nyquist, the finest first.
+    """Ratio of radial power spectra, test / reference, in four octaves below Nyquist, finest first.
 
-    Both cut to `TEXTURE_WINDOW_HU`, mean taken off, Hann window (the image's edge is no texture). 1 is the
-    reference's own texture; far below in the first octave is blur; above is noise or invented detail.
+    Both images are clipped to `TEXTURE_WINDOW_HU`, lose their mean and get a Hann window, because the edge of an image
+    is no texture. 1 is the texture of the reference. Values far below 1 in the first octave mean blur; values above 1
+    mean noise or invented detail.
 
     Parameters
     ----------
@@ -56,15 +57,15 @@ def texture(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, floa
     if len(spacing_mm) != 2 or not all(0 < s < float("inf") for s in spacing_mm):
         raise UhrctError(f"spacing_mm is {tuple(spacing_mm)}, need (y, x) in mm")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; no texture can be told")
+        raise UhrctError("NaN or infinite values in the reference or the test; the texture is undefined")
     power_a, power_b = octave_power(a, spacing_mm), octave_power(b, spacing_mm)
-    if min(power_a) <= 1e-12 * np.abs(a).max() ** 2:  # a constant's rounding is no texture
+    if min(power_a) <= 1e-12 * np.abs(a).max() ** 2:  # rounding of a constant is no texture
         raise Undefined("the reference is constant inside the window")
     return tuple(q / p for p, q in zip(power_a, power_b, strict=True))
 
 
 def octave_power(hu: np.ndarray, spacing_mm: tuple[float, float]) -> list[float]:
-    """Mean power spectral density of one slice in each octave, the finest first."""
+    """Mean power spectral density of one slice in each octave, finest first."""
     image = hu.clip(*TEXTURE_WINDOW_HU)
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in image.shape))
     image = (image - (image * taper).sum() / taper.sum()) * taper

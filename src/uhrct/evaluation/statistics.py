@@ -1,4 +1,4 @@
-"""How sure a mean is, and whether two methods differ: bootstrap intervals, paired tests, Holm's correction."""
+"""Bootstrap intervals of means, paired tests of two methods, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
 
 RESAMPLES = 10_000
-#: below, every one of the 2^n signs is tried; above, the normal approximation serves
+#: Up to so many pairs the test tries all 2^n signs; above, it uses the normal approximation.
 EXACT_UP_TO = 50
 
 
@@ -25,8 +25,8 @@ def interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean, over slices or over patients.
 
-    Slices of one patient are alike: drawn one by one they give an interval that is too narrow for statements about
-    patients. With `groups` whole patients are drawn, with all their slices.
+    Slices of one patient are alike. An interval over single slices is too narrow for statements about patients. With
+    `groups`, whole patients are drawn with all their slices.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def interval(
         raise UhrctError(f"{len(names)} groups for {len(x)} values: need one for each")
     index = {name: k for k, name in enumerate(dict.fromkeys(names))}
     if len(index) < 2:
-        raise Undefined(f"{len(index)} {'patient' if groups is not None else 'value'}: no interval can be told")
+        raise Undefined(f"{len(index)} {'patient' if groups is not None else 'value'}: no interval can be computed")
     of = np.array([index[name] for name in names])
     sums, counts = np.bincount(of, x), np.bincount(of)
     drawn = np.random.default_rng(seed).integers(len(index), size=(resamples, len(index)))
@@ -73,8 +73,8 @@ def interval(
 def paired_test(a: ArrayLike, b: ArrayLike) -> float:
     """Two-sided p of Wilcoxon's signed-rank test on pairs (same slice or patient, two methods).
 
-    Pairs without difference are left out; without any difference p is 1. Exact up to 50 pairs where no two
-    differences are of one size.
+    Pairs without a difference are left out. If no pair differs, p is 1. The test is exact up to 50 pairs if no two
+    differences have the same size.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> float:
     >>> paired_test([1, 2, 3, 4, 5], [0, 0, 0, 0, 0])  # 2 of the 2^5 signs are as extreme
     0.0625
     """
-    from scipy.stats import wilcoxon  # only the evaluation extra has it
+    from scipy.stats import wilcoxon  # evaluation extra
 
     x, y = _numbers(a), _numbers(b)
     if len(x) != len(y) or len(x) == 0:
@@ -104,7 +104,7 @@ def paired_test(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def holm(p_values: ArrayLike) -> list[float]:
-    """Holm's step-down correction of several p values, in their order: reject where the result is below alpha.
+    """Holm's step-down correction of several p values, in the given order. Reject where the result is below alpha.
 
     Raises
     ------
@@ -133,5 +133,5 @@ def holm(p_values: ArrayLike) -> list[float]:
 def _numbers(values: ArrayLike) -> np.ndarray:
     x = np.asarray(values, float)
     if x.ndim != 1 or not np.isfinite(x).all():
-        raise UhrctError("need a list of finite numbers; leave undefined values out, and say how many")
+        raise UhrctError("need a list of finite numbers; leave out undefined values")
     return x

@@ -1,4 +1,4 @@
-"""SMSE: how far the structure maps of a reference and of a test image are apart."""
+"""SMSE: mean squared difference of the structure maps of a reference and a test."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import ArrayLike
 from uhrct.core.errors import UhrctError
 from uhrct.structure import StructureOperator
 
-# Fixed for good: changing a constant changes the meaning of every number printed before. They are spelled out
-# here, and not left to the defaults of StructureOperator, which training may want to move. c = 250 HU and the
-# window are those of the prototype in which this project's targets were set: with them bicubic x2 scores .21 on
-# rider0117 and .39 on lidc0314, as it did there. At c = 100 HU faint structure and noise count as well.
+# These constants never change: they define every SMSE printed so far. They do not use the defaults of
+# StructureOperator, which training may change. c = 250 HU and the window come from the prototype in which the targets
+# of this project were set; bicubic x2 scores .21 on rider0117 and .39 on lidc0314 with them. At c = 100 HU, faint
+# structure and noise count too.
 SMSE_OPERATORS: dict[str, StructureOperator] = {
     "frangi": StructureOperator("frangi", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, beta=0.5),
     "vc": StructureOperator("vc", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, k1=19 / 8, k2=7.0),
     "frangi_c100": StructureOperator("frangi", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=100.0, beta=0.5),
 }
 SMSE_OPERATOR = SMSE_OPERATORS["frangi"]  # the paper's choice
-#: as for the headline PSNR: metal and dense bone must not rule the mean
+#: The wide window of PSNR: metal and dense bone must not dominate the mean.
 SMSE_WINDOW_HU = (-1000.0, 600.0)
 
 
@@ -32,18 +32,17 @@ def smse(
 ) -> float:
     """Structure mean squared error: mean squared difference of two structure maps in [0, 1].
 
-    Images are cut to `SMSE_WINDOW_HU` first. Slice by slice, averaged over the slices. **Tables and reports print
-    it x 1000**; this returns it plain. The source
-    (doi 10.1007/978-3-031-43999-5_25) gives neither scale nor normalisation of its maps, so its
-    absolute values don't compare with these.
+    Images are clipped to `SMSE_WINDOW_HU` first. A volume gives the mean over its slices. **Tables and reports print
+    the value x 1000**; this function returns it plain. The paper (doi 10.1007/978-3-031-43999-5_25) names neither
+    scale nor normalisation of its maps, so its absolute values cannot be compared with these.
 
     Parameters
     ----------
     reference, test : array_like, (y, x) or (z, y, x), HU
     spacing_mm : tuple of float
-        (y, x) or (z, y, x); z is not used.
+        (y, x) or (z, y, x). z is not used.
     operator : StructureOperator with ndim = 2
-        One of `SMSE_OPERATORS`, so that numbers compare.
+        Use one of `SMSE_OPERATORS`, so that values can be compared.
 
     Raises
     ------
@@ -67,14 +66,14 @@ def smse(
     if operator.ndim != 2:
         raise UhrctError("SMSE is defined slice by slice: need an operator with ndim=2")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; no structure error can be told")
+        raise UhrctError("NaN or infinite values in the reference or the test; the structure error is undefined")
     in_plane = tuple(float(v) for v in spacing_mm[-2:])
     pairs = zip(_as_slices(a), _as_slices(b), strict=True)
     return float(np.mean([difference(structure_maps(np.stack(pair), in_plane, operator)) for pair in pairs]))
 
 
 def structure_maps(slices: np.ndarray, spacing_mm: tuple[float, ...], operator: StructureOperator) -> np.ndarray:
-    """Structure maps in [0, 1] of slices (n, y, x) in HU, cut to `SMSE_WINDOW_HU` first; `spacing_mm` (y, x)."""
+    """Structure maps in [0, 1] of slices (n, y, x) in HU, clipped to `SMSE_WINDOW_HU` first; `spacing_mm` (y, x)."""
     with torch.inference_mode():
         images = torch.from_numpy(slices.astype(np.float32).clip(*SMSE_WINDOW_HU))
         return operator(images, spacing_mm).numpy()

@@ -1,4 +1,4 @@
-"""What a comparison found, as lines of text for the terminal and the page."""
+"""The summary of a comparison as text, for the terminal and the HTML report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NOTE = "Research use only; not a medical device."
 
 
 def rows(result: Comparison) -> list[dict[str, str]]:
-    """The table's lines as text, for the terminal and the page."""
+    """Rows of the summary table: column -> text."""
     out = []
     count = len(result.slices)
     for name in result.names():

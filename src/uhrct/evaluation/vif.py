@@ -1,4 +1,4 @@
-"""VIF: how much of the information in a reference a test image keeps (pixel domain)."""
+"""VIF: the share of the reference's information that a test image keeps (pixel domain)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from numpy.typing import ArrayLike
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
 
-NOISE_VARIANCE = 2.0  # the visual noise of the source, in grey levels squared of an image in 0 ... 255
+NOISE_VARIANCE = 2.0  # visual noise of the paper, in squared grey levels of 0 ... 255
 SCALES = 4
-SMALLEST_PX = 41  # below, the fourth scale has no window left
-_TINY = 1e-10  # the source's guard against dividing by zero
+SMALLEST_PX = 41  # smaller images have no window in the fourth scale
+_TINY = 1e-10  # as in the authors' code, against division by zero
 
 
 def vif(reference: ArrayLike, test: ArrayLike, *, window_hu: tuple[float, float]) -> float:
-    """Visual information fidelity in the pixel domain (VIFp), the window mapped to 0 ... 255. **Not symmetric.**
+    """Visual information fidelity in the pixel domain (VIFp), with the window mapped to 0 ... 255. **Not symmetric.**
 
-    The noise constant 2.0 means grey levels of an 8-bit image: the same pair in [0, 1] or in HU gives another number.
+    The noise constant 2.0 refers to grey levels of an 8-bit image: the same pair in [0, 1] or in HU has another value.
 
     Parameters
     ----------
     reference, test : array_like, (y, x) or (z, y, x), HU, in this order
-        Volumes are judged slice by slice and averaged.
+        A volume gives the mean over its slices.
     window_hu : (low, high)
 
     Returns
     -------
     float
-        1 for identity, 0 where nothing is kept; above 1 for a test of more contrast.
+        1 for equal images, 0 where nothing is kept, above 1 for a test of more contrast.
 
     Raises
     ------
     Undefined
-        If a slice of the reference is constant inside the window: it holds no information.
+        If a slice of the reference is constant inside the window.
     UhrctError
         On unequal shapes, slices below 41 x 41, NaN or infinite values, or a window without width.
 
@@ -58,7 +58,7 @@ def vif(reference: ArrayLike, test: ArrayLike, *, window_hu: tuple[float, float]
             f"VIF of reference {a.shape} and test {b.shape}: need equal (y, x) or (z, y, x), slices of 41 x 41 or more"
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; no VIF can be told")
+        raise UhrctError("NaN or infinite values in the reference or the test; the VIF is undefined")
 
     def grey(x: np.ndarray) -> np.ndarray:
         return (np.clip(x.astype(np.float64), low, high) - low) * (255 / (high - low))
@@ -94,8 +94,8 @@ def _vifp(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _smooth(image: np.ndarray, size: int) -> np.ndarray:
-    """Gaussian of `size` pixels, sigma size / 5, only where the whole window lies on the image."""
-    from scipy import ndimage  # only the evaluation extra has it
+    """Gaussian of `size` pixels with sigma size / 5, where the whole window lies on the image."""
+    from scipy import ndimage  # evaluation extra
 
     half = size // 2
     weights = np.exp(-0.5 * (np.arange(-half, half + 1) / (size / 5)) ** 2)

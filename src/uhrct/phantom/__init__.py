@@ -1,1 +1,1 @@
-"""Chests whose topology is known exactly: primitives in mm, imaged at any resolution, with their truth beside."""
+"""Chests whose topology is known exactly: shapes in mm, imaged at any resolution, stored with their truth."""

@@ -1,8 +1,8 @@
-"""Where body, lungs, lobes, heart and bones are: signed distances in mm, defined at every point of space.
+"""Body, lungs, lobes, heart and bones as signed distances in mm, defined at every point of space.
 
-Coordinates are (z, y, x) in mm about the middle of the chest: z towards the head, y towards the back, x towards the
-patient's left. A distance is negative inside. Star-shaped surfaces are tables over angle and height, the lungs'
-medial sides tables over y and z; so a slice costs a few array operations per surface.
+Coordinates are (z, y, x) in mm from the middle of the chest: z to the head, y to the back, x to the patient's left. A
+distance is negative inside. Star-shaped surfaces are tables over angle and height; the medial sides of the lungs are
+tables over y and z. So a slice takes a few array operations per surface.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BACK = np.pi / 2  # angle of the spine
 
 @dataclass(frozen=True)
 class Plane:
-    """Points (y, x) at which slices are asked for; what does not depend on z is computed once."""
+    """Points (y, x) of a slice. Values that do not depend on z are computed once."""
 
     y: np.ndarray
     x: np.ndarray
@@ -45,7 +45,7 @@ class Plane:
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, round_mm: float) -> np.ndarray:
-    """Intersection of two bodies with an edge rounded over `round_mm`."""
+    """Intersection of two bodies, with an edge rounded over `round_mm`."""
     edge = a - b
     np.abs(edge, out=edge)
     np.subtract(round_mm, edge, out=edge)
@@ -57,7 +57,7 @@ def smooth_max(a: np.ndarray, b: np.ndarray, round_mm: float) -> np.ndarray:
 
 
 class Anatomy:
-    """The chest's surfaces for one draw.
+    """The surfaces of one chest.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Anatomy:
         rng = draw.stream("anatomy")
         self.draw = draw
         self.half_width, self.half_depth = draw["half_width_mm"], draw["half_depth_mm"]
-        self.size = self.half_width / 165, self.half_depth / 110  # against the chest the numbers below were set for
+        self.size = self.half_width / 165, self.half_depth / 110  # relative to the chest of the numbers below
         self.heart_scale = draw["heart"]
         self.top_mm = float(rng.uniform(118, 130))
         self.dome_mm = float(rng.uniform(-88, -76)), float(rng.uniform(-102, -92))  # right, left
@@ -109,7 +109,7 @@ class Anatomy:
         cage = _superellipse(theta, lateral, frontal, 2.3) * flat + _harmonics(rng, theta, z, 1.3)
         self.cage = np.minimum(cage, self.muscle - 5).astype(np.float32)
         self.pleura = (self.cage - 11 - 1.5 * back).astype(np.float32)
-        self.slant = {}  # cosine between radius and normal, so that a radial gap becomes a distance
+        self.slant = {}  # cosine between radius and normal: turns a radial gap into a distance
         for name in ("body", "muscle", "cage", "pleura"):
             r = getattr(self, name)
             turn = (np.roll(r, -4, 1) - np.roll(r, 4, 1)) / (8 * 2 * np.pi / BINS)
@@ -117,7 +117,7 @@ class Anatomy:
         self.medial_right, self.medial_left = self._medial()
 
     def _medial(self) -> tuple[np.ndarray, np.ndarray]:
-        """Half-widths (z, y) of what lies between the lungs, towards the right and the left."""
+        """Half-widths (z, y) of the region between the lungs, to the right and to the left."""
         z, y = Z_MM[:, None], Y_MM[None]
         sx, sy = self.size
 
@@ -151,7 +151,7 @@ class Anatomy:
     def _heart_reach(self, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, muscle = self.heart
         a = [half + 5 for half in muscle]  # epicardial fat
-        # the long axis points down, forward and to the left
+        # The long axis points down, forward and to the left.
         inside = 1 - ((z - c[0]) / a[0]) ** 2 - ((y - c[1]) / a[1]) ** 2
         reach = a[2] * np.sqrt(np.maximum(inside, 0))
         shift = -0.25 * (z - c[0]) - 0.2 * (y - c[1])
@@ -205,7 +205,7 @@ class Anatomy:
 
     @staticmethod
     def lobe_of(right: np.ndarray, left: np.ndarray, ro: np.ndarray, minor: np.ndarray, lo: np.ndarray) -> np.ndarray:
-        """Lobe, uint8, by the distances from the lungs and from `fissures`."""
+        """Lobe, uint8, from the distances to the lungs and to the `fissures`."""
         in_right = np.where(ro < 0, 3, np.where(minor > 0, 1, 2))
         in_left = np.where(lo < 0, 5, 4)
         return np.where(right < 0, in_right, np.where(left < 0, in_left, 0)).astype(np.uint8)
@@ -242,7 +242,7 @@ def _smooth_table(table: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def table_row(table: np.ndarray, z: float | np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Table at heights `z`, linear between its rows; the columns' indices are given."""
+    """Values of a table at heights `z` and given column indices, linear between rows."""
     position = np.clip((np.asarray(z) - Z_MM[0]) / Z_STEP_MM, 0, len(Z_MM) - 1.001)
     if position.ndim == 0:
         k, t = int(position), float(position) % 1
@@ -253,7 +253,7 @@ def table_row(table: np.ndarray, z: float | np.ndarray, column: np.ndarray) -> n
 
 
 def _bilinear(table: np.ndarray, z: float | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Value and slope along y of a (z, y) table."""
+    """(value, slope along y) of a (z, y) table."""
     position = np.clip(y - Y_MM[0], 0, len(Y_MM) - 1.001)
     j = position.astype(int)
     t = position - j

@@ -1,4 +1,4 @@
-"""How near the capsules of two trees come to each other, exactly."""
+"""Exact distances between the capsules of two trees."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from uhrct.phantom.tree import Tree
 
 
-BANDS_MM = (1.75, 2.2, 3.2, 6.0)  # of a capsule's reach: half its length and its radius
+BANDS_MM = (1.75, 2.2, 3.2, 6.0)  # classes of a capsule's reach: half its length plus its radius
 
 
 def near_pairs(a: Tree, b: Tree, gap_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates (i, j): every pair of capsules whose surfaces may come within `gap_mm`; a node names its capsule."""
+    """All pairs (i, j) of capsules whose surfaces can be within `gap_mm`, by the index of their end node."""
     from scipy.spatial import cKDTree
 
     middle_a, half_a = _middles(a)
     middle_b, half_b = _middles(b)
     reach_a, reach_b = half_a + a.outer_mm[1:], half_b + b.outer_mm[1:]
     found = []
-    # by thickness: trunks are few, and twigs should not be asked about everything as far off as a trunk is wide
+    # Search by thickness: otherwise every twig would search as far as the widest trunk reaches.
     bins = [0.0, *BANDS_MM, np.inf]
     groups_a, groups_b = (
         [np.flatnonzero((reach > low) & (reach <= high)) for low, high in pairwise(bins)]
@@ -53,7 +53,7 @@ def closest(a: Tree, b: Tree, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray,
 
     Returns
     -------
-    s, t : where on the axes (0 at the parent, 1 at the node)
+    s, t : positions on the axes (0 at the parent, 1 at the node)
     distance_mm : between the axes
     away : (n, 3), unit vector from b to a
 

@@ -1,4 +1,4 @@
-"""Families of phantoms: which anatomies a seed may draw, so that what is trained on is never what is tested on."""
+"""Families of phantoms: the anatomies that a seed can draw. The families for training and test share none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 
-#: Ranges of anatomy (mm, HU) per family. They touch nowhere: no test chest has a train chest's size, calibre or HU.
+#: Ranges of anatomy (mm, HU) per family. They do not touch: no test chest has the size, calibre or HU of a train chest.
 _PARAMETERS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     # name: (train, test)
     "half_width_mm": ((156.0, 172.0), (174.0, 184.0)),
@@ -28,7 +28,7 @@ FAMILIES = tuple(RANGES)
 
 @dataclass(frozen=True)
 class Draw:
-    """What a seed draws: anatomy parameters, and independent random streams by name.
+    """The draws of a seed: anatomy parameters, and independent random streams by name.
 
     Example
     -------
@@ -47,7 +47,7 @@ class Draw:
             raise UhrctError(f"--seed {self.seed}: give a whole number from 0 to 2^63 - 1")
 
     def stream(self, *name: str | int) -> np.random.Generator:
-        """A generator that depends on family, seed and name alone: a new part never changes the others' draws."""
+        """A generator that depends on family, seed and name alone, so that a new stream changes no other one."""
         letters = [ord(c) for part in name for c in f"/{part}"]
         return np.random.default_rng([FAMILIES.index(self.family), self.seed, *letters])
 

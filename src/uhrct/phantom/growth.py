@@ -1,4 +1,4 @@
-"""Trees that grow towards points that still want supply: space colonisation."""
+"""Trees that grow towards points: space colonisation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 def colonise(
     start_mm: np.ndarray, attractors_mm: np.ndarray, *, step_mm: float, kill_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A tree that grows from a point to within `kill_mm` of every attractor.
+    """A tree that grows from a start point to within `kill_mm` of every attractor.
 
-    In each round every node that is the nearest one of some attractors sends out a child of length `step_mm` along
-    the mean direction to them; attractors that have been reached pull no more.
+    In each round, every node that is nearest to some attractors grows a child of length `step_mm` in the mean direction
+    to them. Attractors that are reached are removed.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def colonise(
 
     Returns
     -------
-    position_mm (m, 3) and parent (m,); node 0 is the start, with parent -1; parents stand before their children
+    position_mm (m, 3) and parent (m,); node 0 is the start with parent -1; parents come before their children
 
     References
     ----------
@@ -30,7 +30,7 @@ def colonise(
 
     position, parent = [np.asarray(start_mm, float)[None]], [np.array([-1])]
     total = 1
-    # the nearest node of each attractor, and how far it is
+    # For each attractor: its nearest node, and the distance to it.
     nearest = np.zeros(len(attractors_mm), int)
     gap = np.linalg.norm(attractors_mm - start_mm, axis=1)
     active = np.flatnonzero(gap > kill_mm)
@@ -43,14 +43,14 @@ def colonise(
         pull = np.zeros((len(pulled), 3))
         np.add.at(pull, which, unit)
         strength = np.linalg.norm(pull, axis=1)
-        # attractors on opposite sides cancel: go for one of them, or the tree stands still for ever
+        # Attractors on opposite sides cancel: grow to one of them, otherwise the node never moves.
         balanced = strength < 0.2
         if balanced.any():
             _, first = np.unique(which, return_index=True)
             pull[balanced] = unit[first[balanced]]
             strength = np.linalg.norm(pull, axis=1)
         new = everything[pulled] + step_mm * pull / strength[:, None]
-        # a node that comes to lie on an older one brings nothing and would do so again in every round
+        # A new node on an older one changes nothing and would come again in every round.
         fresh = cKDTree(everything).query(new)[0] > 0.4 * step_mm
         stuck = np.isin(nearest[active], pulled[~fresh])
         active = active[~stuck]

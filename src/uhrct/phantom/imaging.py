@@ -1,4 +1,4 @@
-"""Noise of a scan by the acquisition model: correlated in plane, falling with dose and thickness."""
+"""Noise of a scan by the acquisition model: correlated in plane, lower with dose and thickness."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from uhrct.phantom.scene import View
 
 #: Standard deviation (HU) at dose 1, 1 mm slices, 0.7 mm pixels: a chest scan at about 100 mAs with a soft kernel.
 NOISE_HU = 17.0
-NOISE_FWHM_PX = 1.7  # reconstruction kernels leave no white noise
+NOISE_FWHM_PX = 1.7  # reconstruction kernels correlate the noise
 
 
 def noise_hu(view: View, dose: float) -> float:
-    """Standard deviation of the noise (HU): photons fall with dose, thickness and pixel area.
+    """Standard deviation of the noise (HU): the photons are proportional to dose, thickness and pixel area.
 
     Example
     -------
@@ -25,7 +25,7 @@ def noise_hu(view: View, dose: float) -> float:
 
 
 def add_noise(hu: np.ndarray, view: View, dose: float, seed: int, first: int) -> np.ndarray:
-    """`hu` (z, y, x) with noise that depends on the seed and each slice's number alone (`first`: the first's)."""
+    """`hu` (z, y, x) with noise. It depends on the seed and each slice's number; the first has number `first`."""
     import torch
 
     from uhrct.physics.acquisition import correlated_noise

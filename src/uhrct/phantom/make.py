@@ -1,4 +1,4 @@
-"""`uhrct phantom`: a folder with a chest CT and all that is true of it."""
+"""`uhrct phantom`: write a chest CT with its masks and its exact truth into a folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from uhrct.phantom.tomography import BEAMS, KERNELS, scan
 from uhrct.phantom.truth import MASKS, describe, write_truth
 
 IMAGING = ("model", "projections")
-SLAB = 16  # slices at once: what memory grows with
+SLAB = 16  # slices in memory at once
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 
 
@@ -35,12 +35,12 @@ def make_view(
     psf_fwhm_mm: float | None = None,
     centre_mm: tuple[float, ...] | None = None,
 ) -> View:
-    """The grid: what is not given follows from the field of view, 512 x 512 x 512 voxels if nothing is.
+    """The grid of the image. Without shape and spacing it has 512 x 512 x 512 voxels; one of both gives the other.
 
     Raises
     ------
     UhrctError
-        On numbers that make no grid.
+        If a value is out of range, or the grid has too many voxels.
 
     Example
     -------
@@ -88,23 +88,23 @@ def phantom_folder(
     quiet: bool = False,
     density: float = 1.0,
 ) -> None:
-    """Write the phantom of a seed into the folder `out`, which appears when all is there.
+    """Write the phantom of a seed into the folder `out`, which appears when it is complete.
 
     Parameters
     ----------
     out : a new folder
     seed, family : which chest
     shape, spacing_mm, centre_mm : its grid (see `make_view`)
-    dose : 1 is a usual chest scan; noise falls with its root; None or 0: no noise (imaging by the model only)
+    dose : 1 is a usual chest scan; noise falls with its root; None or 0 gives no noise (imaging "model" only)
     imaging : model or projections
-    kernel, beam : standard or sharp, fan or parallel, of the projections
-    name : of the image; its suffix says the format
+    kernel, beam : of the projections: standard or sharp, fan or parallel
+    name : of the image file; its suffix gives the format
     density : share of the full number of vessel tips, for quick tests
 
     Raises
     ------
     UhrctError
-        On options that make no sense, an output that exists, or without scipy.
+        On wrong arguments, an output folder that is not empty, or without scipy.
     """
     view = make_view(shape, spacing_mm, psf_fwhm_mm, centre_mm)
     if dose is not None and not 0 <= dose <= 1e6:
@@ -115,7 +115,7 @@ def phantom_folder(
         if given not in known:
             raise UhrctError(f"--{option} {given!r}: choose from {', '.join(known)}")
         if imaging == "model" and given != known[0]:
-            raise UhrctError(f"--{option} {given} is of a scanner: give --imaging projections with it")
+            raise UhrctError(f"--{option} {given} belongs to a scanner: add --imaging projections")
     if imaging == "projections":
         _check_projections(view, dose)
     if Path(name).name != name or name.lower().split(".")[0] in ("truth", *MASKS):
@@ -127,8 +127,8 @@ def phantom_folder(
         raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
     if not out.absolute().parent.is_dir():
         raise UhrctError(f"{out.parent}: no such folder; create it first")
-    io.check_outputs(None, [out.absolute().parent / name])  # its suffix
-    _check_in_view(Draw(family, seed), view)  # refuses what it does not know before anything is said
+    io.check_outputs(None, [out.absolute().parent / name])  # checks the suffix
+    _check_in_view(Draw(family, seed), view)
     begin = time.monotonic()
     if not quiet:
         print(f"growing the chest of seed {seed} ({family})", file=sys.stderr, flush=True)
@@ -161,9 +161,9 @@ def _check_projections(view: View, dose: float | None) -> None:
 
 
 def _check_in_view(draw: Draw, view: View) -> None:
-    """Refuse a grid of which no point (16 along each axis are looked at) lies in the body."""
+    """Refuse a grid outside the body. 16 points along each axis are checked."""
     if all(abs(c) <= n * s / 2 for c, n, s in zip(view.centre_mm, view.shape, view.spacing_mm, strict=True)):
-        return  # holds the middle of the chest
+        return  # the middle of the chest is inside
     anatomy = Anatomy(draw)
     z, y, x = (np.linspace(line[0], line[-1], 16) for line in map(view.axis_mm, range(3)))
     plane = Plane(y[:, None], x[None])
@@ -202,7 +202,7 @@ def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any
 
 
 def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator[tuple[Slab, np.ndarray]]:
-    """Slabs in order, computed side by side: numpy lets go of the lock; order and seeds do not depend on it."""
+    """Slabs in order, computed in threads. Neither order nor noise depends on the number of threads."""
     imager = Imager(scene, view)
 
     def one(first: int) -> tuple[Slab, np.ndarray]:
@@ -227,7 +227,7 @@ def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator
 
 
 def _grid(view: View) -> Grid:
-    origin = [float(view.axis_mm(axis)[0]) for axis in (2, 1, 0)]  # (L, P, S), as the chest's own axes
+    origin = [float(view.axis_mm(axis)[0]) for axis in (2, 1, 0)]  # (L, P, S), the axes of the chest
     return Grid(view.shape, view.spacing_mm, (origin[0], origin[1], origin[2]))
 
 

@@ -12,8 +12,8 @@ from uhrct.phantom.tree import Tree
 KINDS = ("solid", "part-solid", "ground-glass")
 ATTACHMENTS = ("free", "juxta-vascular", "juxta-pleural")
 HU = {"solid": 30.0, "part-solid": -620.0, "ground-glass": -640.0}
-CORE_HU, CORE_SHARE = 10.0, 0.5  # of a part-solid nodule: its HU, and its share of the diameter
-THICK_MM = 0.8  # radius from which a vessel counts as one that a nodule is free of, or hangs on
+CORE_HU, CORE_SHARE = 10.0, 0.5  # core of a part-solid nodule: its HU and its share of the diameter
+THICK_MM = 0.8  # smaller vessels are ignored when a nodule is free of vessels or attached to one
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +46,10 @@ class Nodule:
 
 
 def place_nodules(anatomy: Anatomy, trees: dict[str, Tree], count: int = 9) -> list[Nodule]:
-    """`count` nodules, every kind with every attachment first; fewer only where the lungs have no room.
+    """Up to `count` nodules, first every kind with every attachment. There are fewer only if the lungs have no room.
 
-    Free: away from the pleura and from every vessel of `THICK_MM` and more by at least 1.5 mm. Juxta-vascular: the
-    surface of such a vessel passes through the nodule's outer half. Juxta-pleural: the pleura does.
+    Free: at least 1.5 mm away from the pleura and from vessels with a radius of `THICK_MM` and more. Juxta-vascular:
+    the surface of such a vessel passes through the outer half of the nodule. Juxta-pleural: the pleura does.
     """
     from scipy.spatial import cKDTree
 
@@ -63,7 +63,7 @@ def place_nodules(anatomy: Anatomy, trees: dict[str, Tree], count: int = 9) -> l
     vessel, calibre = np.concatenate(points), np.concatenate(thick)
     lookup = cKDTree(vessel) if len(vessel) else None
     candidates = rng.uniform((-150, -110, -160), (130, 115, 160), (40_000, 3))
-    # beside the great vessels a nodule would be hidden by them
+    # The great vessels would hide a nodule beside them.
     candidates = candidates[np.abs(candidates[:, 2]) > 50 * anatomy.size[0]]
     depth, lobe = anatomy.at_points(candidates)
     candidates, depth, lobe = candidates[lobe > 0], depth[lobe > 0], lobe[lobe > 0]

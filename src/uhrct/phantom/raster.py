@@ -1,4 +1,4 @@
-"""Capsules into voxels: each in its own small box, partial volume by formula instead of supersampling."""
+"""Draw capsules into voxels, each in its own small box. A formula gives the partial volume, without supersampling."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Lattice:
 
 
 def profile(distance: np.ndarray, radius: np.ndarray, width: float) -> np.ndarray:
-    """Share of a voxel's weight inside a thin cylinder, `distance` from its axis.
+    """Share of a voxel inside a thin cylinder, at `distance` from its axis.
 
-    A linear ramp of `width` at the surface; where the cylinder is thinner than the ramp, a cone of lower height. The
-    integral over the cross-section is pi r^2 for every r: no vessel gains or loses mass, however thin.
+    The profile is a linear ramp of `width` at the surface, or a lower cone where the cylinder is thinner than the ramp.
+    Its integral over the cross-section is pi r^2 for every r, so thin vessels neither gain nor lose mass.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_capsules(
 
     Returns
     -------
-    share of each voxel inside, float32, of the slab's shape; the mask or None
+    share of each voxel inside (float32, shape of the slab); the mask or None
     """
     share = np.zeros(lattice.shape, np.float32)
     mask = None if within_mm is None else np.zeros(lattice.shape, bool)
@@ -100,7 +100,7 @@ def _draw_boxes(
     share: np.ndarray,
     mask: np.ndarray | None,
 ) -> None:
-    """Capsules whose boxes have equal sides, all at once: arrays (n, z, y, x) made of three axes."""
+    """Draw capsules whose boxes have equal sides, all at once, in arrays (n, z, y, x)."""
     index, offset = [], []
     for axis in range(3):
         i = low[:, axis, None] + np.arange(box[axis])

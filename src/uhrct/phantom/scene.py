@@ -1,4 +1,4 @@
-"""A chest as primitives, and its slices at any resolution."""
+"""A chest as shapes in mm, and its slices at any resolution."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from uhrct.phantom.trees import grow_trees
 from uhrct.physics.resampling import FWHM_PER_SIGMA
 
 LUMEN_HU, WALL_HU = -995.0, 15.0
-#: What a scan of the whole chest covers: (z, y, x) in mm.
+#: Region of a scan of the whole chest: (z, y, x) in mm.
 FIELD_MM = (320.0, 400.0, 400.0)
 
-#: Great vessels (z, y, x, radius) in mm, drawn but no part of the trees: they are no tubes of one calibre.
+#: Great vessels (z, y, x, radius) in mm. They are drawn, but are no part of the trees, because their calibre varies.
 GREAT = (
     ((-30, -22, -2, 13), (-5, -26, -12, 15), (20, -27, -17, 15), (45, -20, -13, 14), (56, -6, -3, 13)),
     ((56, -6, -3, 13), (56, 8, 10, 12.5), (50, 22, 19, 12), (35, 28, 21, 12), (-60, 30, 19, 11), (-170, 27, 8, 10)),
@@ -40,11 +40,11 @@ GULLET = ((170, 26, 3, 6), (60, 24, 5, 7), (0, 30, 2, 7), (-90, 22, 8, 8), (-130
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything that is in the chest, in mm about its middle; `slab` images it.
+    """Everything in the chest, in mm from its middle. `Imager` makes slices of it.
 
     Attributes
     ----------
-    anatomy, tissues : surfaces and what fills them
+    anatomy, tissues : surfaces, and the tissues inside
     trees : artery, vein, airway
     nodules : list
     """
@@ -59,7 +59,7 @@ class Scene:
 class Slab:
     """Slices of a scene: noiseless HU and masks, all (z, y, x).
 
-    `lobes` holds keys of `LOBES`, `nodules` 1-based numbers of the list, `masks` one bool array per tree.
+    `lobes` holds keys of `LOBES`, `nodules` numbers of the list from 1, `masks` one boolean array per tree.
     """
 
     hu: np.ndarray
@@ -70,12 +70,12 @@ class Slab:
 
 @dataclass(frozen=True)
 class View:
-    """A grid about the middle of the chest, and the blur with which it is seen.
+    """A grid around the middle of the chest, and the blur of the image.
 
     Parameters
     ----------
     shape, spacing_mm : of the image, (z, y, x)
-    psf_fwhm_mm : in-plane Gaussian point-spread function; None: 0.6 of the pixel, as `Acquisition`
+    psf_fwhm_mm : in-plane Gaussian point-spread function; None: 0.6 of the pixel, as in `Acquisition`
     centre_mm : middle of the grid
     """
 
@@ -91,7 +91,7 @@ class View:
 
     @property
     def parts(self) -> int:
-        """Sub-slices of a slice: an odd number that makes the voxels about isotropic, so that ramps mean the same."""
+        """Number of sub-slices of a slice: odd, and such that sub-voxels are about isotropic, as the ramps assume."""
         z, y, x = self.spacing_mm
         return max(1, 2 * int(z / (y * x) ** 0.5 / 2) + 1) if z > 1.3 * (y * x) ** 0.5 else 1
 
@@ -133,8 +133,8 @@ def make_scene(family: str, seed: int, *, density: float = 1.0) -> Scene:
 class Imager:
     """Slices of a scene on a view's grid, slab by slab, without noise.
 
-    The voxel is a box, the PSF a Gaussian in plane: both go into the width of the ramp at every surface, which has
-    the same variance; sub-slices are averaged along z. A PSF that is wide against the pixel is applied as a blur.
+    The voxel is a box and the PSF an in-plane Gaussian. The ramp at every surface has the variance of both. Sub-slices
+    are averaged along z. A PSF that is wide compared with the pixel is applied as a blur.
     """
 
     def __init__(self, scene: Scene, view: View) -> None:
@@ -146,8 +146,8 @@ class Imager:
         blur = view.psf_mm / float(FWHM_PER_SIGMA)
         narrow = min(blur, 0.3 * y)
         self.blur_px = float(np.sqrt(blur**2 - narrow**2)) / y
-        # a ramp of width w has the variance w^2 / 12, as has a voxel's box. The body's surfaces stand upright mostly;
-        # vessels run everywhere: the mean over the axes (along z there is no PSF)
+        # A ramp of width w has the variance w^2 / 12, like the box of a voxel. The surfaces of the body are mostly
+        # upright. Vessels have all directions, so they use the mean over the axes (without PSF along z).
         upright = (y * y + x * x) / 2 + 12 * narrow**2
         self.width = float(np.sqrt((2 * upright + (z / view.parts) ** 2) / 3))
         self.half_diagonal = float(np.linalg.norm(view.spacing_mm)) / 2
@@ -194,9 +194,9 @@ class Imager:
                 continue
             where = tuple(box)
             z, y, x = np.ix_(*axes)
-            d = np.maximum(nodule.distance(z, y, x), lung[where]).astype(np.float32)  # ends at the pleura
+            d = np.maximum(nodule.distance(z, y, x), lung[where]).astype(np.float32)  # a nodule ends at the pleura
             texture = np.float32(HU[nodule.kind])
-            # ground glass fades out, solid ones have an edge
+            # Ground glass fades out; solid nodules have a sharp edge.
             edge = self.width if nodule.kind == "solid" else self.width + 1.2
             share = np.clip(0.5 - d / edge, 0, 1)
             view = hu[where]
@@ -223,7 +223,7 @@ class Imager:
             )
             value: float | np.ndarray = blood
             if kind == "airway":
-                # air takes the place of wall alone, never of the lung around: one mixture, not two in turn
+                # Mix once: air replaces the wall alone, never the lung around it.
                 lumen = share
                 share, _ = draw_capsules(start, end, tree.outer_mm[1:], lattice, width_mm=self.width)
                 value = WALL_HU + (LUMEN_HU - WALL_HU) * np.minimum(lumen / np.maximum(share, 1e-6), 1)
@@ -233,7 +233,7 @@ class Imager:
         return masks
 
     def _measured(self, hu: np.ndarray) -> np.ndarray:
-        """Sub-slices averaged, and what of the PSF the ramps do not hold."""
+        """Average the sub-slices, and apply the part of the PSF that the ramps do not contain."""
         import torch
 
         from uhrct.physics.acquisition import Acquisition
@@ -254,7 +254,7 @@ def _polylines(
     start, end, radius = [], [], []
     for line in lines:
         corners = np.array(line, float) * (1, sy, sx, 1)
-        n = 6  # smooth changes of calibre
+        n = 6  # pieces per section, for smooth changes of calibre
         t = np.linspace(0, 1, n + 1)[:, None]
         for a, b in zip(corners[:-1], corners[1:], strict=True):
             p = a + (b - a) * t

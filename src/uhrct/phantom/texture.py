@@ -1,4 +1,4 @@
-"""Random fields that are defined at every point of space: the same texture at any resolution."""
+"""Random fields defined at every point of space, so that every resolution shows the same texture."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Texture:
     Parameters
     ----------
     rng : generator
-    step_mm : distance between samples of the tile; finer detail does not exist
-    grain : correlation length in samples (sigma of the Gaussian that shapes the field)
+    step_mm : distance between samples of the tile; there is no finer detail
+    grain : correlation length in samples (sigma of the Gaussian filter)
     """
 
     def __init__(self, rng: np.random.Generator, step_mm: float, grain: float = 0.8) -> None:
@@ -28,7 +28,7 @@ class Texture:
         self.tile = field / field.std()
 
     def weights(self, centre_mm: np.ndarray, width_mm: float) -> np.ndarray:
-        """Matrix (n, TILE): the mean of the linearly interpolated field over voxels of `width_mm` about centres."""
+        """Matrix (n, TILE) that averages the linearly interpolated field over voxels of `width_mm` at the centres."""
         parts = max(1, int(np.ceil(width_mm / self.step_mm)))
         inside = (np.arange(parts) + 0.5) / parts - 0.5
         at = (centre_mm[:, None] + inside * width_mm) / self.step_mm

@@ -1,4 +1,4 @@
-"""What fills the chest: HU of air, skin, fat, muscle, bone, heart, belly, table and lung, slice by slice."""
+"""HU of air, skin, fat, muscle, bone, heart, belly, table and lung, slice by slice."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from uhrct.phantom.texture import Texture, TextureOnGrid
 
 AIR, FAT, MUSCLE, SKIN, LIVER, SPLEEN = -1000.0, -102.0, 52.0, 20.0, 62.0, 50.0
 CORTEX, MARROW, CARTILAGE, CORD, DISC = 620.0, 190.0, 95.0, 28.0, 75.0
-FAR_MM = 1000.0  # from the lungs, where the distance is not computed
+FAR_MM = 1000.0  # distance from the lungs where it is not computed
 LEVEL_MM = 24.0  # from rib to rib, and from vertebra to vertebra
-GRAVITY_HU_PER_MM = 0.42  # lung is denser towards the back of a patient who lies on it
+GRAVITY_HU_PER_MM = 0.42  # lung is denser towards the back of a patient in supine position
 
 
 class Tissues:
-    """Textures of one chest; `on` gives its slices on a grid.
+    """Textures and HU of one chest.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class TissueSlices:
         self.shape = len(y_mm), len(x_mm)
         y_mm, x_mm = y_mm.astype(np.float32), x_mm.astype(np.float32)
         self.whole = Plane(y_mm[:, None], x_mm[None])
-        # what is in the body is computed in its box alone, what is in the spine in the spine's
+        # Tissues of the body are computed in the box of the body alone, those of the spine in the box of the spine.
         reach = float(a.body.max()) + 4 * max(spacing_mm)
         theta = np.arange(BINS) * (2 * np.pi / BINS)
         high = float((a.body * np.abs(np.sin(theta))).max()) + 4 * max(spacing_mm)
@@ -62,13 +62,13 @@ class TissueSlices:
         self.textures = [
             TextureOnGrid(t, y_mm, x_mm, spacing_mm) for t in (tissues.fine, tissues.middle, tissues.coarse)
         ]
-        # ribs run down from the spine to the front: how far, and how much steeper than level
+        # Ribs descend from the spine to the front: by how much, and how steeply.
         u = p.from_back
         self.rib_run = 62 * (1 - np.cos(np.minimum(u, 2.4))) / 1.74 - 10 * np.clip(u - 2.1, 0, 1)
         self.rib_slant = np.sqrt(1 + (62 * np.sin(np.minimum(u, 2.4)) / 1.74 / np.maximum(p.rho, 30)) ** 2)
 
     def cover(self, distance: np.ndarray) -> np.ndarray:
-        """Share of the voxel inside a surface: exact for a plane that is parallel to a face."""
+        """Share of the voxel inside a surface. It is exact for a plane parallel to a face."""
         share = distance * np.float32(-1 / self.width)
         share += np.float32(0.5)
         return np.clip(share, 0, 1, out=share)
@@ -80,13 +80,13 @@ class TissueSlices:
 
     @cached_property
     def _surroundings(self) -> np.ndarray:
-        """Air and table: the same in every slice."""
+        """Air and table, the same in every slice."""
         hu = np.full(self.shape, AIR, np.float32)
         self._table(hu)
         return hu
 
     def slice(self, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """HU (y, x) of everything but trees and nodules, distance from the nearer lung, and lobes."""
+        """(HU (y, x) of everything but trees and nodules, distance from the nearer lung in mm, lobes)."""
         whole = self._surroundings.copy()
         distance = np.full(self.shape, FAR_MM, np.float32)
         lobes = np.zeros(self.shape, np.uint8)
@@ -100,7 +100,7 @@ class TissueSlices:
         body = a.radial("body", p, z)
         mix(hu, self.cover(body), SKIN)
         mix(hu, self.cover(body + 1.8), FAT + 9 * coarse + 7 * middle + 4 * fine)
-        # septa of the subcutaneous fat
+        # Septa of the subcutaneous fat.
         mix(hu, self.cover(body + 4) * np.clip(np.abs(coarse + 0.5 * middle) * -12 + 1, 0, 0.6), -20)
         self._muscles(hu, z, middle, coarse)
         self._inside(hu, z, middle, coarse)
@@ -108,7 +108,7 @@ class TissueSlices:
         right, left = a.lungs(p, z)
         np.minimum(right, left, out=distance)
         value = t.lung + GRAVITY_HU_PER_MM * p.y + 13 * coarse + 17 * middle + 24 * fine - 0.12 * (z + 10)
-        # the last millimetres under the pleura are less aerated, and the pleura itself is a line
+        # Lung holds less air in the last millimetres below the pleura.
         mix(hu, self.cover(distance), value + 25 * np.exp(distance.clip(-40, 0) / 3))
         fissures = a.fissures(p, z)
         self._fissures(hu, fissures, right, left)
@@ -128,7 +128,7 @@ class TissueSlices:
         muscle = a.radial("muscle", p, z) + 1.2 * coarse + 0.4 * middle
         cage = a.radial("cage", p, z)
         mix(hu, self.cover(muscle), MUSCLE + 5 * coarse + 6 * middle)
-        # fat between the layers of muscle, thicker here and thinner there
+        # Fat of varying thickness between the layers of muscle.
         gap = cage - muscle
         for share, half in ((0.08, 1.3), (0.5, 1.1)):
             sheet = self._sheet(
@@ -147,13 +147,13 @@ class TissueSlices:
         mix(hu, self._sheet(cage + 2.5 + 1.5 * coarse, np.maximum(0.9 + 1.3 * coarse, 0)), -80.0)
 
     def _inside(self, hu: np.ndarray, z: float, middle: np.ndarray, coarse: np.ndarray) -> None:
-        """Mediastinum, heart and belly; the lungs are carved out afterwards."""
+        """Mediastinum, heart and belly. The lungs are drawn over them afterwards."""
         p, a = self.plane, self.anatomy
         inner = a.radial("pleura", p, z)
         mix(hu, self.cover(inner + 1.0), FAT + 10 * coarse + 8 * middle)
         streak = np.clip(1 - 9 * np.abs(coarse - 0.3 * middle), 0, 0.35)
         mix(hu, self.cover(inner + 3) * streak, 10.0)
-        # where no distance can come near 0 nothing need be computed
+        # Skip organs that this slice does not reach.
         c, half = a.heart
         if (abs(z - c[0]) / half[0] - 1) * 44 < 14 + self.width:
             self._heart(hu, z, middle, coarse)
@@ -163,7 +163,7 @@ class TissueSlices:
     def _heart(self, hu: np.ndarray, z: float, middle: np.ndarray, coarse: np.ndarray) -> None:
         p, a, t = self.plane, self.anatomy, self.tissues
         c, half = a.heart
-        # the heart, tilted, with fat in its grooves
+        # The heart is tilted, with fat in its grooves.
         x = p.x - c[2] + 0.25 * (z - c[0]) + 0.2 * (p.y - c[1])
         g = np.sqrt(((z - c[0]) / half[0]) ** 2 + ((p.y - c[1]) / half[1]) ** 2 + (x / half[2]) ** 2)
         heart = (g - 1) * 44 + 1.5 * coarse
@@ -215,12 +215,12 @@ class TissueSlices:
         bony = rib + 40 * np.maximum(u - 2.35, 0)
         mix(hu, self.cover(rib), CARTILAGE + 4 * middle)
         self._bone(hu, bony, 1.3, middle)
-        # breastbone; cartilage takes over from the ribs
+        # Breastbone; cartilage joins it to the ribs.
         front = -_cage_in_front(a, z)
         breast = (np.hypot(p.x / (17 + 5 * (z > 50)), (p.y - front - 7) / 6.5) - 1) * 7 + max(0.0, -48 - z) * 2
         if z < 88:
             self._bone(hu, breast, 1.2, middle)
-        # shoulder blades
+        # Shoulder blades.
         back = np.abs(u - 0.93) * 90 - (14 + 14 * np.clip((z - 15) / 60, 0, 1))
         blade = np.maximum(np.abs(cage - 10 - 0.18 * np.abs(p.x) / sx + 14) - 2.2, back)
         if z > 0:
@@ -262,7 +262,7 @@ class TissueSlices:
 
 
 def mix(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> None:
-    """Lay a tissue of this HU over what is there, where it fills `share` of the voxel."""
+    """Draw a tissue with this HU over `hu`, where it fills `share` of the voxel."""
     where = share > 0
     if not where.any():
         return
@@ -281,5 +281,5 @@ def _between(line_mm: np.ndarray, low_mm: float, high_mm: float) -> slice:
 
 
 def _cage_in_front(anatomy: Anatomy, z: float) -> float:
-    """Radius of the cage in front, mm."""
+    """Radius of the ribcage in front, mm."""
     return float(table_row(anatomy.cage, z, np.array([BINS * 3 // 4]))[0])

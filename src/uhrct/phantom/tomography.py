@@ -1,10 +1,10 @@
-"""A scanner's projections and filtered backprojection: fan or parallel beam, slice by slice, Poisson noise by dose.
+"""Projections of a scanner and filtered backprojection: fan or parallel beam, slice by slice, Poisson noise by dose.
 
-A fan is sorted into parallel rays before it is filtered, as many scanners do (rebinning): the filter is then the same
-at every pixel, and half a turn has to be backprojected instead of a whole one.
+A fan is sorted into parallel rays before the filter, as in many scanners (rebinning). Then the filter is the same at
+every pixel, and only half a turn is backprojected.
 
-The same rays and the same pixels serve every slice of a batch, so that a sum over a ray (or over the views of a
-pixel) is one weighted look-up of rows that hold all slices: `torch.nn.functional.embedding_bag`.
+All slices of a batch share rays and pixels. So the sum over a ray, or over the views of a pixel, is one weighted
+look-up of rows that hold all slices: `torch.nn.functional.embedding_bag`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 MU_WATER_PER_MM = 0.0195  # at about 70 keV
-#: Photons per ray at dose 1, for 1 mm slices and 0.7 mm detector elements: chosen so that the standard kernel's noise
-#: in the heart is of the size of the model's, and less towards the skin.
+#: Photons per ray at dose 1, for 1 mm slices and 0.7 mm detector elements. With the standard kernel, the noise in the
+#: heart is about that of the model, and lower towards the skin.
 PHOTONS = 8.0e4
 BEAMS = ("fan", "parallel")
 SOURCE_MM = 570.0  # from the X-ray source to the axis of rotation
-FAN_REACH_MM = 330.0  # from the axis, what a fan sees: table and body lie within
-#: Hann windows, which say how sharp an image is: where they end in periods per mm (half of that passes half the
-#: contrast: 0.35 per mm is a body kernel's, 0.7 a lung's), and the most of the Nyquist frequency, for coarse pixels.
+FAN_REACH_MM = 330.0  # radius that a fan covers: table and body lie inside
+#: Kernels as Hann windows: the end in periods per mm, and the limit relative to the Nyquist frequency, for coarse
+#: pixels. Half of the end passes half the contrast: 0.35 per mm for a body kernel, 0.7 for a lung kernel.
 KERNELS = {"standard": (0.7, 1.1), "sharp": (1.4, 2.0)}
 
 
@@ -36,9 +36,9 @@ class Scanner:
     Parameters
     ----------
     n : side of the image, pixels
-    pixel_mm : of the image, and of the detector where the axis of rotation is
-    views : parallel rays over half a turn; None: as many as keep streaks below the pixel (about 1.2 n). A fan is
-        read 1.6 n times in a whole turn by an arc of equal angles, and sorted into as many parallel views
+    pixel_mm : of the image, and of the detector at the axis of rotation
+    views : parallel views over half a turn; None: about 1.2 n, enough to avoid streaks. A fan is read 1.6 n times in a
+        whole turn and sorted into as many parallel views
     kernel : standard or sharp
     beam : fan or parallel
 
@@ -70,7 +70,7 @@ class Scanner:
         self.detectors = int(np.ceil(n * 2**0.5 / 2)) * 2 + 2
         views = views or int(1.2 * n)
         self.angles = np.arange(views) * np.pi / views
-        # what is read: a fan's positions of the source, and its detector's angles
+        # Readings: source positions and detector angles of the fan.
         self.fan_step = pixel_mm / SOURCE_MM
         reach_mm = min(n * pixel_mm * 2**-0.5, FAN_REACH_MM)
         self.fan_detectors = 2 * int(np.ceil(np.arcsin(reach_mm / SOURCE_MM) / self.fan_step)) + 2
@@ -78,11 +78,11 @@ class Scanner:
 
     @property
     def photon_share(self) -> float:
-        """Photons per ray against those of the parallel beam, so that the same dose is spent in a whole scan."""
+        """Photons per ray relative to the parallel beam, so that a whole scan has the same dose."""
         return len(self.angles) / self.readings
 
     def _rays(self, reading: int) -> tuple[np.ndarray, np.ndarray]:
-        """Normal's angle (radian) and distance from the axis (pixels) of the rays that one reading measures."""
+        """(angle of the normal in radian, distance from the axis in pixels) of the rays of one reading."""
         if self.beam == "parallel":
             t = np.arange(self.detectors) - (self.detectors - 1) / 2
             return np.full(len(t), self.angles[reading]), t
@@ -90,7 +90,7 @@ class Scanner:
         return 2 * np.pi * reading / self.readings - fan, np.sin(fan) * SOURCE_MM / self.pixel_mm
 
     def project(self, hu: torch.Tensor) -> torch.Tensor:
-        """Line integrals (readings, detectors, slices) of attenuation, of images (slices, y, x) in HU; Joseph's method.
+        """Line integrals (readings, detectors, slices) of images (slices, y, x) in HU, by Joseph's method.
 
         References
         ----------
@@ -108,7 +108,7 @@ class Scanner:
         for reading in range(self.readings):
             angle, t = (torch.from_numpy(a).float()[:, None] for a in self._rays(reading))
             c, s = torch.cos(angle), torch.sin(angle)
-            # walk along the axis that the ray is steeper to, interpolate along the other
+            # Step along the axis that is closer to the ray, and interpolate along the other.
             by_columns = s.abs() > c.abs()
             given, wanted = torch.where(by_columns, c, s), torch.where(by_columns, s, c)
             at = (t - (steps - half) * given) / wanted + half
@@ -127,8 +127,8 @@ class Scanner:
     def _parallel(self, sinogram: torch.Tensor) -> torch.Tensor:
         """Line integrals of a fan (readings, fan's detectors, slices) as parallel views (views, detectors, slices).
 
-        Every parallel ray is read twice in a turn, from either end: the mean of both, each linear between the four
-        nearest measured rays.
+        A turn reads every parallel ray twice, from both ends. The result is the mean of both, each interpolated
+        linearly between the four nearest measured rays.
 
         References
         ----------
@@ -158,14 +158,14 @@ class Scanner:
         return torch.stack(out)
 
     def noisy(self, sinogram: torch.Tensor, photons: float, generator: torch.Generator) -> torch.Tensor:
-        """Line integrals of counts that follow Poisson's law, `photons` of which enter along each ray."""
+        """Line integrals with Poisson noise, for `photons` that enter along each ray."""
         import torch
 
         counts = torch.poisson(photons * torch.exp(-sinogram), generator=generator).clamp(min=1)
         return -torch.log(counts / photons)
 
     def reconstruct(self, sinogram: torch.Tensor) -> torch.Tensor:
-        """Images (slices, y, x) in HU of what `project` gave, by ramp filter, kernel and backprojection."""
+        """Images (slices, y, x) in HU from line integrals, by ramp filter, kernel and backprojection."""
         import torch
         import torch.nn.functional as F
 
@@ -193,7 +193,7 @@ class Scanner:
         return mu * (1000 / MU_WATER_PER_MM) - 1000
 
     def _filtered(self, sinogram: torch.Tensor) -> torch.Tensor:
-        """Ramp times Hann window. The ramp is made of its samples in space, which keeps the mean right.
+        """Filter with ramp times Hann window. The ramp comes from its samples in space, which keeps the mean right.
 
         References
         ----------
@@ -210,7 +210,7 @@ class Scanner:
         response = np.fft.rfft(ramp).real / self.pixel_mm
         frequency = np.arange(len(response)) / n
         response *= 0.5 + 0.5 * np.cos(np.pi * np.minimum(frequency / self.cutoff, 1))
-        response /= np.sinc(frequency) ** 2  # what linear interpolation takes away in backprojection
+        response /= np.sinc(frequency) ** 2  # compensates linear interpolation in backprojection
         spectrum = torch.fft.rfft(sinogram, n, dim=1)
         return torch.fft.irfft(spectrum * torch.tensor(response, dtype=torch.float32)[None, :, None], n, dim=1)[
             :, : self.detectors
@@ -227,7 +227,7 @@ def scan(
     kernel: str = "standard",
     beam: str = "fan",
 ) -> np.ndarray:
-    """Slices (z, y, x) as a scanner would show them; noise depends on the seed and `first` alone.
+    """Slices (z, y, x) in HU as a scanner shows them. The noise depends on the seed and `first` alone.
 
     Raises
     ------

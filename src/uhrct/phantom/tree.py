@@ -1,4 +1,4 @@
-"""A tree of vessels or airways as capsules, and the calibres that Murray's law gives it."""
+"""A tree of vessels or airways as capsules, with calibres by Murray's law."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """Nodes in mm; node i > 0 is the end of the capsule of `radius_mm[i]` that comes from its parent.
+    """Nodes in mm. Node i > 0 is the end of a capsule of `radius_mm[i]` that starts at its parent.
 
     Attributes
     ----------
-    kind : artery, vein or airway (whose radius is the lumen's)
+    kind : artery, vein or airway (the radius of an airway is that of its lumen)
     position_mm : (n, 3), z y x
-    parent : (n,), -1 for the root; parents stand before their children
+    parent : (n,), -1 for the root; parents come before their children
     radius_mm : (n,), by Murray's law from the tips
     lobe : (n,), 0 on the way to a lobe, else a key of `LOBES`
-    tip_mm : (n,), radius of each node where it is, or after a cut becomes, a tip: the least of the tips beyond it
+    tip_mm : (n,), radius of each node if it is, or becomes by a cut, a tip: the smallest of the tips beyond it
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Tree:
 
     @property
     def wall_mm(self) -> np.ndarray:
-        """Thickness of the wall: airways have one of their own, vessels' is part of their calibre."""
+        """Thickness of the wall. Only airways have one; the calibre of a vessel includes its wall."""
         return 0.1 + 0.13 * self.radius_mm if self.kind == "airway" else np.zeros_like(self.radius_mm)
 
     @property
@@ -54,7 +54,7 @@ class Tree:
 
     @property
     def branch(self) -> np.ndarray:
-        """Branch of each node: nodes between two branchings share a number; the root's is 0."""
+        """Branch number of each node. Nodes between two branchings share it; the root has 0."""
         forks = self.children > 1
         out, count = np.zeros(len(self.parent), int), 0
         for i in range(1, len(out)):
@@ -67,7 +67,7 @@ class Tree:
         return out
 
     def kept(self, keep: np.ndarray) -> Tree:
-        """The tree without the nodes that are not kept and all that hangs on them; calibres anew."""
+        """The tree without the nodes that are not kept and everything beyond them, with new calibres."""
         keep = keep.copy()
         for i in range(1, len(keep)):
             keep[i] &= keep[self.parent[i]]
@@ -78,7 +78,7 @@ class Tree:
 
 
 def murray(parent: np.ndarray, tip_mm: np.ndarray) -> np.ndarray:
-    """Radii (mm) of a tree whose tips have radius `tip_mm` (n,): at each branching r^3 = sum of the children's r^3.
+    """Radii (mm) of a tree with tips of radius `tip_mm` (n,): at each branching r^3 is the sum of the children's r^3.
 
     References
     ----------

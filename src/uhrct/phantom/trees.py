@@ -1,4 +1,4 @@
-"""Arteries, veins and airways: grown lobe by lobe, calibres by Murray's law, and never touching each other."""
+"""Arteries, veins and airways: grown lobe by lobe, with calibres by Murray's law, and without contact."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from uhrct.phantom.growth import colonise
 from uhrct.phantom.tree import Tree, murray
 
 KINDS = ("artery", "vein", "airway")
-FLOOR_MM = 0.25  # radius of a calibre of 0.5 mm
+FLOOR_MM = 0.25  # smallest radius: a calibre of 0.5 mm
 GAP_MM = 0.25  # between the surfaces of different trees
 STEP_MM = 2.6
-WIDEST_TIP = 1.4  # by how much of the least an airway's tip may be wider
+WIDEST_TIP = 1.4  # an airway tip can be wider than the thinnest one by this share
 
-#: Central parts (z, y, x) in mm: the stem and, for each lung, the way to its hilum.
+#: Central parts (z, y, x) in mm: the stem, and the way to the hilum of each lung.
 _STEM = {
     "artery": [(-22, -34, 14), (-8, -32, 14), (4, -24, 13), (13, -14, 12)],
     "vein": [(-24, 16, 4), (-18, 15, 2)],
@@ -37,7 +37,7 @@ _LEFT = {
 
 
 def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
-    """The three trees of a chest, apart from each other everywhere.
+    """The three trees of a chest, without contact.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def grow_trees(anatomy: Anatomy, *, density: float = 1.0) -> dict[str, Tree]:
     points, distance, lobe = points[inside], distance[inside], lobe[inside]
     tips = {"artery": 24000 * density, "vein": 24000 * density, "airway": 11000 * density}
     chosen = {kind: rng.permutation(len(points))[: int(tips[kind])] for kind in ("artery", "vein")}
-    # bronchi run beside arteries: they want to go where arteries go, a little aside
+    # Bronchi run beside arteries: they grow to the same points, with a small shift.
     chosen["airway"] = chosen["artery"][: int(tips["airway"])]
     taken: dict[int, list[np.ndarray]] = {k: [] for k in LOBES}
     trees = {}
@@ -91,7 +91,7 @@ def _grow(
         for k in lobes:
             candidates = points[(lobe == k) & (distance < -7)]
             cost = np.linalg.norm(candidates - position[hilum], axis=1)
-            for other in taken[k]:  # the trees enter a lobe side by side
+            for other in taken[k]:  # the trees enter a lobe beside each other
                 cost += 60.0 * (np.linalg.norm(candidates - other, axis=1) < 14)
             entry = candidates[np.argmin(cost)]
             taken[k].append(entry)
@@ -108,10 +108,10 @@ def _grow(
 
 
 def _tips(draw: Draw, kind: str, parent: np.ndarray) -> np.ndarray:
-    """Radius (mm) of every node were it a tip; never more than a tip beyond it, so that cutting only thins a tree.
+    """Radius (mm) of every node if it were a tip. It is never larger than a tip beyond it, so a cut only thins a tree.
 
-    Vessels end at one calibre. Airways end at many: a trachea of true width feeds some 30 000 bronchioles of 0.5 mm
-    calibre, more than can be drawn, so that most of the drawn tips stand for several, and are as wide as those.
+    Vessels end at one calibre. Airways end at many: a trachea of true width feeds some 30 000 bronchioles of 0.5 mm,
+    more than can be drawn. So most of the drawn tips stand for several bronchioles, and are as wide as these together.
     """
     if kind != "airway":
         return np.full(len(parent), draw["vessel_tip_mm"])
@@ -132,7 +132,7 @@ def _fine(corners: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(tree: Tree, rounds: int = 3) -> np.ndarray:
-    """Positions with the kinks of growth taken out; root and tips stay."""
+    """Positions without the kinks of growth. Root and tips stay."""
     p = tree.position_mm.copy()
     count = tree.children
     movable = (count > 0) & (tree.parent >= 0)
@@ -145,9 +145,9 @@ def _smoothed(tree: Tree, rounds: int = 3) -> np.ndarray:
 
 
 def _apart(anatomy: Anatomy, trees: dict[str, Tree]) -> dict[str, Tree]:
-    """Push trees from each other, then cut off what still touches another tree or leaves its lung.
+    """Push the trees apart, then cut off every part that still touches another tree or leaves its lung.
 
-    Calibres only fall when something is cut off (Murray), so no new contact can arise.
+    By Murray's law a cut only lowers calibres, so no new contact can appear.
     """
     pairs = (("artery", "vein"), ("artery", "airway"), ("vein", "airway"))
     for _ in range(8):
@@ -183,7 +183,7 @@ def _push(a: Tree, b: Tree, move_a: np.ndarray, move_b: np.ndarray) -> None:
     lack = a.outer_mm[i] + b.outer_mm[j] + 2 * GAP_MM - d
     hit = lack > 0
     i, j, s, t, away, lack = i[hit], j[hit], s[hit], t[hit], away[hit], lack[hit]
-    # the thinner one gives way; roots stay
+    # The thinner capsule moves more; roots stay.
     thin = b.radius_mm[j] / (a.radius_mm[i] + b.radius_mm[j])
     for tree, k, u, share, sign, move in ((a, i, s, thin, 1, move_a), (b, j, t, 1 - thin, -1, move_b)):
         push = sign * (share * lack)[:, None] * away

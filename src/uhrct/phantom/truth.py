@@ -1,4 +1,4 @@
-"""What is true of a phantom: trees, nodules and masks, and how they are written beside the image."""
+"""The truth of a phantom: trees, nodules and masks, and the files that store them beside the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uhrct.phantom.families import RANGES
 from uhrct.phantom.scene import Scene, View
 from uhrct.phantom.tree import Tree
 
-#: Masks beside the image, and what their labels mean.
+#: Masks beside the image, and the meaning of their labels.
 MASKS: dict[str, dict[int, str]] = {
     "lungs": {1: "right lung", 2: "left lung"},
     "lobes": dict(LOBES),
@@ -50,12 +50,12 @@ def betti_of_mask(mask: np.ndarray) -> list[int]:
 
 
 def describe(scene: Scene, view: View, masks: dict[str, np.ndarray], imaging: dict[str, Any]) -> dict[str, Any]:
-    """The JSON beside the image.
+    """The content of `truth.json`.
 
     Parameters
     ----------
     masks : artery, vein, airway, each bool (z, y, x)
-    imaging : how the image was made
+    imaging : settings of the image
     """
     draw = scene.anatomy.draw
     trees = {}
@@ -99,7 +99,7 @@ def describe(scene: Scene, view: View, masks: dict[str, np.ndarray], imaging: di
 
 
 def write_truth(folder: Path, scene: Scene, description: dict[str, Any]) -> None:
-    """`truth.json` and `truth.npz` into `folder`."""
+    """Write `truth.json` and `truth.npz` into `folder`."""
     (folder / "truth.json").write_text(json.dumps(description, indent=1) + "\n")
     arrays: dict[str, np.ndarray] = {}
     for tree in scene.trees.values():

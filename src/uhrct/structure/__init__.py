@@ -1,4 +1,4 @@
-"""Structure domain: operators that light vessels, airways and nodules, alike in every scan, differentiable.
+"""Structure domain: differentiable operators that show vessels, airways and nodules equally in every scan.
 
 >>> from uhrct.structure import StructureOperator
 >>> StructureOperator("frangi", contrast_hu=150.0).sigma_mm

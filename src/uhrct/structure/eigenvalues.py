@@ -1,8 +1,8 @@
-"""Eigenvalues of symmetric 2x2 and 3x3 matrices in closed form, with gradients that are finite everywhere.
+"""Eigenvalues of symmetric 2x2 and 3x3 matrices in closed form, with finite gradients everywhere.
 
-An eigenvalue is not differentiable where two of them meet, and the naive formulas divide zero by zero there.
-Here the square root is taken as sqrt(s² + e²) - e: exactly 0 at s = 0, with a gradient of 0 there, and off by
-less than e elsewhere.
+Eigenvalues are not differentiable where two of them are equal, and the plain formulas divide zero by zero there. This
+module replaces the square root of s² by sqrt(s² + e²) - e. That is 0 with gradient 0 at s = 0, and wrong by less than e
+elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-EPSILON = 2.0**-10  # in the unit of the matrix (HU): a thousandth of what CT resolves; a power of 2 squares exactly
+EPSILON = 2.0**-10  # in HU: a thousandth of the resolution of CT; the square of a power of 2 is exact
 
 
 def _soft_root(squared: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ def eigenvalues_3x3(
 
     With q = tr H / 3, B = H - q I, p² = tr(B²) / 6 and r = det(B) / 2p³ they are
     q + 2p cos(phi + 2 pi k / 3), phi = acos(r) / 3 (O. K. Smith, 1961, doi 10.1145/355578.366316).
-    The slope of acos is infinite where two eigenvalues meet, as they do on the axis of every round vessel:
-    the angle is taken by atan2 instead, from a sine that never vanishes.
+    The slope of acos is infinite where two eigenvalues are equal, as on the axis of every round vessel. So atan2 gives
+    the angle here, from a sine that is never 0.
 
     Example
     -------
@@ -58,7 +58,7 @@ def eigenvalues_3x3(
     p = torch.sqrt(p_squared + EPSILON**2)
     det = a * b * c + 2 * h_zy * h_zx * h_yx - a * h_yx * h_yx - b * h_zx * h_zx - c * h_zy * h_zy
     r = det / (2 * p * p * p)
-    rounding = 8 * torch.finfo(r.dtype).eps  # 1 - r² is known no better than this; without it sqrt has a slope of 1/0
+    rounding = 8 * torch.finfo(r.dtype).eps  # rounding error of 1 - r²; keeps the slope of sqrt finite
     sine = torch.sqrt(torch.relu(1 - r * r) + rounding)
     phi = torch.atan2(sine, r) / 3
     radius = 2 * (p - EPSILON)

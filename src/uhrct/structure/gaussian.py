@@ -1,8 +1,8 @@
-"""Gaussian derivatives as banded matrices: the Hessian is A Y Bᵀ, from the left and from the right.
+"""Gaussian derivatives as banded matrices: the Hessian is A Y Bᵀ.
 
-A separable filter along an axis of n samples is an n x n banded matrix, so that one matrix product serves a
-whole batch and its gradient. It equals the convolution to rounding and costs a third of a training step less
-than single-channel convolutions do.
+A separable filter along an axis of n samples is an n x n banded matrix. One matrix product filters a whole batch and
+its gradient. The result equals the convolution up to rounding, and a training step takes a third less time than with
+single-channel convolutions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from uhrct.core.errors import UhrctError
 
-TRUNCATE = 4.0  # kernel radius in sigmas: what is cut off weighs 6e-5 of a Gaussian
-BLOCK = 64  # rows per product on long axes: a longer block multiplies more zeros, a shorter one calls more often
-SMALLEST_SIGMA_PX = 0.05  # below it exp(-1 / 2 sigma²) underflows in the neighbouring sample
+TRUNCATE = 4.0  # kernel radius in sigmas: the part cut off weighs 6e-5
+BLOCK = 64  # rows per product on long axes: longer blocks multiply more zeros, shorter ones need more calls
+SMALLEST_SIGMA_PX = 0.05  # below this, exp(-1 / 2 sigma²) underflows
 
 
 def kernel_radius(sigma_px: float) -> int:
-    """Samples on either side of the centre that the kernels of this sigma reach."""
+    """Number of samples on each side of the centre in the kernels of this sigma."""
     return max(1, math.ceil(TRUNCATE * sigma_px))
 
 
@@ -31,9 +31,9 @@ def kernel_radius(sigma_px: float) -> int:
 def derivative_kernels(sigma_px: float) -> np.ndarray:
     """Scale-normalised Gaussian derivative kernels of order 0, 1 and 2, exact on polynomials.
 
-    Sampling and truncation spoil the moments of a Gaussian, most of all where sigma is below a pixel. They
-    are set right here: order 0 keeps constants, order 1 gives 1 on x and 0 on constants, order 2 gives 1 on
-    x²/2 and 0 on constants and ramps; then order m is multiplied by sigma_px^m.
+    Sampling and truncation change the moments of a Gaussian, most of all where sigma is below a pixel. This function
+    corrects them: order 0 keeps constants, order 1 gives 1 on x and 0 on constants, order 2 gives 1 on x²/2 and 0 on
+    constants and ramps. Then order m is multiplied by sigma_px^m.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
     Returns
     -------
     ndarray, (3, 2 r + 1), float64
-        To be *correlated* with the signal; r = `kernel_radius(sigma_px)`.
+        For *correlation* with the signal; r = `kernel_radius(sigma_px)`.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
     Example
     -------
     >>> k = derivative_kernels(0.2) / np.array([[1], [0.2], [0.2**2]])
-    >>> np.round(k[2], 6) + 0  # far below a pixel it is the plain second difference
+    >>> np.round(k[2], 6) + 0  # far below a pixel: the plain second difference
     array([ 1., -2.,  1.])
     """
     if not (math.isfinite(sigma_px) and sigma_px >= SMALLEST_SIGMA_PX):
@@ -63,7 +63,7 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
     g /= g.sum()
     g1 = x * g
     g1 /= (x * g1).sum()
-    g2 = (x**2 - (x**2 * g).sum()) * g  # what is subtracted is the *sampled* variance: the sum is then zero
+    g2 = (x**2 - (x**2 * g).sum()) * g  # the *sampled* variance makes the sum zero
     g2 /= (0.5 * x**2 * g2).sum()
     return np.stack([g, sigma_px * g1, sigma_px**2 * g2])
 
@@ -71,15 +71,15 @@ def derivative_kernels(sigma_px: float) -> np.ndarray:
 def _matrices(n: int, sigma_px: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     kernels, r = derivative_kernels(sigma_px), kernel_radius(sigma_px)
     rows = np.arange(n)[:, None]
-    columns = np.clip(rows + np.arange(-r, r + 1), 0, n - 1)  # replicated edges: weights fold onto the edge sample
+    columns = np.clip(rows + np.arange(-r, r + 1), 0, n - 1)  # replicated edges
     matrices = np.zeros((3, n, n))
     for matrix, kernel in zip(matrices, kernels, strict=True):
         np.add.at(matrix, (rows, columns), kernel)
-    with torch.inference_mode(False):  # they are kept: who asks first may be in inference mode, who comes next not
+    with torch.inference_mode(False):  # the cache serves training too, whoever asks first
         return torch.from_numpy(matrices).to(device=device, dtype=dtype)
 
 
-# Two caches by size: hundreds of crop-sized matrices (many patients' spacings) but few of 12 MB and more.
+# Two caches: many crop-sized matrices (one for each patient's spacing), few large ones of 12 MB and more.
 _small_matrices = lru_cache(maxsize=1024)(_matrices)
 _large_matrices = lru_cache(maxsize=16)(_matrices)
 
@@ -90,7 +90,7 @@ def derivative_matrices(n: int, sigma_px: float, device: torch.device, dtype: to
     Returns
     -------
     Tensor, (3, n, n)
-        Orders 0, 1, 2; row i holds the weights of output sample i. Shared by all callers: do not write to it.
+        Orders 0, 1, 2; row i holds the weights of output sample i. All callers share it: do not write to it.
 
     Example
     -------
@@ -103,10 +103,10 @@ def derivative_matrices(n: int, sigma_px: float, device: torch.device, dtype: to
 
 
 def band_matmul(matrix: Tensor, y: Tensor, radius: int) -> Tensor:
-    """`matrix @ y` for a square matrix with nothing beyond `radius` off its diagonal.
+    """`matrix @ y` for a square matrix that is zero farther than `radius` from its diagonal.
 
-    Long axes are done in blocks of rows, so that cost grows with n (BLOCK + 2 radius) and not with n². A GPU
-    multiplies zeros faster than it starts kernels: an axis counts as long much later there.
+    Long axes are processed in blocks of rows, so that the cost grows with n (BLOCK + 2 radius) and not with n². On a
+    GPU blocks pay off for much longer axes only, because starting a kernel costs more than multiplying zeros.
     """
     n = matrix.shape[-1]
     if n <= (2 if y.device.type == "cpu" else 8) * BLOCK:

@@ -22,10 +22,10 @@ class VesselLengths(NamedTuple):
 
 
 def vessel_lengths(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]) -> VesselLengths:
-    """How much centre line of the reference the test misses, and of the test that no reference explains.
+    """Centre line of the reference that is missing in the test, and centre line of the test without a reference.
 
-    A point of one's centre line counts as found where the other's *mask* comes within one voxel (diagonals count):
-    a wide vessel's centre line may wander inside it without being broken.
+    A point of a centre line counts as found where the other *mask* is within one voxel (diagonals count). So the centre
+    line of a wide vessel may move inside the vessel without being broken.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def vessel_lengths(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[floa
     Returns
     -------
     VesselLengths
-        Whole lengths, ``broken`` (of the reference's) and ``invented`` (of the test's), in mm.
+        Whole lengths of both, ``broken`` (part of the reference) and ``invented`` (part of the test), in mm.
 
     Raises
     ------
@@ -48,10 +48,10 @@ def vessel_lengths(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[floa
     -------
     >>> whole = np.zeros((16, 32), bool); whole[8, 1:31] = True
     >>> broken = whole.copy(); broken[8, 10:22] = False
-    >>> vessel_lengths(whole, broken, (0.7, 0.5))  # 12 pixels are gone, one at each end is forgiven
+    >>> vessel_lengths(whole, broken, (0.7, 0.5))  # 12 pixels are missing, one at each end is tolerated
     VesselLengths(reference=14.5, test=8.0, broken=5.0, invented=0.0)
     """
-    from scipy import ndimage  # only the evaluation extra has it
+    from scipy import ndimage  # evaluation extra
 
     a, b = masks(reference, test)
     along_a, along_b = line_lengths(skeleton(a), spacing_mm), line_lengths(skeleton(b), spacing_mm)
@@ -63,10 +63,10 @@ def vessel_lengths(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[floa
 
 
 def line_lengths(line: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """The length in mm that each voxel of a centre line stands for: half of every link to a neighbour.
+    """Length in mm of each voxel of a centre line: half of every link to a neighbour.
 
-    Diagonal neighbours are linked only where no voxel between them is on the line. A voxel without neighbours, a
-    vessel seen head-on, counts as one voxel: the geometric mean of the spacing.
+    Diagonal neighbours are linked only where no voxel between them is on the line. A voxel without neighbours (a vessel
+    that crosses the slice) counts as the geometric mean of the spacing.
 
     Example
     -------
@@ -94,5 +94,5 @@ def line_lengths(line: ArrayLike, spacing_mm: tuple[float, ...]) -> np.ndarray:
 
 
 def _from(padded: np.ndarray, step: tuple[int, ...]) -> np.ndarray:
-    """At each voxel the value `step` further on; the padding keeps the far side from coming in."""
+    """At each voxel the value `step` further. The padding keeps the far side out."""
     return np.roll(padded, [-s for s in step], axis=tuple(range(padded.ndim)))

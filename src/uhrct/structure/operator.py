@@ -1,4 +1,4 @@
-"""The imaging enhancement operator: from HU to a structure map in [0, 1] that is the same in every scan."""
+"""The imaging enhancement operator: an image in HU becomes a structure map in [0, 1], comparable between scans."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Spacing = Sequence[float] | Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class StructureOperator:
-    """V_C, Frangi's or Jerman's vesselness with fixed constants in HU and scales in mm; differentiable.
+    """V_C, Frangi's or Jerman's vesselness with fixed constants in HU and scales in mm. It is differentiable.
 
-    H_ij = sigma² (I * d²G / dx_i dx_j) at each scale, its eigenvalues in closed form, the formula of `kind`
-    (`uhrct.structure.vesselness`), and the maximum over scales. Nothing is divided by an image's own maximum,
-    so that two maps can be compared. Sampling does not matter as long as the grid resolves the scale.
+    At each scale it computes H_ij = sigma² (I * d²G / dx_i dx_j), the eigenvalues in closed form, and the formula of
+    `kind` (`uhrct.structure.vesselness`). The result is the maximum over scales. Nothing is divided by the image's own
+    maximum, so two maps can be compared. The sampling does not matter as long as the grid resolves the scale.
 
     Parameters
     ----------
     kind : "vc", "frangi" or "jerman"
-        V_C answers lines and discs alike (in 3D: tubes and balls), Frangi lines, Jerman all of one strength.
+        V_C responds to lines and discs (in 3D: tubes and balls), Frangi to lines, Jerman to all with one strength.
     sigma_mm : tuple of float
         Scales, in any order.
     contrast_hu : float
-        The gate's c: half height at an eigenvalue of 1.18 c; quantum noise must stay well below.
+        The constant c of the gate: half height at an eigenvalue of 1.18 c. Quantum noise must stay well below.
     polarity : "bright" or "dark"
         Vessels, nodules and fissures against lung; or airways.
     ndim : 2 or 3
@@ -63,16 +63,16 @@ class StructureOperator:
     """
 
     kind: str = "vc"
-    sigma_mm: tuple[float, ...] = (0.7, 1.2, 2.0)  # vessels from the limit of the detector up to 5 mm across
-    contrast_hu: float = 100.0  # a vessel of 2 px over lung; 40 HU of noise stays below a tenth
+    sigma_mm: tuple[float, ...] = (0.7, 1.2, 2.0)  # vessels up to 5 mm wide
+    contrast_hu: float = 100.0  # 40 HU of noise gives less than 0.1
     polarity: str = "bright"
     ndim: int = 2
-    k1: float = 19 / 8  # V_C: a blob answers (k1 + 1)(k2 + 1) / 27 = 1, as much as a line does
-    k2: float = 7.0  # V_C: a line answers (k2 + 1) / 8 = 1
+    k1: float = 19 / 8  # V_C: a blob gives (k1 + 1)(k2 + 1) / 27 = 1, like a line
+    k2: float = 7.0  # V_C: a line gives (k2 + 1) / 8 = 1
     alpha: float = 0.5  # Frangi 1998, section 2.2: plate against line (3D)
     beta: float = 0.5  # Frangi 1998, section 2.2: blob against line
     tau: float = 0.75  # Jerman 2016: the middle of the published 0.5 ... 1
-    strongest: float = 8.0  # Jerman's max over the image, in contrast_hu: puts his half height where the gate's is
+    strongest: float = 8.0  # Jerman's image maximum, in contrast_hu: same half height as the gate
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -81,7 +81,7 @@ class StructureOperator:
             raise UhrctError(f"polarity {self.polarity!r}: need one of {', '.join(POLARITIES)}")
         if self.ndim not in (2, 3):
             raise UhrctError(f"ndim is {self.ndim}, need 2 (slices) or 3 (volumes)")
-        object.__setattr__(self, "sigma_mm", tuple(float(s) for s in self.sigma_mm))  # lists come out of JSON
+        object.__setattr__(self, "sigma_mm", tuple(float(s) for s in self.sigma_mm))  # JSON gives lists
         if not self.sigma_mm or not all(math.isfinite(s) and s > 0 for s in self.sigma_mm):
             raise UhrctError(f"sigma_mm is {self.sigma_mm}, need one or more scales above 0 mm")
         if not (math.isfinite(self.contrast_hu) and self.contrast_hu > 0):
@@ -93,7 +93,7 @@ class StructureOperator:
         Parameters
         ----------
         hu : Tensor, (..., y, x), or (..., z, y, x) for ndim = 3
-            Image in HU, any floating dtype.
+            Image in HU, of any floating dtype.
         spacing_mm : tuple of ndim floats, or (ndim = 2) a sequence of such tuples
             Distance of samples in the order of the axes. A sequence holds one for each item of the first
             dimension of a (B, y, x) or (B, C, y, x) batch.
@@ -104,9 +104,9 @@ class StructureOperator:
             float64 for float64, float32 for anything else, also inside autocast.
         """
         spacings = self.spacings(hu, spacing_mm)
-        with torch.autocast(hu.device.type, enabled=False):  # HU need more than the 8 bits of bf16
+        with torch.autocast(hu.device.type, enabled=False):  # bf16 has too few bits for HU
             image = hu if hu.dtype == torch.float64 else hu.float()
-            # No derivative sees a shift, but rounding does: -1000 HU of lung would cost digits.
+            # An offset changes no derivative, but -1000 HU of lung would cost digits.
             image = image - image.detach().mean(dim=tuple(range(-self.ndim, 0)), keepdim=True)
             strongest = self._at_scale(image, self.sigma_mm[0], spacings)
             for sigma in self.sigma_mm[1:]:
@@ -130,7 +130,7 @@ class StructureOperator:
         return jerman(lambdas, floor=self.tau * self.strongest * self.contrast_hu)
 
     def spacings(self, hu: Tensor, spacing_mm: Spacing) -> list[tuple[float, ...]]:
-        """One spacing for all, or one for each item, checked."""
+        """The checked spacings: one for all items, or one for each."""
         if not hu.is_floating_point() or hu.ndim < self.ndim or hu.numel() == 0:
             raise UhrctError(
                 f"image of shape {tuple(hu.shape)} and {hu.dtype}: "

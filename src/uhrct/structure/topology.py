@@ -1,4 +1,4 @@
-"""Betti numbers of masks: pieces, loops, cavities; and how far those of reference and test are apart."""
+"""Betti numbers of masks (pieces, loops, cavities), and their differences between a reference and a test."""
 
 from __future__ import annotations
 
@@ -14,35 +14,19 @@ from uhrct.structure.vessels import masks
 CROP = 64  # pixels or voxels along each side
 
 
-def euler_number(mask: ArrayLike) -> int:
-    """Euler characteristic of the union of closed pixels (voxels): cells of even dimension minus those of odd.
-
-    Example
-    -------
-    >>> euler_number([[1, 1, 1], [1, 0, 1], [1, 1, 1]])  # one piece, one hole
-    0
-    """
-    padded = np.pad(np.asarray(mask, bool), 1)
-    total = 0
-    for extends in product((False, True), repeat=padded.ndim):
-        cells = padded  # a cell belongs to the union if any of the pixels that it bounds does
-        for axis, extended in enumerate(extends):
-            if not extended:
-                first, last = [slice(None)] * padded.ndim, [slice(None)] * padded.ndim
-                first[axis], last[axis] = slice(None, -1), slice(1, None)
-                cells = cells[tuple(first)] | cells[tuple(last)]
-        total += (-1) ** sum(extends) * int(cells.sum())
-    return total
-
-
 def betti_numbers(mask: ArrayLike) -> tuple[int, ...]:
     """Pieces and holes of a slice (b0, b1); pieces, tunnels and cavities of a volume (b0, b1, b2).
 
-    Connectivity: pixels 8, background 4; voxels 26, background 6. Holes follow from the Euler number.
+    Pixels are 8-connected (background 4), voxels 26-connected (background 6). Holes follow from the Euler number.
 
     Parameters
     ----------
     mask : array_like of bool, (y, x) or (z, y, x)
+
+    Raises
+    ------
+    UhrctError
+        On another number of dimensions.
 
     References
     ----------
@@ -53,7 +37,9 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, ...]:
     >>> betti_numbers([[1, 1, 1, 0, 1], [1, 0, 1, 0, 0], [1, 1, 1, 0, 1]])
     (3, 1)
     """
-    from scipy import ndimage  # only the evaluation extra has it
+    # These libraries belong to the evaluation extra.
+    from scipy import ndimage
+    from skimage.measure import euler_number
 
     image = np.asarray(mask, bool)
     if image.ndim not in (2, 3):
@@ -61,18 +47,18 @@ def betti_numbers(mask: ArrayLike) -> tuple[int, ...]:
     if not image.any():
         return (0,) * image.ndim
     pieces = ndimage.label(image, np.ones((3,) * image.ndim))[1]
-    chi = euler_number(image)
+    chi = int(euler_number(image, connectivity=image.ndim))
     if image.ndim == 2:
         return pieces, pieces - chi
-    cavities = ndimage.label(np.pad(~image, 1, constant_values=True))[1] - 1  # the outside is none
+    cavities = ndimage.label(np.pad(~image, 1, constant_values=True))[1] - 1  # the outside is no cavity
     return pieces, pieces + cavities - chi, cavities
 
 
 def betti_errors(reference: ArrayLike, test: ArrayLike, inside: ArrayLike, *, crop: int = CROP) -> tuple[float, float]:
-    """Absolute difference of b0 and of b1, each averaged over the crops that hold lung.
+    """Absolute differences of b0 and of b1, each averaged over the crops that contain lung.
 
-    Crops of `crop` along every side tile the image from its first corner; those at the far end may be smaller.
-    Which of them count depends on the lungs alone, so that an invented vessel can't make the mean milder.
+    Crops with sides of `crop` tile the image from its first corner. Crops at the far end may be smaller. The lungs
+    alone decide which crops count, so an invented vessel cannot lower the mean.
 
     Parameters
     ----------
@@ -113,7 +99,7 @@ def betti_errors(reference: ArrayLike, test: ArrayLike, inside: ArrayLike, *, cr
 def betti_error_sums(
     reference: ArrayLike, test: ArrayLike, inside: ArrayLike, *, crop: int = CROP
 ) -> tuple[tuple[int, int], int]:
-    """The sums over crops of `betti_errors`, and their number: volumes come slab after slab."""
+    """The sums over crops of `betti_errors`, and the number of crops, for volumes that are read slab by slab."""
     a, b = masks(reference, test)
     lungs = np.asarray(inside, bool)
     if lungs.shape != a.shape:

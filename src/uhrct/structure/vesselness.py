@@ -1,7 +1,7 @@
-"""From eigenvalues to a structure map: V_C, Frangi and Jerman, smooth and finite everywhere.
+"""From eigenvalues to a structure map: V_C, Frangi and Jerman. All are smooth and finite everywhere.
 
-All take the eigenvalues of sH in ascending order, s = -1 for bright structures and +1 for dark ones, so that
-a structure shows as *large positive* values whatever its polarity. Units are HU throughout.
+All take the eigenvalues of sH in ascending order, with s = -1 for bright structures and +1 for dark ones. So a
+structure has *large positive* eigenvalues in both polarities. All units are HU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-DELTA_HU = 1.0  # keeps divisions from 0: CT numbers are rounded to 1 HU, below it there is no shape
+DELTA_HU = 1.0  # avoids divisions by 0; CT numbers are rounded to 1 HU
 
 
 def gate(squared_energy: Tensor, c: float) -> Tensor:
@@ -25,7 +25,7 @@ def v_c_ungated(l1: Tensor, l2: Tensor, *, k1: float, k2: float) -> Tensor:
 
         V_C = l2 (k1 l1 + lt)(k2 l2 + lt) / (l1 + l2 + lt)³,   lt = (l2 - l1) tanh(g) + l1,   g = l2/l1 - 1
 
-    A line (l1 = 0) gives (k2 + 1)/8, a blob (l1 = l2) gives (k1 + 1)(k2 + 1)/27, whatever their contrast.
+    A line (l1 = 0) gives (k2 + 1)/8 and a blob (l1 = l2) gives (k1 + 1)(k2 + 1)/27, at any contrast.
 
     Example
     -------
@@ -39,15 +39,15 @@ def v_c_ungated(l1: Tensor, l2: Tensor, *, k1: float, k2: float) -> Tensor:
 
 
 def v_c(lambdas: Sequence[Tensor], *, c: float, k1: float, k2: float) -> Tensor:
-    """V_C, made safe: eigenvalues rectified first, the result gated by their energy, in [0, 1].
+    """V_C of rectified eigenvalues, multiplied by a gate of their energy; in [0, 1].
 
-    Rectifying turns saddles into lines and keeps the denominator above 0. It is cut at 1 *before* the gate,
-    so that contrast keeps its gradient. At the default k1, k2 lines and blobs weigh the same and V_C runs
-    from 1 to 1.23 between them: the map is then the gate itself, even and blind to shape. Shape comes back
-    with other constants: k1 below 19/8 favours lines, k2 below 7 dims all.
+    Rectification turns saddles into lines and keeps the denominator above 0. V_C is cut at 1 *before* the gate, so that
+    contrast keeps its gradient. At the default k1 and k2, lines and blobs have the same weight, and V_C lies between 1
+    and 1.23 for all shapes between them. The map is then the gate itself and does not depend on shape. With other
+    constants it does: k1 below 19/8 favours lines, k2 below 7 lowers everything.
 
-    In 3D it takes the *two smaller* of the three: a plate (0, 0, l), a tube (0, l, l) and a ball (l, l, l)
-    become nothing, a line and a disc. The largest is as large on a pleura as on a vessel: it tells nothing.
+    In 3D the function uses the *two smaller* eigenvalues: a plate (0, 0, l), a tube (0, l, l) and a ball (l, l, l)
+    become nothing, a line and a disc. The largest one is as large at the pleura as on a vessel.
     """
     l1, l2 = (torch.relu(l) for l in lambdas[:2])
     strength = gate(l1 * l1 + l2 * l2, c)
@@ -58,14 +58,14 @@ def v_c(lambdas: Sequence[Tensor], *, c: float, k1: float, k2: float) -> Tensor:
 
 @lru_cache
 def is_blind_to_shape(k1: float, k2: float) -> bool:
-    """Whether V_C is 1 or more from line to blob, so that the cut leaves nothing of it: work to save.
+    """Whether V_C is at least 1 for all shapes, so that the cut makes it 1 and it need not be computed.
 
     Example
     -------
     >>> is_blind_to_shape(19 / 8, 7.0), is_blind_to_shape(1.0, 7.0)
     (True, False)
     """
-    l2 = torch.full((501,), 1e6, dtype=torch.float64)  # far above the regularisation
+    l2 = torch.full((501,), 1e6, dtype=torch.float64)  # far above the regularisation terms
     return bool(v_c_ungated(torch.linspace(0, 1, 501).double() * l2, l2, k1=k1, k2=k2).min() > 1 - 1e-5)
 
 
@@ -75,15 +75,15 @@ def frangi(lambdas: Sequence[Tensor], *, c: float, alpha: float, beta: float) ->
         2D: exp(-R_B²/2 beta²)(1 - exp(-S²/2c²)),       R_B = |l1| / l2
         3D: the same times (1 - exp(-R_A²/2 alpha²)),   R_B = |l1| / sqrt(l2 l3), R_A = l2 / l3
 
-    The paper sets it to 0 where the largest eigenvalues have the wrong sign. So does this, without the jump:
-    on saddles it falls off with R_B (from 0.135 in 2D, 0.155 in 3D). Elsewhere both are equal.
+    The paper sets it to 0 where the largest eigenvalues have the wrong sign. This function does the same without a
+    jump: on saddles it falls with R_B (from 0.135 in 2D, 0.155 in 3D). Elsewhere both are equal.
     """
     l1 = lambdas[0]
     cross = [torch.relu(l) for l in lambdas[1:]]  # across the vessel: (l2,) or (l2, l3)
     energy = l1 * l1
     for l in cross:
         energy = energy + l * l
-    # l2² in 2D, l2 l3 in 3D; kept from 0, so that the wrong sign gives less than 1e-5 and no division by 0
+    # l2² in 2D, l2 l3 in 3D. The added term avoids a division by 0; the wrong sign gives less than 1e-5.
     area = cross[0] * cross[-1] + DELTA_HU**2
     r_b_squared = l1 * l1 / area
     v = torch.exp(r_b_squared * (-0.5 / beta**2)) * gate(energy, c)
@@ -98,10 +98,10 @@ def jerman(lambdas: Sequence[Tensor], *, floor: float) -> Tensor:
 
         V = l2² (lr - l2)(3 / (l2 + lr))³,  1 where l2 >= lr/2,  0 where l2 <= 0;   lr = max(l3, floor)
 
-    The paper's floor is tau times the largest l3 in the image: here it is a constant, so that a map does not
-    change with what else the image holds. In 2D l2 = l3 is the larger one, as in the authors' published code.
+    In the paper the floor is tau times the largest l3 of the image. Here it is a constant, so that a map does not
+    depend on the rest of the image. In 2D, l2 = l3 is the larger eigenvalue, as in the authors' published code.
     """
     l2, l3 = lambdas[1], lambdas[-1]
     lr = l3.clamp(min=floor)
-    u = (torch.relu(l2) / lr).clamp(max=0.5)  # the formula peaks at u = 1/2 with slope 0: cutting there is smooth
+    u = (torch.relu(l2) / lr).clamp(max=0.5)  # the formula has its maximum at u = 1/2, so this cut is smooth
     return u * u * (1 - u) * (3 / (1 + u)) ** 3

@@ -1,4 +1,4 @@
-"""Vessels inside the lungs as a mask, their centre lines, and clDice: are the same lines there?"""
+"""Vessels inside the lungs as a mask, their centre lines, and clDice."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from numpy.typing import ArrayLike
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
 
-#: of the V_C map in [0, 1] with the fixed constants of `SMSE_OPERATORS`; the same for reference and test, since a
-#: threshold chosen on each image by itself would hide that one of them has lost contrast. On real slices 0.25
-#: outlines what one would call a vessel, 0.1 takes in faint ones, 0.5 the wide ones alone. How far what they find
-#: hangs on noise: benchmarks/vessel_thresholds.py, on a validation patient
+#: Thresholds of the V_C map in [0, 1] with the constants of `SMSE_OPERATORS`: 0.25 for vessels, 0.1 with faint ones,
+#: 0.5 for wide ones alone. Reference and test share them: a threshold of each image's own would hide lost contrast.
+#: docs/structure.md, section "Vessel thresholds", says how they were checked.
 VESSEL_THRESHOLDS = (0.1, 0.25, 0.5)
 
 
 def vessel_mask(structure: ArrayLike, lungs: ArrayLike, threshold: float) -> np.ndarray:
-    """Where the structure map reaches the threshold inside the lungs.
+    """Mask of the voxels in the lungs whose structure map reaches the threshold.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ def vessel_mask(structure: ArrayLike, lungs: ArrayLike, threshold: float) -> np.
 
 
 def skeleton(mask: ArrayLike) -> np.ndarray:
-    """Centre lines, one voxel wide: Zhang and Suen's thinning of slices, Lee's of volumes.
+    """Centre lines of one voxel width, by the thinning of Zhang and Suen (slices) or Lee (volumes).
 
     References
     ----------
@@ -49,7 +48,7 @@ def skeleton(mask: ArrayLike) -> np.ndarray:
     >>> skeleton(np.pad(np.ones((3, 9), bool), 3)).sum(0).max()
     np.int64(1)
     """
-    from skimage.morphology import skeletonize  # only the evaluation extra has it
+    from skimage.morphology import skeletonize  # evaluation extra
 
     image = np.asarray(mask, bool)
     if image.ndim not in (2, 3):
@@ -58,7 +57,7 @@ def skeleton(mask: ArrayLike) -> np.ndarray:
 
 
 def cldice(reference: ArrayLike, test: ArrayLike) -> float:
-    """Centre-line Dice: harmonic mean of the share of each one's hard skeleton that lies inside the other's mask.
+    """Centre-line Dice: harmonic mean of the shares of each hard skeleton that lie inside the other mask.
 
     Parameters
     ----------
@@ -68,12 +67,12 @@ def cldice(reference: ArrayLike, test: ArrayLike) -> float:
     Returns
     -------
     float
-        1 where all centre lines are shared; 0 where none is, and where the test is empty.
+        1 where both share all centre lines; 0 where they share none, or the test is empty.
 
     Raises
     ------
     Undefined
-        If the reference is empty: there is nothing to keep.
+        If the reference is empty.
     UhrctError
         On unequal shapes.
 
@@ -100,7 +99,7 @@ def cldice(reference: ArrayLike, test: ArrayLike) -> float:
 
 
 def masks(reference: ArrayLike, test: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Two masks of one shape, (y, x) or (z, y, x), or an error that says so."""
+    """Two boolean masks of one shape, (y, x) or (z, y, x). Raises `UhrctError` otherwise."""
     a, b = np.asarray(reference, bool), np.asarray(test, bool)
     if a.shape != b.shape or a.ndim not in (2, 3) or a.size == 0:
         raise UhrctError(f"vessel masks of reference {a.shape} and test {b.shape}: need equal (y, x) or (z, y, x)")

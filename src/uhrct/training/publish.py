@@ -13,6 +13,7 @@ from typing import Any
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
+from uhrct.evaluation.score_file import read_scores
 from uhrct.models.folder import CONFIG, WEIGHTS, WEIGHTS_DIR
 from uhrct.models.model import Model
 
@@ -108,12 +109,12 @@ def _millions(network: Any) -> float:
 
 def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
     """(markdown table, gain in dB per case) of a result file of these weights."""
-    meta, *rows = (json.loads(line) for line in path.read_text().splitlines())
-    measured = meta["meta"]["weights_sha256"]
+    meta, rows = read_scores(path)
+    measured = meta["weights_sha256"]
     if measured != sha256:
         raise UhrctError(f"{path}: scores of other weights ({measured[:12]}); measure these weights first")
     lines = [
-        f"Up to {meta['meta']['slices']} evenly spaced LR slices of each case; padding counts as -1024 HU. PSNR in "
+        f"Up to {meta['slices']} evenly spaced LR slices of each case; padding counts as -1024 HU. PSNR in "
         "[-1000, 600] HU, SMSE x 1000 (Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`.",
         "",
         "| case | degradation | method | PSNR dB | over interpolation | SMSE |",

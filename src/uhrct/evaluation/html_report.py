@@ -1,15 +1,15 @@
-"""One HTML file that shows a comparison: no network, no script, everything inside."""
+"""One HTML file that shows a comparison. It needs no network and no script."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from typing import Any
 
 import numpy as np
 
+from uhrct.core.errors import UhrctError
 from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
@@ -19,7 +19,7 @@ from uhrct.evaluation.pictures import ERROR_HU, pyplot
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.evaluation.summary import NOTE, rows
 
-#: what is drawn over the slices: (title, metrics)
+#: Plots over the slices: (title, metrics).
 PLOTS = (
     ("PSNR", ("psnr_wide", "psnr_lung", "psnr_mediastinum")),
     ("RMSE and MAE", ("rmse_hu", "mae_hu")),
@@ -31,21 +31,9 @@ PLOTS = (
     ("Texture, test / reference", ("texture_1", "texture_2", "texture_3", "texture_4")),
     ("Consistency with the LR", ("consistency_hu",)),
 )
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; max-width: 1180px; margin: 2rem auto;
-  padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
-.note { color: #8a3b00; font-weight: 600; margin: .3rem 0 1rem }
-table { border-collapse: collapse; width: 100%; font-size: .9rem }
-th, td { text-align: left; padding: .28rem .6rem; border-bottom: 1px solid #e4e8ee; vertical-align: top }
-th { border-bottom: 2px solid #8090a4 } td.mean { text-align: right; font-variant-numeric: tabular-nums }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: .5rem }
-.plots svg, figure img { width: 100%; height: auto } figure { margin: 0 0 1rem }
-figcaption, .small { color: #56657a; font-size: .85rem } pre { font-size: .78rem; white-space: pre-wrap }
-"""
 
 
-def page(result: Comparison, reference: Volume, test: Volume, files: dict[str, Any]) -> str:
+def html_report(result: Comparison, reference: Volume, test: Volume, files: dict[str, Any]) -> str:
     """The page as text.
 
     Parameters
@@ -53,41 +41,53 @@ def page(result: Comparison, reference: Volume, test: Volume, files: dict[str, A
     result : of `uhrct.evaluation.compare.compare`
     reference, test : the volumes that were compared
     files : name -> {"file", "shape", "spacing_mm"}, for the heading
+
+    Raises
+    ------
+    UhrctError
+        If jinja2 or matplotlib is missing.
     """
-    lines = "".join(
-        f"<tr><td>{html.escape(r['metric'])}</td><td class=mean>{html.escape(r['mean'])}</td>"
-        + "".join(f"<td>{html.escape(r[k])}</td>" for k in ("unit", "better", "worst", "slices"))
-        + "</tr>"
-        for r in rows(result)
+    return render(
+        "comparison.html",
+        title=f"{files['test']['file']} against {files['reference']['file']}",
+        files=files,
+        rows=rows(result),
+        plots=_plots(result),
+        pictures=[
+            {
+                "what": what,
+                "slice": z,
+                "scores": _scores(result, z),
+                "png": _picture(reference.hu[z], test.hu[z], reference.spacing_mm[1:]),
+            }
+            for what, z in _shown_slices(result)
+        ],
+        constants=json.dumps(result.as_dict()["constants"], indent=1),
     )
-    about = "".join(
-        f"<tr><td>{name}</td><td>{html.escape(f['file'])}</td><td>{' x '.join(map(str, f['shape']))}</td>"
-        f"<td>{' x '.join(f'{s:.4g}' for s in f['spacing_mm'])}</td></tr>"
-        for name, f in files.items()
+
+
+def render(template: str, *, package: str = "uhrct.evaluation", **values: Any) -> str:
+    """An HTML page from a template in the folder `templates` of a package. All values are escaped.
+
+    A template can extend `base.html`, which holds the style, the heading and the note. Errors as in `check_libraries`.
+    """
+    check_libraries()
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    loader = ChoiceLoader([PackageLoader(p) for p in dict.fromkeys([package, "uhrct.evaluation"])])
+    pages = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    pictures = "".join(
-        f'<figure><img alt="reference, test, error, structure of slice {z}" src="data:image/png;base64,{image}">'
-        f"<figcaption>{html.escape(what)}: slice {z}. {html.escape(_scores(result, z))}</figcaption></figure>"
-        for what, z in _shown_slices(result)
-        for image in [_picture(reference.hu[z], test.hu[z], reference.spacing_mm[1:])]
-    )
-    constants = html.escape(json.dumps(result.as_dict()["constants"], indent=1))
-    title = html.escape(f"{files['test']['file']} against {files['reference']['file']}")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{STYLE}</style></head><body>
-<h1>{title}</h1><p class="note">{NOTE}</p>
-<table><tr><th></th><th>file</th><th>voxels z, y, x</th><th>mm z, y, x</th></tr>{about}</table>
-<h2>Summary</h2>
-<table><tr><th>metric</th><th>mean</th><th>unit</th><th>better</th><th>worst slice</th><th>slices defined</th></tr>
-{lines}</table>
-<p class="small">Means over the slices where a metric is defined. 1: best at one.</p>
-<h2>Slice by slice</h2><div class="plots">{_plots(result)}</div>
-<h2>Pictures</h2>{pictures}
-<details><summary>Constants that the numbers depend on</summary><pre>{constants}</pre></details>
-<p class="small">uhrct {__version__}. {NOTE}</p>
-</body></html>
-"""
+    return pages.get_template(template).render(note=NOTE, version=__version__, **values)
+
+
+def check_libraries() -> None:
+    """Raise `UhrctError` if jinja2 or matplotlib is missing."""
+    try:
+        import jinja2  # noqa: F401
+    except ImportError:
+        raise UhrctError("HTML pages need jinja2: pip install 'uhrct[report]'") from None
+    pyplot()
 
 
 def _shown_slices(result: Comparison) -> list[tuple[str, int]]:
@@ -108,9 +108,10 @@ def _scores(result: Comparison, z: int) -> str:
     return "; ".join(out)
 
 
-def _plots(result: Comparison) -> str:
+def _plots(result: Comparison) -> list[str]:
+    """SVG plots over the slices. One slice has none."""
     if len(result.slices) < 2:
-        return "<p class=small>One slice: nothing to plot.</p>"
+        return []
     plt = pyplot()
     out = []
     for title, names in PLOTS:
@@ -126,16 +127,16 @@ def _plots(result: Comparison) -> str:
         axis.grid(alpha=0.25)
         axis.legend(fontsize=6, frameon=False)
         text = io.StringIO()
-        # SVG text stays text, and the file is the same for the same numbers
+        # Text stays text, and equal numbers give equal files.
         with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
             figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         plt.close(figure)
         out.append(text.getvalue()[text.getvalue().index("<svg") :])
-    return "".join(out)
+    return out
 
 
 def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> str:
-    """reference | test | error over structure | structure | what it lost and gained, as base64 PNG."""
+    """Reference, test and error above; structure maps and their difference below. PNG in base64."""
     plt = pyplot()
     both = [np.nan_to_num(x.astype(np.float64), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU) for x in (reference, test)]
     pair = np.stack(without_padding(*both))
