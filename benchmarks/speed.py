@@ -77,6 +77,11 @@ def run_cli(*arguments: str) -> dict[str, float]:
     return {"seconds": round(took, 2), "peak_memory_mb": round(int(done.stdout.split()[-1]) / 1024)}
 
 
+def one(upscaler: Upscaler, volume: Volume, number: int) -> None:
+    """Super-resolve one input slice."""
+    list(compute_part(upscaler.plan(volume), volume, number, number + 1))
+
+
 def one_slice(model: Model) -> dict[str, Any]:
     """Seconds for one slice of 256 x 256 (through plane: one thick slice with its neighbours)."""
     rng = np.random.default_rng(0)
@@ -90,7 +95,7 @@ def one_slice(model: Model) -> dict[str, Any]:
         # Scan properties belong to a volume: they are passed in, so that no slice pays for their estimate.
         known = dataclasses.asdict(Upscaler(model).plan(volume).scan)
         upscaler = Upscaler(model, precision=dtype, overrides=known)
-        took = seconds(lambda u=upscaler: list(compute_part(u.plan(volume), volume, middle, middle + 1)))
+        took = seconds(lambda u=upscaler: one(u, volume, middle))
         peak = peak_flops(dtype)
         row = {
             "mean_s": round(took, 3),

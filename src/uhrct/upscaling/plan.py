@@ -18,7 +18,7 @@ from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
-from uhrct.physics.scan_properties import ScanProperties
+from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
 
 CONSISTENCY = ("auto", "hard", "off")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
@@ -223,7 +223,7 @@ def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> 
         "increment_mm": min(increment_mm, 20.0) if n > 1 else 0.0,
     }
     known = _overrides(volume, settings)
-    if not model.config.properties:
+    if not model.config.properties or known.keys() >= set(ESTIMATED):  # nothing to estimate
         return replace(ScanProperties(**geometry), **known)
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
     slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
