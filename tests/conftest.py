@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample
 from uhrct.training.config import TrainingConfig, merged
 
-# two cores, often shared: oversubscription makes tests slow and their times erratic
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# one thread: on busy cores the threads of an operation wait for each other
+torch.set_num_threads(1)
 # a background job of a shell ignores SIGINT, and so would the processes whose interruption is tested
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +87,7 @@ def train(
         device=None if device == Device.auto else torch_device(device.value),
         quiet=quiet,
     )
-    if not quiet:
+    if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun one process is enough
         print(f"result in {result}")
 
 
