@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from uhrct.benchmark.peers import PEERS, make_peer
+from uhrct.benchmark.peers.architectures import PEERS, make_peer
 from uhrct.benchmark.peers.attention import Attention, SwinBlock
 from uhrct.benchmark.peers.gan_circle import gradient_penalty
+from uhrct.benchmark.peers.model import PeerConfig, PeerModel, is_peer
 from uhrct.benchmark.peers.resshift import Shift
 from uhrct.core.errors import UhrctError
-from uhrct.models.model import Model, ModelConfig
-from uhrct.upscaling.upscaler import Upscaler
+from uhrct.models.model import Model
 
 SMALL: dict[str, dict[str, Any]] = {
     "srcnn": {},
@@ -28,11 +28,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def small(name: str, scale: int = 2) -> Model:
-    """A model around a small peer whose zero-initialised layers are alive."""
+def small(name: str, scale: int = 2) -> PeerModel:
+    """A small peer whose zero-initialised layers are alive."""
     torch.manual_seed(0)
-    config = ModelConfig(scale=(1, scale, scale), mean=None, peer={"architecture": name, **SMALL[name]})
-    model = Model(config).eval()
+    config = PeerConfig(scale=(1, scale, scale), peer={"architecture": name, **SMALL[name]})
+    model = PeerModel(config).eval()
     with torch.no_grad():
         for p in model.parameters():
             p += 0.03 * torch.randn(p.shape)
@@ -52,7 +52,7 @@ def test_every_peer_is_looked_at() -> None:
 def test_any_size_of_slice(name: str, scale: int) -> None:
     lr = torch.full((1, 1, 13, 9), -850.0)
     fine = torch.empty(1, 1, 13 * scale, 9 * scale)
-    hr = small(name, scale).peer_hu(lr, noise_like(fine))
+    hr = small(name, scale).restore_hu(lr, noise_like(fine))
     assert hr.shape == fine.shape
     assert torch.isfinite(hr).all()
 
@@ -84,6 +84,7 @@ def test_rcan_has_the_published_size() -> None:
         ({}, (1, 2, 2), "not known"),
         ({"architecture": "srcnn"}, (5, 2, 2), "single slices"),
         ({"architecture": "srcnn"}, (1, 3, 3), "x2 and x4"),
+        ({"architecture": "srcnn", "depth": 3}, (1, 2, 2), "peer srcnn: unknown setting"),
     ],
 )
 def test_what_is_refused(settings: dict[str, Any], scale: tuple[int, int, int], message: str) -> None:
@@ -91,38 +92,35 @@ def test_what_is_refused(settings: dict[str, Any], scale: tuple[int, int, int], 
         make_peer(settings, scale)
 
 
-def test_a_peer_is_alone_in_its_model() -> None:
-    with pytest.raises(UhrctError, match="mean: null"):
-        ModelConfig(peer={"architecture": "srcnn"})
-    with pytest.raises(UhrctError, match="no peer"):
-        Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1})).peer_hu(torch.zeros(1, 1, 8, 8))
-
-
-def test_upscale_does_not_serve_peers() -> None:
-    with pytest.raises(UhrctError, match="uhrct benchmark"):
-        Upscaler(small("srcnn"))
+def test_a_peer_is_no_model_of_ours(tmp_path: Path) -> None:
+    small("srcnn").save_pretrained(tmp_path)
+    assert is_peer(tmp_path)
+    with pytest.raises(UhrctError, match="only uhrct benchmark uses them"):
+        Model.from_pretrained(tmp_path)
+    assert not is_peer("x2")
+    assert not is_peer(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", list(PEERS))
 def test_saved_and_read_again(name: str, tmp_path: Path) -> None:
     model = small(name)
     model.save_pretrained(tmp_path)
-    back = Model.from_pretrained(tmp_path)
+    back = PeerModel.from_pretrained(tmp_path)
     assert back.config == model.config
     lr = 100 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)) - 500
     fine = torch.empty(1, 1, 16, 16)
-    a, b = (m.peer_hu(lr, noise_like(fine)) for m in (model, back))
+    a, b = (m.restore_hu(lr, noise_like(fine)) for m in (model, back))
     assert torch.allclose(a, b, atol=1e-2)
     assert not torch.allclose(a, a.mean().expand_as(a), atol=1.0)
 
 
 def test_samples_follow_their_noise() -> None:
     model, lr, fine = small("resshift"), torch.zeros(1, 1, 8, 8), torch.empty(1, 1, 16, 16)
-    a = model.peer_hu(lr, noise_like(fine))
-    assert torch.equal(a, model.peer_hu(lr, noise_like(fine)))
-    assert not torch.allclose(a, model.peer_hu(lr, lambda k: noise_like(fine)(k + 1)), atol=1.0)
+    a = model.restore_hu(lr, noise_like(fine))
+    assert torch.equal(a, model.restore_hu(lr, noise_like(fine)))
+    assert not torch.allclose(a, model.restore_hu(lr, lambda k: noise_like(fine)(k + 1)), atol=1.0)
     with pytest.raises(UhrctError, match="trained for 4 steps"):
-        model.peer_hu(lr, noise_like(fine), steps=7)
+        model.restore_hu(lr, noise_like(fine), steps=7)
 
 
 # --- attention

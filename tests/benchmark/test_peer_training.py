@@ -1,9 +1,8 @@
-"""Peers' losses and trainings: a perfect answer is free, every weight learns, players resume exactly."""
+"""Losses and trainings of the peers: a perfect answer is free, every weight learns, a cut training resumes exactly."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from uhrct.benchmark.peers import PEERS
 from uhrct.benchmark.peers import losses as peers
+from uhrct.benchmark.peers.architectures import PEERS, make_peer
+from uhrct.benchmark.peers.model import PeerConfig, PeerModel
+from uhrct.benchmark.peers.training import PeerTrainingConfig, train_peer
 from uhrct.core.errors import UhrctError
-from uhrct.models.model import Model, ModelConfig, normalised
+from uhrct.models.model import normalised
+from uhrct.models.settings import checked
 from uhrct.physics.resampling import upsample_stack
-from uhrct.training.config import TrainingConfig, load_config
+from uhrct.training.config import read_settings
 from uhrct.training.data.batches import MARGIN, Batch
-from uhrct.training.trainer import Trainer, build_model
+from uhrct.training.trainer import Trainer
 
-Tiny = Callable[..., TrainingConfig]
 CONFIGS = Path(__file__).parents[2] / "configs" / "peers"
+X2 = (1, 2, 2)
 SMALL: dict[str, dict[str, Any]] = {
     "srcnn": {"middle": 1},
     "srresnet": {"width": 8, "blocks": 1},
@@ -34,9 +36,9 @@ SMALL: dict[str, dict[str, Any]] = {
 PAIRED = [name for name in SMALL if name != "gan-circle"]
 
 
-def peer_model(name: str, scale: int = 2) -> Model:
+def peer_model(name: str, scale: int = 2) -> PeerModel:
     torch.manual_seed(0)
-    return Model(ModelConfig(scale=(1, scale, scale), mean=None, peer={"architecture": name, **SMALL[name]}))
+    return PeerModel(PeerConfig(scale=(1, scale, scale), peer={"architecture": name, **SMALL[name]}))
 
 
 def batch(scale: int = 2, items: int = 3) -> Batch:
@@ -47,32 +49,25 @@ def batch(scale: int = 2, items: int = 3) -> Batch:
     return Batch(lr, hr, [(1.4, 1.4)] * items)
 
 
-def settings(name: str) -> dict[str, Any]:
-    return {"mean": None, "peer": {"architecture": name, **SMALL[name]}}
-
-
 # --- losses
 
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_a_perfect_answer_costs_nothing(name: str) -> None:
-    model = peer_model(name)
-    assert model.peer is not None
-    given = batch()
-    _, wanted = model.peer.task(*peers.images(given, model), torch.Generator().manual_seed(2))
-    loss = peers.peer_losses(model)
-    assert callable(loss)
+    peer, given = peer_model(name).peer, batch()
+    _, wanted = peer.task(*peers.images(given, X2), torch.Generator().manual_seed(2))
     for error in (0.0, 0.5):
-        value, parts = loss(lambda *_, e=error: wanted + e, given, torch.Generator().manual_seed(2))
-        assert float(value) == pytest.approx(error**model.peer.power, abs=1e-6)
+        generator = torch.Generator().manual_seed(2)
+        value, parts = peers.paired_loss(peer, lambda *_, e=error: wanted + e, given, X2, generator)
+        assert float(value) == pytest.approx(error**peer.power, abs=1e-6)
         assert set(parts) == {"pixel"}
 
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_images_know_nothing_of_the_crops_edge(scale: int) -> None:
-    """Interpolated with its margin: the inside is that of the whole."""
-    model, given = peer_model("srcnn", scale), batch(scale)
-    x, up, y = peers.images(given, model)
+    """They are interpolated with their margin, so the inside is that of the whole."""
+    given = batch(scale)
+    x, up, y = peers.images(given, (1, scale, scale))
     assert x.shape[-2:] == (16, 16)
     assert up.shape == y.shape == (3, 1, 16 * scale, 16 * scale)
     inside = slice(MARGIN * scale, -MARGIN * scale)
@@ -82,9 +77,9 @@ def test_images_know_nothing_of_the_crops_edge(scale: int) -> None:
 
 
 def test_low_and_high_are_no_pairs() -> None:
-    model, given = peer_model("gan-circle"), batch(items=4)
-    _, up, y = peers.images(given, model)
-    low, high = peers.unpaired(given, model, torch.Generator().manual_seed(0))
+    given = batch(items=4)
+    _, up, y = peers.images(given, X2)
+    low, high = peers.unpaired(given, X2, torch.Generator().manual_seed(0))
     assert torch.equal(low, up)
     assert not any(torch.equal(a, b) for a, b in zip(high, y, strict=True))
     assert sorted(float(v.sum()) for v in high) == sorted(float(v.sum()) for v in y)
@@ -96,10 +91,9 @@ class _Same(nn.Module):
 
 
 def test_generators_that_change_nothing_close_every_cycle() -> None:
-    model, given = peer_model("gan-circle"), batch()
-    model.peer.generators["to_high"] = model.peer.generators["to_low"] = _Same()
-    losses = peers.peer_losses(model)
-    _, parts = losses["generators"](model.peer, given, torch.Generator().manual_seed(0))
+    network = peer_model("gan-circle").peer
+    network.generators["to_high"] = network.generators["to_low"] = _Same()
+    _, parts = peers.generators_loss(network, batch(), X2, torch.Generator().manual_seed(0))
     assert float(parts["cycle"]) == float(parts["identity"]) == 0
     assert float(parts["adversarial"].detach()) != 0
 
@@ -113,38 +107,45 @@ def test_sparsity_of_flat_images_is_free() -> None:
 
 def test_the_critics_loss_is_wgan_gp() -> None:
     """Real above fake lowers it, one for one; the penalty counts tenfold."""
-    model, given = peer_model("gan-circle"), batch()
-    value, parts = peers.peer_losses(model)["critics"](model.peer, given, torch.Generator().manual_seed(0))
+    network = peer_model("gan-circle").peer
+    value, parts = peers.critics_loss(network, batch(), X2, torch.Generator().manual_seed(0))
     assert value.item() == pytest.approx(10 * parts["penalty"].item() - parts["wasserstein"].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_every_weight_gets_a_gradient(name: str) -> None:
-    model = peer_model(name)
-    network = model.peer
+    network = peer_model(name).peer
     with torch.no_grad():
-        for p in network.parameters():  # layers that begin at zero let nothing through
+        for p in network.parameters():  # layers that start at zero let nothing through
             p += 0.05 * torch.randn(p.shape)
-    losses = peers.peer_losses(model)
-    for player, loss in ({"": losses} if callable(losses) else losses).items():
-        for p in network.parameters():
-            p.grad = None
-        loss(network, batch(), torch.Generator().manual_seed(1))[0].backward()
-        still = [
-            n
-            for n, p in network.named_parameters()
-            if n.startswith(player) and (p.grad is None or not p.grad.abs().sum() > 0)
-        ]
-        # a constant added to every score, or before a normalisation, moves no distance
-        free = ("judge.2.bias",) if player == "critics" else ()
-        assert [n for n in still if not n.endswith(free)] == []
+    generator = torch.Generator().manual_seed(1)
+    if name == "gan-circle":
+        losses = {"critics": peers.critics_loss, "generators": peers.generators_loss}
+        values = {part: loss(network, batch(), X2, generator)[0] for part, loss in losses.items()}
+    else:
+        values = {"": peers.paired_loss(network, network, batch(), X2, generator)[0]}
+    for part, value in values.items():
+        network.zero_grad()
+        value.backward()
+        own = {n: p for n, p in network.named_parameters() if n.startswith(part)}
+        still = [n for n, p in own.items() if p.grad is None or not p.grad.abs().sum() > 0]
+        # a constant added to every score changes no distance
+        assert [n for n in still if part != "critics" or not n.endswith("judge.2.bias")] == []
 
 
 # --- trainings
 
 
-def train(config: TrainingConfig, out: Path, **options: Any) -> dict[str, Tensor]:
-    model = Trainer(config, out, quiet=True, device=torch.device("cpu"), **options).run()
+def write(corpus: Path, folder: Path, name: str, **changes: Any) -> Path:
+    """A configuration of a small peer on the small corpus."""
+    data = {"corpus": str(corpus / "train"), "validation": [], "validation_slices": 1, "batch": 2, "crop": 16}
+    raw = {"peer": {"architecture": name, **SMALL[name]}, "data": data, "steps": 3, "optimizer": {"warmup_steps": 2}}
+    (folder / "peer.yaml").write_text(json.dumps({**raw, **changes}))
+    return folder / "peer.yaml"
+
+
+def train(config: Path, out: Path, *overrides: str, **options: Any) -> dict[str, Tensor]:
+    model = train_peer(config, list(overrides), out=out, device=torch.device("cpu"), quiet=True, **options)
     return load_file(model / "model.safetensors")
 
 
@@ -153,14 +154,14 @@ class Cut(Exception):
 
 
 @pytest.mark.parametrize("name", ["gan-circle", "srresnet"])
-def test_cut_and_resumed_is_bit_identical(tiny: Tiny, tmp_path: Path, monkeypatch: Any, name: str) -> None:
-    config = tiny(stage="peer", model=settings(name), steps=3, batch=2, validation=())
+def test_cut_and_resumed_is_bit_identical(corpus: Path, tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    config = write(corpus, tmp_path, name)
     whole = train(config, tmp_path / "whole")
     track = Trainer._track
 
     def cut(self: Trainer, parts: dict[str, Tensor]) -> None:
         if self.step == 1:
-            self._save(1.0)
+            self.save()
         if self.step == 2:
             raise Cut
         track(self, parts)
@@ -174,62 +175,61 @@ def test_cut_and_resumed_is_bit_identical(tiny: Tiny, tmp_path: Path, monkeypatc
     assert all(torch.equal(whole[k], again[k]) for k in whole)
 
 
-def test_each_player_moves_in_its_turn_alone(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
-    config = tiny(stage="peer", model=settings("gan-circle"), steps=1, batch=2, validation=())
-    trainer = Trainer(config, tmp_path / "run", quiet=True, device=torch.device("cpu"))
-    assert list(trainer.players) == ["critics", "generators"]
-    play, moved = Trainer._play, {}
+def test_critics_and_generators_take_turns(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    descend, moved = Trainer.descend, []
 
-    def watched(self: Trainer, player: str, *args: Any) -> dict[str, Tensor]:
+    def watched(self: Trainer, loss: Any, optimizers: Any, done: float, name: str = "") -> dict[str, Tensor]:
         before = {k: v.detach().clone() for k, v in self.network.named_parameters()}
-        parts = play(self, player, *args)
-        moved[player] = {k.split(".")[0] for k, v in self.network.named_parameters() if not torch.equal(v, before[k])}
+        parts = descend(self, loss, optimizers, done, name)
+        moved.append({k.split(".")[0] for k, v in self.network.named_parameters() if not torch.equal(v, before[k])})
+        assert optimizers[0].param_groups[0]["betas"] == (0.5, 0.9)
         return parts
 
-    monkeypatch.setattr(Trainer, "_play", watched)
-    trainer.run()
-    assert moved == {"critics": {"critics"}, "generators": {"generators"}}
+    monkeypatch.setattr(Trainer, "descend", watched)
+    train(write(corpus, tmp_path, "gan-circle", steps=1), tmp_path / "run")
+    assert moved == [{"critics"}, {"generators"}]
     record = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
     assert {"wasserstein", "penalty", "cycle", "identity", "critics_gradient_norm"} <= record.keys()
-    assert {o.param_groups[0]["betas"] for own in trainer.optimizers.values() for o in own} == {(0.5, 0.9)}
 
 
-def test_players_do_not_train_on_several_devices(tiny: Tiny, tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_cannot_be_trained_is_said(corpus: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    config = write(corpus, tmp_path, "gan-circle")
+    with pytest.raises(UhrctError, match=r"unknown setting model; known: .*peer"):
+        train(config, tmp_path / "run", "model.mean=null")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     with pytest.raises(UhrctError, match="one process"):
-        Trainer(tiny(stage="peer", model=settings("gan-circle")), tmp_path / "run", quiet=True)
+        train(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["srresnet", "resshift", "gan-circle"])
-def test_trained_validated_and_read_again(tiny: Tiny, tmp_path: Path, name: str) -> None:
-    """Batch normalisation's means are averaged with the weights, and its counter survives."""
-    config = tiny(stage="peer", model=settings(name), steps=2, batch=2)
-    train(config, tmp_path / "run")
+@pytest.mark.parametrize("name", ["srresnet", "resshift"])
+def test_trained_validated_and_read_again(corpus: Path, tmp_path: Path, name: str) -> None:
+    """The means of batch normalisation are averaged with the weights, and its counter survives."""
+    train(write(corpus, tmp_path, name), tmp_path / "run", f"data.validation={corpus / 'validation'}")
     check = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert check["stage"] == name
     assert {"psnr_wide", "gain_db"} <= check["validation"]["c"].keys()
-    back = Model.from_pretrained(tmp_path / "run" / "model")
-    assert back.config.peer == settings(name)["peer"]
+    back = PeerModel.from_pretrained(tmp_path / "run" / "model")
+    assert back.config.peer == {"architecture": name, **SMALL[name]}
     if name == "srresnet":
-        assert int(back.peer.after[1].num_batches_tracked) == 2
+        assert int(back.peer.after[1].num_batches_tracked) == 3
 
 
-def test_srcnn_learns(tiny: Tiny, tmp_path: Path) -> None:
-    seen: list[float] = []
-
-    class Watched(Trainer):
-        def _track(self, parts: dict[str, Tensor]) -> None:
-            seen.append(float(parts["pixel"].detach()))
-            super()._track(parts)
-
-    config = tiny(stage="peer", model=settings("srcnn"), steps=30, learning_rate=5e-3, validation=(), augmented=0.0)
-    Watched(config, tmp_path / "run", quiet=True, device=torch.device("cpu")).run()
-    assert sum(seen[-5:]) < 0.3 * sum(seen[:5])
+def test_srcnn_learns(corpus: Path, tmp_path: Path) -> None:
+    optimizer = {"learning_rate": 5e-3, "warmup_steps": 2, "ema": 0.5}
+    losses = []
+    for steps in (1, 30):
+        config = write(corpus, tmp_path, "srcnn", steps=steps, optimizer=optimizer)
+        train(config, tmp_path / str(steps), f"data.validation={corpus / 'validation'}", "data.augmented=0")
+        log = (tmp_path / str(steps) / "log.jsonl").read_text().splitlines()
+        losses.append(json.loads(log[-1])["validation"]["c"]["rmse_hu"])
+    assert losses[1] < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.stem)
-@pytest.mark.parametrize("scale", [2, 4])
-def test_the_configurations_build(file: Path, scale: int) -> None:
-    with torch.device("meta"):
-        model = build_model(load_config(file, [f"model.scale=[1,{scale},{scale}]"]))
-    assert isinstance(model.peer, PEERS[model.config.peer["architecture"]])
+def test_the_configurations_build(file: Path) -> None:
+    for scale in (2, 4):
+        settings = checked(PeerTrainingConfig, read_settings(file, [f"scale=[1,{scale},{scale}]"]), str(file))
+        with torch.device("meta"):
+            peer = make_peer(settings.peer, settings.scale)
+        assert isinstance(peer, PEERS[settings.peer["architecture"]])

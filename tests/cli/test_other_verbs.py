@@ -159,27 +159,29 @@ def test_train_then_upscale(
     (tmp_path / "corpus").mkdir()
     io.write(Volume(np.stack([slice_hu, slice_hu[::-1]]), (1, 0.8, 0.8)), tmp_path / "corpus" / "a.npz")
     config = tmp_path / "small.yaml"
-    config.write_text(f"corpus: {tmp_path / 'corpus'}\nvalidation: {tmp_path / 'corpus'}\nvalidation_slices: 1\n")
+    corpus = tmp_path / "corpus"
+    config.write_text(f"data: {{corpus: {corpus}, validation: {corpus}, validation_slices: 1}}\n")
     monkeypatch.chdir(tmp_path)  # where the default runs/ is made
-    overrides = ["model.mean.image_width=8", "model.mean.image_blocks=1", "batch=2", "crop=16", "steps=2"]
+    small = ["data.batch=2", "data.crop=16", "steps=2"]
+    overrides = ["model.mean.image_width=8", "model.mean.image_blocks=1", *small]
     result = done(uhrct("train", config, *overrides, "--device", "cpu"))
     run = tmp_path / "runs" / "small"
-    assert "1 patients" in result.err
+    assert "stage mean: 1 series" in result.err
     assert "validation a:" in result.err
-    assert "model in runs/small/model" in result.out
+    assert "result in runs/small/model" in result.out
     assert (run / "curve.png").is_file()
     io.write(scan, tmp_path / "in.npz")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", "--weights", run / "model"))
     assert io.read(tmp_path / "out.npz").shape == (3, 90, 74)
 
-    refused(uhrct("train", config, *overrides), "not empty; go on with --resume")
+    refused(uhrct("train", config, *overrides), "not empty; set resume")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))
     assert (result.out, result.err) == ("", "")
-    result = done(uhrct("train", config, "stage=surrogate", "batch=2", "crop=16", "steps=2", "--out", tmp_path / "s"))
-    assert f"surrogate in {tmp_path / 's' / 'surrogate.safetensors'}" in result.out
-    refused(uhrct("train", config, "bathc=2", "--out", tmp_path / "b"), "unknown setting 'bathc'")
+    result = done(uhrct("train", config, "stage=surrogate", *small, "--out", tmp_path / "s"))
+    assert f"result in {tmp_path / 's' / 'surrogate.safetensors'}" in result.out
+    refused(uhrct("train", config, "bathc=2", "--out", tmp_path / "b"), "unknown setting bathc")
     refused(uhrct("train", tmp_path / "none.yaml"), "none.yaml")
-    refused(uhrct("train", config, "corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such corpus")
+    refused(uhrct("train", config, "data.corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such corpus")
 
 
 def test_version_is_the_packages(capsys, monkeypatch):

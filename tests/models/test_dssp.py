@@ -56,9 +56,6 @@ def test_tiles_equal_the_whole(noisy, tile):
     [
         {"structure_width": 0},
         {"structure_width": 8},
-        {"structure_dilation": 2},
-        {"structure_feedback": 1},
-        {"structure_dilation": 2, "structure_feedback": 1},
     ],
 )
 def test_halo_is_exactly_as_far_as_the_network_sees(size):
@@ -90,19 +87,6 @@ def test_streams_are_exchanged_by_summation():
     image, structure = n(x, prior)
     assert (n(x, prior * 0)[0] - image).abs().max() > 1e-3
     assert (n(x * 0, prior)[1] - structure).abs().max() > 1e-3
-
-
-def test_feedback_carries_the_structure_map_into_the_image():
-    """What only the structure head knows reaches the image; before training the loop says nothing."""
-    n = net(structure_feedback=1)
-    before = n(*inputs())[0]
-    n.to_structure.bias += 1
-    assert (n(*inputs())[0] - before).abs().max() > 1e-3
-    torch.manual_seed(0)
-    fresh = DSSP(inputs=1, sub_voxels=4, noisy=False, image_width=8, structure_width=8, structure_feedback=1)
-    torch.manual_seed(0)
-    without = DSSP(inputs=1, sub_voxels=4, noisy=False, image_width=8, structure_width=8)
-    assert torch.equal(fresh(*inputs())[0], without(*inputs())[0])
 
 
 def test_blocks_begin_as_the_identity():

@@ -5,6 +5,7 @@ import torch
 
 from uhrct.core.errors import UhrctError
 from uhrct.models.model import Model, ModelConfig, available_models, model_folder, stacks
+from uhrct.models.settings import checked
 from uhrct.physics.resampling import apply_along_z, resize_matrix, upsample
 from uhrct.physics.scan_properties import ScanProperties
 
@@ -38,7 +39,9 @@ def test_damaged_weights_are_refused(tiny_model, tmp_path):
     ("change", "message"),
     [
         ({"format_version": 99}, "format 99"),
-        ({"colour": "red"}, "unknown"),
+        ({"colour": "red"}, "unknown setting colour; known: acquisition"),
+        ({"mean": {"image_width": -8}}, "setting mean.image_width=-8: input should be greater than 0"),
+        ({"peer": {"architecture": "srcnn"}}, "weights of a peer network; only uhrct benchmark"),
         (None, "JSON"),
     ],
 )
@@ -78,7 +81,7 @@ def test_papers_own_system_is_a_configuration():
     torch.manual_seed(0)
     model = Model(ModelConfig(mean=None, denoiser=size, diffusion=settings)).eval()
     f = model.features(torch.randn(1, 1, 6, 6) * 50, (1.4, 1.4))
-    with pytest.raises(UhrctError, match="--steps 2"):
+    with pytest.raises(UhrctError, match="steps=2"):
         model.mean_hu(f)
     calls = []
 
@@ -91,9 +94,28 @@ def test_papers_own_system_is_a_configuration():
     assert calls == list(range(100))
 
 
-def test_interpolation_along_z_needs_its_neighbours():
-    with pytest.raises(UhrctError, match="context"):
-        ModelConfig(scale=(5, 1, 1), context=1)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": (5, 1, 1), "context": 1}, r"interpolation along z needs context 2 or more"),
+        ({"scale": (0, 2, 2)}, r"setting scale\.0=0"),
+        ({"mean": None}, "a mean network, a denoiser or both"),
+        ({"acquisition": {"blur": 1}}, "acquisition: unknown setting"),
+        ({"diffusion": {"sampling_steps": 0}}, "sampling_steps=0: give 1 or more"),
+        ({"structure": {"contrast_hu": "high"}}, r"setting structure\.contrast_hu=high"),
+    ],
+)
+def test_impossible_settings_are_named(settings, message):
+    with pytest.raises(UhrctError, match=message):
+        checked(ModelConfig, settings, "here")
+
+
+def test_models_of_release_0_1_0_load(tiny_model, tmp_path):
+    """They have the key `peer`, which is null."""
+    tiny_model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "peer": None}))
+    assert Model.from_pretrained(tmp_path).config == tiny_model.config
 
 
 def test_a_silent_network_through_plane_is_cubic_interpolation():

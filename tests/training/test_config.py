@@ -86,6 +86,7 @@ def test_one_path_is_a_list_of_one() -> None:
         ("seed=[", "not a YAML value"),
         ("stages=[mean, 3]", "give a list of groups"),
         ("stages=[{stage: mean}, {stage: mean}]", "two stages are called mean"),
+        ("stages=[{stage: mean}, {stage: denoiser, init: x2}]", "set it at the top"),
         ("stages=[{stage: denoiser, loss: {lengths_share: 0.1}}]", "work in stage mean only"),
     ],
 )

@@ -156,6 +156,16 @@ def test_what_cannot_be_trained_is_said_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_late_stage_that_cannot_work_is_said_before_the_first_one(
+    stages: list[TrainingConfig], tmp_path: Path
+) -> None:
+    data = stages[2].data.model_copy(update={"crop": 40})
+    late = stages[2].model_copy(update={"data": data})
+    with pytest.raises(UhrctError, match="smaller than a crop of 104 pixels"):
+        train(*stages[:2], late, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_recipes_that_ship_are_complete() -> None:
     folder = Path(__file__).parents[2] / "configs"
     for name, sample in (("x2", True), ("x4", True), ("5x1x1", True), ("5x2x2", True), ("paper", False)):

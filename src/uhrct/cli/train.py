@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -46,7 +47,7 @@ def train(
         device=None if device == Device.auto else torch_device(device),
         quiet=quiet,
     )
-    if not quiet:
+    if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun only one process reports
         print(f"result in {result}")
 
 

@@ -68,5 +68,5 @@ def _known(kind: Any, path: tuple[int | str, ...]) -> list[str]:
     """The keys of the group of settings, or of the dataclass, that `path` leads to."""
     for part in path:
         annotation = kind.model_fields[part].annotation
-        kind = next(k for k in (annotation, *get_args(annotation)) if k is not type(None))
+        kind = next(k for k in (*get_args(annotation), annotation) if k is not type(None))
     return sorted(getattr(kind, "model_fields", None) or kind.__dataclass_fields__)

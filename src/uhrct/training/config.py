@@ -166,6 +166,8 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
     titles = [stage.title for stage in stages]
     if len({*titles}) < len(titles):
         raise UhrctError(f"{where}: two stages are called {max(titles, key=titles.count)}; give them different names")
+    if any(stage.init != stages[0].init for stage in stages):
+        raise UhrctError(f"{where}: setting init belongs to the whole training; set it at the top, not in a stage")
     for stage in stages:
         if stage.init is None:  # else `model` holds changes only
             checked(ModelConfig, stage.model, f"{where}: model")

@@ -56,6 +56,8 @@ class EstimatorTrainer:
             return
         assert self.model.estimator is not None
         batches = make_batches(self.config, self.model, self.corpus)
+        for note in batches.left_out:
+            self.folder.say(f"note: {note}")
         self.budget.used()
         seen, truth = [], []
         for step in range(self.config.steps):

@@ -7,9 +7,12 @@ from typing import Any, TypeAlias
 
 import torch
 
-from uhrct.models.model import Model
+from uhrct.models.model import Model, ModelConfig
+from uhrct.models.settings import checked
+from uhrct.physics.acquisition import Acquisition
 from uhrct.training.budget import Budget
-from uhrct.training.config import TrainingConfig, load_recipe
+from uhrct.training.config import TrainingConfig, load_recipe, merged
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, remarks
 from uhrct.training.estimator import EstimatorTrainer
 from uhrct.training.run import Run
@@ -77,6 +80,8 @@ def run_stages(stages: list[TrainingConfig], run: Run, budget: Budget) -> Path:
             model = _restored(state, run)
     total = sum(stage.share for stage in stages)
     corpora: dict[str, Corpus] = {}
+    for config in stages[first:]:  # a stage that cannot work must be known before the first one takes hours
+        _check(config, model, _corpus(config, run, corpora))
     started = False
     for config in stages[first:]:
         corpus = _corpus(config, run, corpora)
@@ -91,6 +96,14 @@ def run_stages(stages: list[TrainingConfig], run: Run, budget: Budget) -> Path:
         model = trainer.model or model
     run.finish()
     return run.out / (RESULT if model is None else "model")
+
+
+def _check(config: TrainingConfig, model: Model | None, corpus: Corpus) -> None:
+    """Whether the series fit the crops and the scale of a stage. Raises `UhrctError` if not."""
+    settings = merged({} if model is None else model.config.as_dict(), config.model)
+    wanted = checked(ModelConfig, settings, "model")
+    acquisition = Acquisition(wanted.scale, **wanted.acquisition)
+    BatchMaker(corpus.patients, config.data, acquisition, context=wanted.context)
 
 
 def _restored(state: dict[str, Any], run: Run) -> Model:

@@ -107,6 +107,8 @@ class Trainer(ABC):
             f"stage {self.stage}: {len(self.batches.patients)} series, {size:.2f} M parameters, {run.device}{processes}"
             + begun
         )
+        for note in self.batches.left_out:
+            run.say(f"note: {note}")
         first = self.step
         said = saved = validated = self.budget.minutes
         while (done := self._progress()) < 1:

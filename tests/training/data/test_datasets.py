@@ -171,7 +171,7 @@ def test_unit_voxels_are_refused_until_someone_says_what_they_are(tmp_path: Path
     mapped = ((hu.astype(np.float64) + 1024) / 4095).astype(np.float32)
     save(Volume(mapped, (1, 1, 1)), tmp_path / "a.nii.gz")
     [scan] = list_scans(tmp_path).scans
-    with pytest.raises(UhrctError, match=r"a\.nii\.gz: voxels lie in \[0, 1\].*--unit-hu"):
+    with pytest.raises(UhrctError, match=r"a\.nii\.gz: voxels lie in \[0, 1\].*give unit_hu"):
         read_scan(scan)
     read = read_scan(scan, unit_hu=(-1024, 3071))
     assert isinstance(read, Volume)

@@ -16,7 +16,7 @@ from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.training.config import TrainingConfig
-from uhrct.training.data.patients import Lungs, Patient, corpus_hash, find_series, load_patients, remarks
+from uhrct.training.data.patients import corpus_hash, find_series, load_patients, remarks
 
 CPU = torch.device("cpu")
 Tiny = Callable[..., TrainingConfig]
@@ -105,11 +105,11 @@ def test_clipped_patients_are_named(tmp_path: Path) -> None:
     io.write(Volume(hu.clip(-1000, 600), (1, 1, 1)), tmp_path / "cut.npz")
     io.write(Volume(hu, (1, 1, 1)), tmp_path / "whole.npz")
     patients = load_patients((str(tmp_path),), {}, CPU)
-    assert remarks(patients) == ["clipped to [-1000, 600] HU: 1 of 2 patients (cut)"]
+    assert remarks(patients) == ["clipped to [-1000, 600] HU: 1 of 2 series (cut)"]
 
 
 def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
-    patients = load_patients(tiny().corpus, {}, CPU)
+    patients = load_patients(tiny().data.corpus, {}, CPU)
     before = corpus_hash(patients)
     assert corpus_hash(patients[::-1]) == before
     patients[1].hu[2, 3, 4] += 1
@@ -117,19 +117,3 @@ def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
     patients[1].hu[2, 3, 4] -= 1
     assert corpus_hash([patients[0], replace(patients[1], spacing_mm=(0.7, 0.81))]) != before
     assert corpus_hash(patients) == before
-
-
-def test_lungs_are_kept_by_what_the_voxels_are() -> None:
-    """A second training on the same voxels finds no lungs anew; another patient of that shape gets its own."""
-    y, x = torch.meshgrid(torch.arange(100), torch.arange(100), indexing="ij")
-    chest = torch.where(torch.hypot(y - 50.0, x - 50.0) < 45, 40, -1000).to(torch.int16)
-    left, right = (torch.where(torch.hypot(y - 50.0, x - side) < 12, -850, chest)[None] for side in (35.0, 65.0))
-
-    def patient(hu: torch.Tensor) -> Patient:
-        return Patient("p", hu, (2.0, 2.0), (0, 100, 0, 100), 1.0)
-
-    first = Lungs.of(patient(left))
-    assert Lungs.of(patient(left.clone())) is first
-    other = Lungs.of(patient(right)).mask
-    assert first.mask[0, 50, [35, 65]].tolist() == [True, False]
-    assert other[0, 50, [35, 65]].tolist() == [False, True]

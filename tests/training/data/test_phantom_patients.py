@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
-from uhrct.models.model import Model, ModelConfig
+from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import TrainingConfig
 from uhrct.training.data.batches import BatchMaker, exact_map
 from uhrct.training.data.packing import pack
 from uhrct.training.data.patients import Patient, corpus_hash, load_patients
-from uhrct.training.data.store import Store
-from uhrct.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 Tiny = Callable[..., TrainingConfig]
@@ -90,23 +87,13 @@ def test_a_lost_map_is_packed_again(tmp_path: Path) -> None:
     assert load(tmp_path / "store")[0].structure is not None
 
 
-def test_stores_without_such_maps_are_read_as_before(tmp_path: Path) -> None:
-    pack([phantom(tmp_path / "in" / "a").parent], tmp_path / "store", quiet=True)
-    index = tmp_path / "store" / "store.json"
-    old = index.read_text().replace('"structure": {', '"was": {')
-    cut = old[: old.index(',\n   "was"')] + "\n  }\n ]\n}\n"
-    index.write_text(cut)
-    assert Store(tmp_path / "store").patients()[0].structure is None
-    assert load(tmp_path / "store")[0].structure is None
-
-
 def test_other_folders_beside_phantoms_are_named(tmp_path: Path) -> None:
     phantom(tmp_path / "in" / "a")
     (tmp_path / "in" / "scan").mkdir()
     io.write(Volume(np.full((2, 8, 8), -1000, np.int16), (1.0, 1.0, 1.0)), tmp_path / "in" / "scan" / "s.nii.gz")
     report = pack([tmp_path / "in"], tmp_path / "store", quiet=True)
     assert report.packed == ["a"]
-    assert "in/scan: no folder of uhrct phantom" in report.left_out[0]
+    assert "in/scan: not a folder of uhrct phantom" in report.left_out[0]
 
 
 def test_missing_labels_are_a_line(tmp_path: Path) -> None:
@@ -125,9 +112,8 @@ def test_maps_are_cut_turned_and_coarsened_with_their_voxels(tiny: Tiny, scale: 
     per_mille = (1000 * smooth).short()
     p = Patient("p", per_mille, (0.7, 0.8), (0, 96, 0, 96), 1.0, 1.0, structure=per_mille)
     other = replace(p, name="other", structure=None)
-    context = 2 if scale[0] > 1 else 0
-    model = Model(ModelConfig(scale=scale, context=context, mean={"image_width": 8, "image_blocks": 1}))
-    make = BatchMaker([p, other], tiny(augmented=0.5, augmentations=("grid",), crop=16, batch=8), model)
+    settings = tiny(data={"augmented": 0.5, "crop": 16, "batch": 8}).data
+    make = BatchMaker([p, other], settings, Acquisition(scale), context=2 if scale[0] > 1 else 0)
     seen = set()
     for step in range(3):
         batch = make(step)
@@ -137,11 +123,8 @@ def test_maps_are_cut_turned_and_coarsened_with_their_voxels(tiny: Tiny, scale: 
             seen.add(bool(exact.isnan().all()))
             if exact.isnan().all():
                 continue
-            # where a grid is coarsened the map takes the strongest: never less, by little more on smooth ground
-            off = 1000 * exact - hr
-            assert off.min() > -60
-            assert off.mean() < 60
-            assert torch.corrcoef(torch.stack([exact.flatten(), hr.flatten()]))[0, 1] > 0.97
+            # the truth of augmented items has another kernel and noise, and a coarser map takes the maximum
+            assert torch.corrcoef(torch.stack([exact.flatten(), hr.flatten()]))[0, 1] > 0.95
     assert seen == {True, False}
 
 
@@ -150,8 +133,7 @@ def test_unknown_voxels_stay_unknown(tiny: Tiny) -> None:
     structure = hu.clone()
     structure[:, :, 40:] = -1
     p = Patient("p", hu, (0.7, 0.7), (0, 96, 0, 96), 1.0, 1.0, structure=structure)
-    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
-    batch = BatchMaker([p], tiny(augmented=1.0, batch=16), model)(0)
+    batch = BatchMaker([p], tiny(data={"augmented": 1.0, "batch": 16}).data, Acquisition((1, 2, 2)))(0)
     assert batch.structure is not None
     known = batch.structure[~batch.structure.isnan()]
     assert len(known) > 0
@@ -159,22 +141,14 @@ def test_unknown_voxels_stay_unknown(tiny: Tiny) -> None:
     assert batch.structure.isnan().any()
 
 
-def test_corpora_without_truth_pay_nothing(tiny: Tiny) -> None:
-    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}))
-    config = tiny()
-    assert BatchMaker(load_patients(config.corpus, {}, CPU), config, model)(0).structure is None
-
-
-def test_a_training_hears_the_truth(tiny: Tiny, tmp_path: Path) -> None:
-    """The same voxels with and without their map end in other weights."""
-    pack([phantom(tmp_path / "in" / "a").parent], tmp_path / "store", split=None, quiet=True)
-    weights = []
-    for name in ("with", "without"):
-        store = Store(tmp_path / "store")
-        if name == "without":
-            store.entries["a"] = replace(store.entries["a"], structure=None)
-            store.save()
-        config = tiny(corpus=(str(tmp_path / "store"),), validation=(), steps=2)
-        model = Trainer(config, tmp_path / name, quiet=True, device=CPU).run()
-        weights.append(load_file(model / "model.safetensors"))
-    assert not all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+def test_a_training_uses_the_exact_map(tiny: Tiny, tmp_path: Path) -> None:
+    """The same voxels with and without their map give different batches, and only one of them has a map."""
+    pack([phantom(tmp_path / "in" / "a").parent], tmp_path / "store", quiet=True)
+    with_map = load(tmp_path / "store")
+    made = [
+        BatchMaker(patients, tiny().data, Acquisition((1, 2, 2)))(0)
+        for patients in (with_map, [replace(p, structure=None) for p in with_map])
+    ]
+    assert torch.equal(made[0].hr_hu, made[1].hr_hu)
+    assert made[0].structure is not None
+    assert made[1].structure is None

@@ -12,19 +12,18 @@ import pytest
 import torch
 from ct_files import make_series
 from layouts import luna16, rplhr, save, volume
-from safetensors.torch import load_file
 
-from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
+from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import TrainingConfig
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.packing import pack
 from uhrct.training.data.patients import Patient, corpus_hash, load_patients
 from uhrct.training.data.store import Store
-from uhrct.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.filterwarnings("ignore:.*everybody")
+pytestmark = pytest.mark.filterwarnings("ignore:.*all series")
 Tiny = Callable[..., TrainingConfig]
 
 
@@ -117,16 +116,16 @@ def test_parts_of_the_split(tmp_path: Path) -> None:
     assert [len(n) for n in names.values()] == [2, 1, 1]
     assert set.union(*names.values()) == {p.name for p in load(store)}
     (store / "split.json").write_text(json.dumps({"train": sorted(names["train"])}))
-    with pytest.raises(UhrctError, match="no patient in part test"):
+    with pytest.raises(UhrctError, match="no series in part test"):
         load(store / "test")
     first = sorted(names["train"])[0]
     assert {p.name: p.weight for p in load_patients((str(store / "train"),), {first: 0.25}, CPU)}[first] == 0.25
 
 
-def test_everybody_is_said_to_be_everybody(tmp_path: Path) -> None:
+def test_reading_all_parts_of_a_store_is_said(tmp_path: Path) -> None:
     luna16(tmp_path / "in")
     store = stored(tmp_path / "in", tmp_path / "store")
-    with pytest.warns(UserWarning, match="also validation and test"):
+    with pytest.warns(UserWarning, match="also those for validation and test"):
         load(store)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -170,23 +169,13 @@ def test_check_sees_one_wrong_bit(tmp_path: Path) -> None:
     assert not store.check(entry.hr)
 
 
-def test_training_from_a_store_is_training_from_its_source(tmp_path: Path, tiny: Tiny) -> None:
-    config = tiny(steps=3)
-    [source] = config.corpus
+def test_batches_from_a_store_are_those_from_its_source(tmp_path: Path, tiny: Tiny) -> None:
+    [source] = tiny().data.corpus
     store = stored(Path(source), tmp_path / "store")
     (store / "split.json").write_text(json.dumps({"train": ["a", "b"]}))
-    tensors = []
-    for corpus in ((source,), (str(store / "train"),)):
-        model = Trainer(tiny(steps=3, corpus=corpus), tmp_path / str(len(tensors)), quiet=True, device=CPU).run()
-        tensors.append(load_file(model / "model.safetensors"))
-    assert tensors[0].keys() == tensors[1].keys()
-    assert all(torch.equal(tensors[0][k], tensors[1][k]) for k in tensors[0])
-
-
-def test_clipping_is_said_before_training(
-    tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], corpus: Path
-) -> None:
-    hu = io.read(corpus / "train" / "a.npz").hu
-    io.write(Volume(hu.clip(-900, None), (1, 0.7, 0.8)), corpus / "train" / "cut.npz")
-    Trainer(tiny(steps=1), tmp_path / "run", device=CPU).run()
-    assert "clipped below -900 HU: 1 of 3 patients (cut)" in capsys.readouterr().err
+    first, second = (
+        BatchMaker(load(place), tiny().data, Acquisition((1, 2, 2)))(3) for place in (Path(source), store / "train")
+    )
+    assert torch.equal(first.lr_hu, second.lr_hu)
+    assert torch.equal(first.hr_hu, second.hr_hu)
+    assert first.spacing_mm == second.spacing_mm

@@ -1,4 +1,4 @@
-"""Attention over images: everything to everything, or inside (shifted) windows."""
+"""Attention over images: over the whole image, or inside (shifted) windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Attention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention inside windows, the grid shifted by `shift` pixels, then a two-layer network per pixel.
+    """Attention inside windows whose grid is shifted by `shift` pixels, then a two-layer network per pixel.
 
     Sides of the input must be multiples of `window`.
 
@@ -70,7 +70,7 @@ class SwinBlock(nn.Module):
         return f.transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
     def _apart(self, height: int, width: int, device: torch.device) -> Tensor:
-        """Which pixels of a window came from opposite ends of the image when it was rolled: (windows, n, n)."""
+        """Pairs of pixels in a window that the roll brought from opposite ends of the image, (windows, n, n)."""
         rows, columns = (torch.arange(n, device=device) >= n - self.shift for n in (height, width))
         label = (2 * rows.long()[:, None] + columns.long()[None])[None, ..., None]
         windows = self._cut(label)[..., 0]
@@ -78,7 +78,7 @@ class SwinBlock(nn.Module):
 
 
 def _relative(window: int) -> Tensor:
-    """Number of each pair of a window's pixels in the table of relative positions, (n, n)."""
+    """Index of each pair of pixels of a window in the table of relative positions, (n, n)."""
     grid = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
     dy, dx = grid[:, :, None] - grid[:, None, :] + window - 1
     return dy * (2 * window - 1) + dx

@@ -1,14 +1,13 @@
-"""Dual-RED: the denoiser that the dual-stream diffusion model was published with, for its cost alone.
+"""Dual-RED: the denoiser of the published dual-stream diffusion model. It is here to measure its cost.
 
 Chu, Zhou, Luo, Qiu, Gao, "Topology-preserving computed tomography super-resolution based on dual-stream diffusion
 model", MICCAI 2023, doi 10.1007/978-3-031-43999-5_25; its authors' code: github.com/Arturia-Pendragon-Iris/UHRCT_SR.
 
-What is from where. The article has two streams, two 3x3 convolutions behind each, an exchange of their features, a
-fusion block and a structure block, and 100 steps. Only the code says what a stream is: RED-CNN's ten 5x5 convolutions
-(doi 10.1109/TMI.2017.2715284) at full size, without padding, 32-64-128-128-128 features and back by transposed ones,
-with two sums across; that the image stream is given noisy image, interpolation and noise level as three channels; that
-features are exchanged by joining them (the article: by summation). With these, and no guess, it has its 4.43 M
-parameters.
+Sources. The article gives two streams, two 3x3 convolutions after each, an exchange of their features, a fusion block
+and a structure block, and 100 steps. The code gives the rest: a stream is RED-CNN (doi 10.1109/TMI.2017.2715284) with
+ten 5x5 convolutions at full size, without padding, 32-64-128-128-128 features and back by transposed convolutions, with
+two sums across; the image stream takes noisy image, interpolation and noise level as three channels; features are
+exchanged by concatenation (in the article by summation). So the network has its published 4.43 M parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 class DualRed(nn.Module):
     """One pass of the denoiser: (noise in the image, structure map), each (B, 1, y', x') at full size.
 
-    It is no `Peer`: nothing here trains it, `benchmarks/peers_cost.py` measures what a pass costs.
+    It is not a `Peer`, because nothing trains it. `benchmarks/peers_cost.py` measures the cost of a pass.
 
     Example
     -------
@@ -49,7 +48,7 @@ class DualRed(nn.Module):
 
 
 class _Stream(nn.Module):
-    """RED-CNN with its features handed on, then two 3x3 convolutions."""
+    """RED-CNN up to its last features, then two 3x3 convolutions."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -67,7 +66,7 @@ class _Stream(nn.Module):
             seen.append(f)
         for k, conv in enumerate(self.up):
             f = conv(f if k == 0 else F.relu(f))
-            if k in (0, 2):  # as large and as wide as after the fourth and the second convolution
+            if k in (0, 2):  # the size after the fourth and the second convolution
                 f = f + seen[3 - k]
         return self.after(f)
 

@@ -1,4 +1,4 @@
-"""GAN-CIRCLE: a CycleGAN for CT between low and high resolution, learned from images that are no pairs.
+"""GAN-CIRCLE: a CycleGAN for CT between low and high resolution, trained without pairs.
 
 You et al., "CT super-resolution GAN constrained by the identical, residual, and cycle learning ensemble
 (GAN-CIRCLE)", IEEE TMI 2020, doi 10.1109/TMI.2019.2922960, arXiv 1808.04256. Critics after Gulrajani et al.,
@@ -17,15 +17,15 @@ from uhrct.benchmark.peers.peer import Peer, exact
 
 
 class GanCircle(Peer):
-    """Generators G: low -> high and F: high -> low on one grid (the low one interpolated), and a critic of each side.
+    """Generators G: low -> high and F: high -> low on the fine grid (low is interpolated), and a critic for each side.
 
     Parameters
     ----------
-    scale : not used, both sides lie on the fine grid
-    widths : features of a generator's layers
-    patch : side in fine pixels of what the critics judge (published: 64), the training's crop times the scale; with 32
-        the last normalisation is over 2 x 2 pixels and the penalty's gradient explodes
-    critic_width : features of a critic's first stage (published: 64)
+    scale : not used; both sides are on the fine grid
+    widths : features of the layers of a generator
+    patch : side in fine pixels of the images that the critics see (published: 64): the crop of the training times the
+        scale. With 32 the last normalisation is over 2 x 2 pixels, and the gradient of the penalty explodes.
+    critic_width : features of the first stage of a critic (published: 64)
     """
 
     betas = (0.5, 0.9)
@@ -46,9 +46,9 @@ class GanCircle(Peer):
 
 
 class _Generator(nn.Module):
-    """Twelve layers whose features are all joined, compressed by parallel 1x1 convolutions, plus the input.
+    """Twelve layers whose features are all concatenated, compressed by parallel 1x1 convolutions; plus the input.
 
-    Published with dropout; here without: in budgets of minutes nothing overfits.
+    The publication has dropout. Here it is left out, because trainings of minutes do not overfit.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -62,7 +62,7 @@ class _Generator(nn.Module):
         )
         self.join = nn.Conv2d(32, 32, 3, padding=1)
         self.out = nn.Conv2d(32, 1, 3, padding=1)
-        # residual learning: it begins near the identity, where cycles close
+        # it starts near the identity, where cycles close
         nn.init.normal_(self.out.weight, std=1e-3)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
@@ -100,7 +100,7 @@ class _Critic(nn.Module):
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean of (|grad D| - 1)^2 at random places between real and fake (arXiv 1704.00028, eq. 3)."""
+    """Mean of (|grad D| - 1)^2 at random points between real and fake images (arXiv 1704.00028, eq. 3)."""
     share = torch.rand(len(real), 1, 1, 1, generator=generator).to(real.device)
     between = torch.lerp(fake, real, share).requires_grad_()
     [slope] = torch.autograd.grad(critic(between).sum(), between, create_graph=True)

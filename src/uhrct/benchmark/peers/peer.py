@@ -1,4 +1,4 @@
-"""What every peer offers: one task to learn, one way to restore an image."""
+"""The interface of a peer: one training task, and one way to restore an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-#: noise(step) -> N(0, 1) of the restored image's shape; step 0 is the start
+#: noise(step) -> N(0, 1) with the shape of the restored image; step 0 is the start
 Noise = Callable[[int], Tensor]
 
 
@@ -19,17 +19,17 @@ class Peer(nn.Module):
 
     #: the published loss is the mean of |d|^power
     power = 2
-    #: steps of a sample; 0: one pass gives the answer and noise is not asked for
+    #: steps of a sample; 0: one pass gives the result, without noise
     sampling_steps = 0
-    #: of Adam
+    #: momentum of Adam
     betas = (0.9, 0.999)
 
     def task(self, x: Tensor, up: Tensor, y: Tensor, generator: torch.Generator) -> tuple[tuple[Tensor, ...], Tensor]:
-        """(what the network is given, what it should answer) in one training step."""
+        """(inputs of the network, its target) in one training step."""
         return (x, up), y
 
     def restore(self, x: Tensor, up: Tensor, noise: Noise | None = None, steps: int | None = None) -> Tensor:
-        """The fine image; `noise` and `steps` are for those that sample."""
+        """The fine image. `noise` and `steps` are for peers that sample."""
         return self(x, up)
 
 
@@ -40,5 +40,5 @@ def exact(layer: nn.Module, f: Tensor) -> Tensor:
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """N(0, 1), equal for equal generators whatever the device."""
+    """N(0, 1) that depends on the generator only, not on the device."""
     return torch.randn(like.shape, generator=generator).to(like.device)

@@ -14,10 +14,10 @@ from uhrct.benchmark.peers.peer import Peer, exact
 
 
 class RCAN(Peer):
-    """The published block and skips; 64 features, attention reduced by 16, L1.
+    """The published blocks and skips; 64 features, attention reduced by 16, L1.
 
-    The default, 2 groups of 5 blocks (1.0 M parameters at x2), has the size of SwinIR's light configuration, which a
-    CPU can train in minutes; the published network is groups=10, blocks=20 (15.4 M).
+    The default, 2 groups of 5 blocks (1.0 M parameters at x2), has the size of the light SwinIR, so that a CPU can
+    train it in minutes. The published network has groups=10, blocks=20 (15.4 M).
     """
 
     power = 1
@@ -52,7 +52,7 @@ class _Group(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions, each channel weighted by what the whole image's means say of it."""
+    """Two convolutions, then a weight for each channel, computed from the means of all channels over the image."""
 
     def __init__(self, width: int, reduction: int) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from uhrct.core.errors import UhrctError
 
 @dataclass(frozen=True)
 class Shift:
-    """The chain between truth x_0 (t = 0) and interpolation y_0 (t = T), e_0 = y_0 - x_0; the paper's symbols.
+    """The chain from truth x_0 (t = 0) to interpolation y_0 (t = T), with e_0 = y_0 - x_0; symbols of the paper.
 
     q(x_t | x_0, y_0) = N(x_0 + eta_t e_0, kappa^2 eta_t I)                                     (eq. 2)
     q(x_{t-1} | x_t, x_0, y_0) = N(eta_{t-1}/eta_t x_t + alpha_t/eta_t x_0,
@@ -31,7 +31,7 @@ class Shift:
     ----------
     steps : T
     kappa : strength of the noise
-    p : how the growth of eta is spread over the steps; below 1 it comes late
+    p : how the growth of eta is spread over the steps; below 1 most of it comes late
 
     Example
     -------
@@ -45,7 +45,7 @@ class Shift:
     p: float = 0.3
 
     def eta(self) -> list[float]:
-        """eta_0 = 0, eta_1, ..., eta_T (eqs. 10, 11): a geometric series in sqrt(eta), bent by p."""
+        """eta_0 = 0, eta_1, ..., eta_T (eqs. 10, 11): a geometric series in sqrt(eta), warped by p."""
         first = min(0.04 / self.kappa, math.sqrt(0.001))
         last = math.sqrt(0.999)
         n = self.steps - 1
@@ -54,7 +54,7 @@ class Shift:
         return [0.0] + [float((first * b0**b) ** 2) for b in beta]
 
     def marginal(self, x0: Tensor, y0: Tensor, n: Tensor, eta: Tensor) -> Tensor:
-        """x_t for noise n."""
+        """x_t (eq. 2) with noise n."""
         return x0 + eta * (y0 - x0) + self.kappa * eta.sqrt() * n
 
     def posterior(self, t: int, xt: Tensor, x0: Tensor) -> tuple[Tensor, float]:
@@ -66,10 +66,10 @@ class Shift:
 
 
 class ResShift(Peer):
-    """Predicts x_0 from x_t, t and the interpolation, mean squared error (its eq. 8 without weights, as published).
+    """Predicts x_0 from x_t, t and the interpolation; mean squared error (eq. 8 without weights, as published).
 
-    The network, a U-Net with Swin blocks in place of attention, is trained for one number of steps: 15, or 4 for the
-    fast one. The default has a tenth of the published width, so that a CPU can train it in minutes; published:
+    The network is a U-Net with Swin blocks in place of attention. It is trained for one number of steps: 15, or 4 in
+    the fast variant. The default has a tenth of the published width, so that a CPU can train it in minutes. Published:
     width=160, multipliers=[1, 2, 2, 4], blocks=2, attend_from=0 (in a latent space of 64 x 64).
     """
 
@@ -94,9 +94,9 @@ class ResShift(Peer):
         )
 
     def forward(self, up: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        """x_0; `t` whole numbers from 1 to T, (B,) or (1,)."""
+        """The estimate of x_0; `t` holds whole numbers from 1 to T, (B,) or (1,)."""
         eta = self._eta(t)
-        # the input's variance grows with t; scaled, the network sees about the same at every level
+        # the variance of x_t grows with t; scaled, it is about the same at every level
         scaled = xt / (1 + self.shift.kappa**2 * eta).sqrt()
         return self.unet(torch.cat([up, scaled], 1), t / self.shift.steps)
 
@@ -105,10 +105,10 @@ class ResShift(Peer):
         return (up, self.shift.marginal(y, up, normal(y, generator), self._eta(t)), t), y
 
     def restore(self, x: Tensor, up: Tensor, noise: Noise | None = None, steps: int | None = None) -> Tensor:
-        assert noise is not None, "ResShift draws samples: it needs noise"
+        assert noise is not None, "ResShift draws samples and needs noise"
         T = self.shift.steps
         if steps not in (None, T):
-            raise UhrctError(f"these ResShift weights were trained for {T} steps and can't sample in {steps}")
+            raise UhrctError(f"steps={steps}: these ResShift weights were trained for {T} steps")
         x0 = up
         xt = up + self.shift.kappa * self.shift.eta()[-1] ** 0.5 * noise(0)
         for t in range(T, 0, -1):

@@ -17,10 +17,10 @@ from uhrct.models.diffusion import Diffusion
 
 
 class SR3(Peer):
-    """epsilon-prediction at a noise level drawn uniformly between neighbours of 2000 steps, L1; ancestral sampling.
+    """Prediction of epsilon with L1, at a noise level drawn between two of 2000 steps; ancestral sampling.
 
     The default U-Net has an eighth of the published width and fewer levels, so that a CPU can train it in minutes. The
-    published one for 64 -> 512 pixels is width=64, multipliers=[1, 2, 4, 8, 8, 16, 16], blocks=3, attend_from=5
+    published one for 64 -> 512 pixels has width=64, multipliers=[1, 2, 4, 8, 8, 16, 16], blocks=3, attend_from=5
     (about 0.6 G parameters).
     """
 
@@ -50,5 +50,5 @@ class SR3(Peer):
         return (up, z, g.sqrt()), n
 
     def restore(self, x: Tensor, up: Tensor, noise: Noise | None = None, steps: int | None = None) -> Tensor:
-        assert noise is not None, "SR3 draws samples: it needs noise"
+        assert noise is not None, "SR3 draws samples and needs noise"
         return self.diffusion.sample(lambda z, sqrt_g: self(up, z, sqrt_g), noise, steps)

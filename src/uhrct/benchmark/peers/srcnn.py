@@ -13,14 +13,14 @@ from uhrct.benchmark.peers.peer import Peer, exact
 
 
 class SRCNN(Peer):
-    """9-5-5 with 64 and 32 features, the publication's strongest; mean squared error, no residual, as published.
+    """Kernels 9-5-5 with 64 and 32 features, the strongest published variant; mean squared error, no residual.
 
     Parameters
     ----------
     scale : int
-        Not used: the network sees the interpolated image.
+        Not used, because the network sees the interpolated image.
     middle : int
-        Side of the middle kernel: 5, or 1 for the publication's smallest (9-1-5).
+        Side of the middle kernel: 5, or 1 for the smallest published variant (9-1-5).
     """
 
     def __init__(self, scale: int, middle: int = 5) -> None:

@@ -1,4 +1,4 @@
-"""The U-Net of diffusion models: residual blocks that know the noise level, attention in the deep levels."""
+"""The U-Net of diffusion models: residual blocks with the noise level as input, attention in the deep levels."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _LEVEL_FEATURES = 32
 
 
 class UNet(nn.Module):
-    """Residual U-Net after Ho et al. (DDPM, arXiv 2006.11239) with the changes that its users name.
+    """Residual U-Net of Ho et al. (DDPM, arXiv 2006.11239), with the changes of SR3 and ResShift.
 
     Parameters
     ----------
     inputs : channels of the image, condition included
-    width, multipliers : features of level k are width * multipliers[k]; each level has half the pixels of the last
-    blocks : residual blocks a level on the way down (one more on the way up)
+    width, multipliers : level k has width * multipliers[k] features; each level halves the sides of the image
+    blocks : residual blocks per level on the way down (one more on the way up)
     attend_from : first level with attention
-    window : 0 for attention over the whole level, else side of (shifted) Swin windows
+    window : 0: attention over the whole level; else the side of (shifted) Swin windows
 
-    Any size is taken: it is padded by its edge and cut again.
+    Images of any size are padded with their edge, and cut again at the end.
     """
 
     def __init__(
@@ -71,21 +71,23 @@ class UNet(nn.Module):
         height, width = image.shape[-2:]
         more = (0, -width % self.multiple, 0, -height % self.multiple)
         f = self.head(F.pad(image, more, mode="replicate") if any(more) else image)
-        told = self.level(_features(level))
+        embedded = self.level(_features(level))
         skips = [f]
         for stage in self.down:
-            f = stage(f, told)
+            f = stage(f, embedded)
             skips.append(f)
         for stage in self.middle:
-            f = stage(f, told)
+            f = stage(f, embedded)
         for stage in self.up:
-            # SR3 scales its skips by 1 / sqrt(2), which keeps the variance of a sum
-            f = stage(f, told) if isinstance(stage, _Double) else stage(torch.cat([f, skips.pop() * 0.5**0.5], 1), told)
+            # SR3 scales its skips by 1 / sqrt(2), so that the variance of a sum stays the same
+            if not isinstance(stage, _Double):
+                f = torch.cat([f, skips.pop() * 0.5**0.5], 1)
+            f = stage(f, embedded)
         return exact(self.tail, f)[..., :height, :width]
 
 
 class _Stage(nn.Module):
-    """norm, SiLU, conv; the level shifts; norm, SiLU, conv; then attention, if any."""
+    """norm, SiLU, conv, shift by the level, norm, SiLU, conv; then attention, if any."""
 
     def __init__(self, inputs: int, width: int, level_width: int, attend: bool, window: int) -> None:
         super().__init__()
@@ -98,11 +100,11 @@ class _Stage(nn.Module):
             self.attention = nn.Sequential(SwinBlock(width, window, 0), SwinBlock(width, window, window // 2))
         elif attend:
             self.attention = Attention(width)
-        nn.init.zeros_(self.second.weight)  # start as the identity: deep stacks then train from the first step
+        nn.init.zeros_(self.second.weight)  # the block starts as the identity, so deep stacks train from the first step
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
-    def forward(self, f: Tensor, told: Tensor) -> Tensor:
-        h = self.first(F.silu(self.norm(f))) + self.shift(F.silu(told))[:, :, None, None]
+    def forward(self, f: Tensor, level: Tensor) -> Tensor:
+        h = self.first(F.silu(self.norm(f))) + self.shift(F.silu(level))[:, :, None, None]
         return self.attention(self.beside(f) + self.second(F.silu(self.norm_after(h))))
 
 
@@ -111,7 +113,7 @@ class _Half(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=1)
 
-    def forward(self, f: Tensor, told: Tensor) -> Tensor:
+    def forward(self, f: Tensor, level: Tensor) -> Tensor:
         return self.conv(f)
 
 
@@ -120,18 +122,18 @@ class _Double(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, f: Tensor, told: Tensor) -> Tensor:
+    def forward(self, f: Tensor, level: Tensor) -> Tensor:
         return self.conv(F.interpolate(f, scale_factor=2.0, mode="nearest"))
 
 
 def _norm(width: int) -> nn.GroupNorm:
-    """32 groups as published, or as many as leave four channels to each."""
+    """32 groups as published, or fewer, so that each has at least four channels."""
     groups = max(g for g in range(1, 33) if width % g == 0 and (g == 1 or width // g >= 4))
     return nn.GroupNorm(groups, width)
 
 
 def _features(level: Tensor) -> Tensor:
-    """Sines and cosines of a number in [0, 1], slow ones and fast ones: (B, 32)."""
+    """Sines and cosines of a number in [0, 1] at several frequencies, (B, 32)."""
     frequency = torch.exp(torch.linspace(0, 6.9, _LEVEL_FEATURES // 2, device=level.device))  # 1 to 1000
     angle = level.float()[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], 1)
