@@ -1,4 +1,4 @@
-"""Flicker: known noise, correlated noise, anatomy that must not count."""
+"""Flicker: known noise, correlated noise, and anatomy, which must not count."""
 
 from __future__ import annotations
 

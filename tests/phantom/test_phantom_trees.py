@@ -1,4 +1,4 @@
-"""Laws of the trees: one piece, no loop, Murray, calibre, inside the lungs, and never touching another tree."""
+"""Laws of the trees: one piece, no loop, Murray's law, calibres, inside the lungs, no contact with other trees."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -17,14 +17,14 @@ from uhrct.phantom.trees import FLOOR_MM, KINDS
 
 
 def gap_between(a: Tree, b: Tree) -> float:
-    """Smallest distance between two trees' surfaces, from points along the axes (not the code's own formula)."""
+    """Smallest distance between two trees' surfaces, from points along the axes, not by the formula of the code."""
     clouds = []
     for tree in (a, b):
         start, end = tree.position_mm[tree.parent[1:]], tree.position_mm[1:]
         clouds.append((np.linspace(start, end, 9).reshape(-1, 3), np.tile(tree.outer_mm[1:], 9)))
     (p, r), (q, s) = clouds
     lookup, least = cKDTree(q), np.inf
-    for calibre in np.unique(np.ceil(r)):  # thin ones need not look as far as thick ones
+    for calibre in np.unique(np.ceil(r)):  # thin capsules have a smaller search radius
         some = np.ceil(r) == calibre
         pairs = lookup.query_ball_point(p[some], calibre + s.max() + 0.5)
         for k, near in zip(np.flatnonzero(some), pairs, strict=True):
@@ -55,7 +55,7 @@ def test_murrays_law_holds_at_every_node(scene: Scene, kind: str) -> None:
     assert (tree.children > 1).sum() > 20
     assert tree.radius_mm.min() >= FLOOR_MM
     assert np.allclose(tree.radius_mm[~inner], tree.tip_mm[~inner])
-    assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # or a cut could widen what is left
+    assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # otherwise a cut could widen the rest
 
 
 def test_airways_reach_half_a_millimetre_and_end_at_many_calibres(scene: Scene) -> None:
