@@ -13,7 +13,7 @@ from uhrct.phantom.contact import closest, near_pairs
 from uhrct.phantom.growth import colonise
 from uhrct.phantom.scene import Scene, make_scene
 from uhrct.phantom.tree import Tree, murray
-from uhrct.phantom.trees import FLOOR_MM, KINDS
+from uhrct.phantom.trees import KINDS
 
 
 def gap_between(a: Tree, b: Tree) -> float:
@@ -53,7 +53,7 @@ def test_murrays_law_holds_at_every_node(scene: Scene, kind: str) -> None:
     inner = tree.children > 0
     assert np.allclose(below[inner], tree.radius_mm[inner] ** 3, rtol=1e-9)
     assert (tree.children > 1).sum() > 20
-    assert tree.radius_mm.min() >= FLOOR_MM
+    assert tree.radius_mm.min() >= 0.25
     assert np.allclose(tree.radius_mm[~inner], tree.tip_mm[~inner])
     assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # otherwise a cut could widen the rest
 
