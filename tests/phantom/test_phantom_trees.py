@@ -9,11 +9,13 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from uhrct.phantom.anatomy import Anatomy
 from uhrct.phantom.contact import closest, near_pairs
+from uhrct.phantom.families import Draw
 from uhrct.phantom.growth import colonise
-from uhrct.phantom.scene import Scene, make_scene
+from uhrct.phantom.scene import Scene
 from uhrct.phantom.tree import Tree, murray
-from uhrct.phantom.trees import KINDS
+from uhrct.phantom.trees import KINDS, grow_trees
 
 
 def gap_between(a: Tree, b: Tree) -> float:
@@ -69,7 +71,7 @@ def test_airways_reach_half_a_millimetre_and_end_at_many_calibres(scene: Scene) 
 
 
 def test_the_full_airways_leave_a_trachea_of_human_width() -> None:
-    tree = make_scene("train", 1).trees["airway"]
+    tree = grow_trees(Anatomy(Draw("train", 1)))["airway"]
     assert 6 < tree.radius_mm[0] < 11
     assert (tree.children == 0).sum() > 3000
 
