@@ -3,8 +3,8 @@
     python benchmarks/pictures.py --weights 5x2x2 --out docs/images/5x2x2.png
     python benchmarks/pictures.py --weights x2 --real --out runs/real-x2
 
-The first degrades part of a patient and restores it. `--real` upscales every scan of `--data` as it is. The truth is
-unknown there: look for noise worms, ringing at ribs and blotches.
+The first degrades part of a patient and restores it. `--real` upscales every scan of 10 slices or more in `--data`
+as it is. The truth is unknown there: look for noise worms, ringing at ribs and blotches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from uhrct import io
+from uhrct.core.errors import UhrctError
 from uhrct.core.hu import DISPLAY_WINDOWS_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.pictures import pyplot
@@ -125,7 +126,14 @@ def real(args: argparse.Namespace, model: Model) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     plt = pyplot()
     for folder in sorted(p for p in args.data.glob("*/*") if p.is_dir()):
-        whole = io.read(folder)
+        try:
+            whole = io.read(folder)
+        except UhrctError as error:
+            print(f"left out: {error}")
+            continue
+        if whole.shape[0] < 10:
+            print(f"left out: {folder} has fewer than 10 slices")
+            continue
         for z in evenly_spaced(whole.shape[0], 5)[1:4:2]:
             c = model.config.context
             some = part(whole, slice(max(z - c, 0), z + c + 1))

@@ -1,6 +1,6 @@
-"""The picture of docs/evaluation.md: lung masks of real scans, to be looked at whenever `lung_mask` changes.
+"""Picture of lung masks on real scans (docs/evaluation.md). Look at it whenever `lung_mask` changes.
 
-python tests/evaluation/draw_lung_masks.py ../shared/ct docs/images/lung-masks.png
+python tests/evaluation/draw_lung_masks.py docs/images/lung-masks.png ../shared/ct/train/lidc000* ...
 """
 
 import sys
@@ -20,7 +20,7 @@ COLUMNS = 6
 
 
 def draw(scans: list[Path], path: Path) -> None:
-    """A row per scan: slices from feet to head, then a coronal cut; contours over the lung window."""
+    """One row per scan: slices from feet to head and a coronal cut, with contours of the mask."""
     figure, axes = plt.subplots(len(scans), COLUMNS + 1, figsize=(2 * COLUMNS + 2, 2 * len(scans)), squeeze=False)
     for row, folder in zip(axes, scans, strict=True):
         volume = io.read(folder)
@@ -43,9 +43,8 @@ def draw(scans: list[Path], path: Path) -> None:
     figure.tight_layout(pad=0.3)
     figure.savefig(path, dpi=75)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(96).save(path, optimize=True)  # grey and red: a third of the size
+        picture.convert("RGB").quantize(96).save(path, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":
-    root = Path(sys.argv[1])
-    draw(sorted(p for p in root.glob("*/*") if p.is_dir()), Path(sys.argv[2]))
+    draw([Path(folder) for folder in sys.argv[2:]], Path(sys.argv[1]))

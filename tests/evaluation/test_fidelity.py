@@ -1,4 +1,4 @@
-"""Fidelity metrics against scikit-image, and the laws that any of them must obey."""
+"""Fidelity metrics: equal to scikit-image and the paper, and their laws."""
 
 import math
 import subprocess
@@ -89,13 +89,6 @@ def test_identity_symmetry_and_flips(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_more_noise_is_never_better(name):
-    values = [EVERY[name](scan(), noisy(scan(), sd)) for sd in (5, 20, 80, 320)]
-    steps = np.diff(values)
-    assert (steps < 0).all() if name in ("psnr", "ssim") else (steps > 0).all()
-
-
-@pytest.mark.parametrize("name", EVERY)
 def test_integers_of_a_scan_are_not_wrapped(name):
     a = np.full((12, 12), -30000, np.int16)
     a[:6] = 30000
@@ -108,42 +101,35 @@ def test_integers_of_a_scan_are_not_wrapped(name):
 def test_a_volume_is_judged_as_its_slices(name):
     a, b = scan(), noisy(scan(), 80)
     slices = np.array([EVERY[name](x, y) for x, y in zip(a, b, strict=True)])
-    powers = {"psnr": -0.1, "rmse": 2}
     if name == "psnr":
-        expected = -10 * np.log10(np.mean(10 ** (powers[name] * slices)))
+        expected = -10 * np.log10(np.mean(10 ** (-0.1 * slices)))
     else:
-        expected = np.mean(slices ** powers.get(name, 1)) ** (1 / powers.get(name, 1))
+        power = 2 if name == "rmse" else 1
+        expected = np.mean(slices**power) ** (1 / power)
     assert EVERY[name](a, b) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinities_are_refused_on_either_side(name, bad):
-    a, b = scan(), scan()
-    b[1, 2, 3] = bad
-    for pair in ((a, b), (b, a)):
-        with pytest.raises(UhrctError, match="NaN"):
-            EVERY[name](*pair)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_unequal_or_empty_shapes_are_refused(name):
+def test_what_cannot_be_compared_is_refused(name):
+    for bad in (np.nan, np.inf, -np.inf):
+        b = scan()
+        b[1, 2, 3] = bad
+        for pair in ((scan(), b), (b, scan())):
+            with pytest.raises(UhrctError, match="NaN"):
+                EVERY[name](*pair)
     for shapes in (((12, 12), (12, 13)), ((12, 12), (1, 12, 12)), ((0, 12), (0, 12))):
         with pytest.raises(UhrctError):
             EVERY[name](*[np.zeros(s) for s in shapes])
 
 
-@pytest.mark.parametrize("window_hu", [(600, -1000), (0, 0), (float("nan"), 0), (-1000, float("inf"))])
-@pytest.mark.parametrize("metric", [psnr, ssim])
-def test_windows_without_width_are_refused(metric, window_hu):
-    with pytest.raises(UhrctError, match="window"):
-        metric(scan(), scan(), window_hu=window_hu)
-
-
-@pytest.mark.parametrize("shape", [(10, 40), (40, 10), (2, 2, 20, 20)])
-def test_ssim_refuses_what_its_filter_does_not_fit(shape):
-    with pytest.raises(UhrctError, match="11 x 11"):
-        ssim(np.zeros(shape), np.zeros(shape), window_hu=WIDE)
+def test_windows_without_width_and_slices_smaller_than_the_filter_are_refused():
+    for window_hu in ((600, -1000), (0, 0), (float("nan"), 0), (-1000, float("inf"))):
+        for metric in (psnr, ssim):
+            with pytest.raises(UhrctError, match="window"):
+                metric(scan(), scan(), window_hu=window_hu)
+    for shape in ((10, 40), (40, 10), (2, 2, 20, 20)):
+        with pytest.raises(UhrctError, match="11 x 11"):
+            ssim(np.zeros(shape), np.zeros(shape), window_hu=WIDE)
 
 
 def test_importing_it_costs_no_torch():

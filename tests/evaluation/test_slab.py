@@ -1,4 +1,4 @@
-"""Slabs: vessels as lines in space, and the same values as `uhrct evaluate` gives of volumes."""
+"""Slabs: vessels as lines in space, and the same values as in the comparison of volumes."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_identity() -> None:
 
 
 def test_a_gap_along_z_is_broken_and_a_new_vessel_invented() -> None:
-    """Both are whole discs in each slice that they are in: only in space they are lines."""
+    """Each vessel is a disc in every slice, and a line only in space."""
     hu = vessels()
     gap, more = hu.copy(), hu.copy()
     gap[3:8, 5:20, 5:20] = -850
     y, x = np.indices(hu.shape[1:])
     more += 850 * np.exp(-((y - 12) ** 2 + (x - 28) ** 2) / 6)
     broken, invented = (score_slab(hu, test, SPACING, LUNG).values for test in (gap, more))
-    assert broken["broken_mm_3d"] == pytest.approx(3.0, abs=0.5)  # five slices of 1 mm, one at each end forgiven
+    assert broken["broken_mm_3d"] == pytest.approx(3.0, abs=0.5)  # five slices of 1 mm, one at each end is tolerated
     assert broken["invented_mm_3d"] == 0
     assert broken["betti0_error_3d"] == 1
     assert invented["invented_mm_3d"] == pytest.approx(15.0, abs=1.5)

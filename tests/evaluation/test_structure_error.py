@@ -1,4 +1,4 @@
-"""Laws of SMSE: it sees broken and invented vessels, not what a window or a scan's maximum would."""
+"""Laws of SMSE: broken vessels count; an offset in HU or a distant implant does not."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_a_broken_vessel_counts_and_a_shift_in_hu_or_a_distant_implant_does_not(
     assert smse(vessel(), vessel() + 40, SPACING, operator=operator) < 1e-6 * broken
     implants = [vessel(), vessel(gap=8)]
     for image in implants:
-        image[:6, :6] = 8000  # a map divided by its own maximum would fade everything else
+        image[:6, :6] = 8000  # would lower a map that is divided by its maximum
     assert smse(*implants, SPACING, operator=operator) == pytest.approx(broken, rel=0.02)
 
 
@@ -60,7 +60,7 @@ def test_it_is_the_mean_squared_difference_of_the_maps_averaged_over_slices(oper
 
 
 def test_constants_are_the_published_ones():
-    """Whoever changes these changes the meaning of every SMSE printed so far."""
+    """A change of these constants changes the meaning of every SMSE printed so far."""
     frangi, vc = SMSE_OPERATORS["frangi"], SMSE_OPERATORS["vc"]
     assert frangi == StructureOperator("frangi", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, beta=0.5)
     assert vc == StructureOperator("vc", sigma_mm=(0.7, 1.2, 2.0), contrast_hu=250.0, k1=2.375, k2=7.0)

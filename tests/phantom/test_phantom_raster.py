@@ -1,4 +1,4 @@
-"""Laws of the rasteriser: no cylinder gains or loses mass, masks hold together."""
+"""Laws of the rasteriser: cylinders keep their mass, and the mask of a tree is one piece."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from uhrct.phantom.scene import Scene
 GRID = Lattice((40, 40, 40), (0.7, 0.7, 0.7), (-13.65, -13.65, -13.65))
 
 
-@pytest.mark.parametrize("radius", [0.1, 0.25, 0.4, 0.45, 0.7, 1.5, 4.0])
+@pytest.mark.parametrize("radius", [0.1, 0.4, 0.7, 4.0])
 @pytest.mark.parametrize("direction", [(1, 0, 0), (1, 0.3, 0.2), (0.4, 1, -0.7)])
 def test_a_cylinder_keeps_its_area(radius: float, direction: tuple[float, float, float]) -> None:
     d = np.array(direction) / np.linalg.norm(direction)

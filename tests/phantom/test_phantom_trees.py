@@ -1,4 +1,4 @@
-"""Laws of the trees: one piece, no loop, Murray, calibre, inside the lungs, and never touching another tree."""
+"""Laws of the trees: one piece, no loop, Murray's law, calibres, inside the lungs, no contact with other trees."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -9,22 +9,24 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from uhrct.phantom.anatomy import Anatomy
 from uhrct.phantom.contact import closest, near_pairs
+from uhrct.phantom.families import Draw
 from uhrct.phantom.growth import colonise
-from uhrct.phantom.scene import Scene, make_scene
+from uhrct.phantom.scene import Scene
 from uhrct.phantom.tree import Tree, murray
-from uhrct.phantom.trees import FLOOR_MM, KINDS
+from uhrct.phantom.trees import KINDS, grow_trees
 
 
 def gap_between(a: Tree, b: Tree) -> float:
-    """Smallest distance between two trees' surfaces, from points along the axes (not the code's own formula)."""
+    """Smallest distance between two trees' surfaces, from points along the axes, not by the formula of the code."""
     clouds = []
     for tree in (a, b):
         start, end = tree.position_mm[tree.parent[1:]], tree.position_mm[1:]
         clouds.append((np.linspace(start, end, 9).reshape(-1, 3), np.tile(tree.outer_mm[1:], 9)))
     (p, r), (q, s) = clouds
     lookup, least = cKDTree(q), np.inf
-    for calibre in np.unique(np.ceil(r)):  # thin ones need not look as far as thick ones
+    for calibre in np.unique(np.ceil(r)):  # thin capsules have a smaller search radius
         some = np.ceil(r) == calibre
         pairs = lookup.query_ball_point(p[some], calibre + s.max() + 0.5)
         for k, near in zip(np.flatnonzero(some), pairs, strict=True):
@@ -53,9 +55,9 @@ def test_murrays_law_holds_at_every_node(scene: Scene, kind: str) -> None:
     inner = tree.children > 0
     assert np.allclose(below[inner], tree.radius_mm[inner] ** 3, rtol=1e-9)
     assert (tree.children > 1).sum() > 20
-    assert tree.radius_mm.min() >= FLOOR_MM
+    assert tree.radius_mm.min() >= 0.25
     assert np.allclose(tree.radius_mm[~inner], tree.tip_mm[~inner])
-    assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # or a cut could widen what is left
+    assert (tree.tip_mm[1:] >= tree.tip_mm[tree.parent[1:]]).all()  # otherwise a cut could widen the rest
 
 
 def test_airways_reach_half_a_millimetre_and_end_at_many_calibres(scene: Scene) -> None:
@@ -69,7 +71,7 @@ def test_airways_reach_half_a_millimetre_and_end_at_many_calibres(scene: Scene) 
 
 
 def test_the_full_airways_leave_a_trachea_of_human_width() -> None:
-    tree = make_scene("train", 1).trees["airway"]
+    tree = grow_trees(Anatomy(Draw("train", 1)))["airway"]
     assert 6 < tree.radius_mm[0] < 11
     assert (tree.children == 0).sum() > 3000
 

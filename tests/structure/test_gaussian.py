@@ -1,4 +1,4 @@
-"""Laws of the derivative matrices: exact on polynomials, equal to the convolutions they stand for."""
+"""Laws of the derivative matrices: exact on polynomials, equal to the convolutions that they replace."""
 
 import numpy as np
 import pytest
@@ -89,9 +89,9 @@ def test_sigmas_that_no_grid_can_hold_are_refused(sigma):
         derivative_kernels(sigma)
 
 
-def test_matrices_first_asked_for_in_inference_mode_serve_training_too():
+def test_matrices_that_inference_mode_cached_serve_training():
     image = torch.randn(140, 150)
-    sigma = [1.2345]  # one that nobody asked for before
+    sigma = [1.2345]  # not in the cache yet
     with torch.inference_mode():
         hessian_2d(image, sigma, sigma)
     leaf = image.clone().requires_grad_()

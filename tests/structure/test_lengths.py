@@ -1,4 +1,4 @@
-"""Broken and invented length in mm: known lines, a spanning tree's length, laws."""
+"""Broken and invented length in mm: known lines, the length of spanning trees, laws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from uhrct.structure.vessels import skeleton
 
 
 def spanning_tree_mm(line, spacing_mm):
-    """Length of the shortest trees through neighbouring points; lone points have none."""
+    """Length of the shortest trees through neighbouring points, without lone points."""
     points = np.argwhere(line)
     i, j = cKDTree(points).query_pairs(np.sqrt(line.ndim) + 1e-6, output_type="ndarray").T
     mm = np.linalg.norm((points[i] - points[j]) * spacing_mm, axis=1)

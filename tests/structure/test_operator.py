@@ -1,4 +1,4 @@
-"""Laws of the operator as a whole: what must hold for every kind, polarity and dimension."""
+"""Laws of the operator as a whole, for every kind, polarity and dimension."""
 
 import itertools
 
@@ -31,27 +31,20 @@ def line(contrast_hu, n=48, sigma_px=1.5):
 
 
 @pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_range_shape_dtype_and_something_to_see(kind, polarity, ndim):
+def test_range_shape_and_dtype(kind, polarity, ndim):
     op = StructureOperator(kind, polarity=polarity, ndim=ndim)
-    structure = op(tissue(ndim, dtype=torch.float16), SPACING[ndim])
-    assert structure.shape == SHAPE[ndim]
-    assert structure.dtype == torch.float32
-    assert structure.min() >= 0
-    assert structure.max() <= 1
-    assert structure.std() > 0.05
-    assert op(tissue(ndim), SPACING[ndim]).dtype == torch.float64
-
-
-@pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_single_precision_equals_double(kind, polarity, ndim):
-    op = StructureOperator(kind, polarity=polarity, ndim=ndim)
-    exact = op(tissue(ndim), SPACING[ndim])
-    single = op(tissue(ndim, dtype=torch.float32), SPACING[ndim])
-    torch.testing.assert_close(single.double(), exact, atol=1e-3, rtol=0)
+    assert op(tissue(ndim, dtype=torch.float16), SPACING[ndim]).dtype == torch.float32
+    single, double = (op(tissue(ndim, dtype=dtype), SPACING[ndim]) for dtype in (torch.float32, torch.float64))
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=0)
+    assert double.shape == SHAPE[ndim]
+    assert double.min() >= 0
+    assert double.max() <= 1
+    assert double.std() > 0.05
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_a_shift_in_hu_is_not_seen_even_where_single_precision_runs_short(ndim):
+def test_an_offset_in_hu_changes_nothing_even_in_single_precision(ndim):
     image = tissue(ndim).round().float()  # whole HU, so that the shift itself is exact
     op = StructureOperator(ndim=ndim)
     torch.testing.assert_close(op(image + 2**18, SPACING[ndim]), op(image, SPACING[ndim]), atol=2e-6, rtol=0)
@@ -139,12 +132,10 @@ def test_same_volume_on_anisotropic_voxels_gives_the_same_map():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spacing", [0.34, 0.8])
-@pytest.mark.parametrize(
-    ("noise_hu", "mean_below", "p99_below"), [(10, 0.002, 0.01), (20, 0.01, 0.03), (40, 0.03, 0.1)]
-)
+@pytest.mark.parametrize("spacing", [0.8])
+@pytest.mark.parametrize(("noise_hu", "mean_below", "p99_below"), [(10, 0.002, 0.01), (40, 0.03, 0.1)])
 def test_quiet_on_quantum_noise_in_lung(kind, spacing, noise_hu, mean_below, p99_below):
-    """Correlated as a soft kernel does (0.5 mm), which passes more through the filter than white noise."""
+    """Noise correlated as by a soft kernel (0.5 mm) passes the filter more than white noise."""
     white = np.random.default_rng(0).normal(size=(192, 192))
     correlated = ndimage.gaussian_filter(white, 0.5 / spacing)
     noise = torch.from_numpy(noise_hu * correlated / correlated.std())
@@ -152,7 +143,7 @@ def test_quiet_on_quantum_noise_in_lung(kind, spacing, noise_hu, mean_below, p99
     assert structure.mean() < mean_below
     assert structure.quantile(0.99) < p99_below
     vessel = StructureOperator(kind)(LUNG_HU + noise + 850 * (line(1.0, 192, 1.4 / spacing) - LUNG_HU), (spacing,) * 2)
-    assert vessel[:, 96].median() > 0.9  # and not asleep
+    assert vessel[:, 96].median() > 0.9  # the vessel is still there
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -185,22 +176,24 @@ def test_pleura_is_dark_in_3d_and_a_tube_is_not(kind):
     assert op(tube, (0.7,) * 3)[at] > 0.8
 
 
-@pytest.mark.parametrize("k1", [19 / 8, 1.0])
-@pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_gradient_equals_finite_differences(kind, polarity, ndim, k1):
+#: k1 = 1: the formula of V_C counts; with the default constants only its gate does.
+GRADIENTS = [("vc", 19 / 8), ("vc", 1.0), ("frangi", 19 / 8), ("jerman", 19 / 8)]
 
-    # k1 = 1: the formula of V_C is at work; with the default constants only its gate is
-    op = StructureOperator(kind, sigma_mm=(0.8, 1.5), polarity=polarity, ndim=ndim, k1=k1)
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize(("kind", "k1"), GRADIENTS)
+def test_gradient_equals_finite_differences(kind, ndim, k1):
+    op = StructureOperator(kind, sigma_mm=(0.8, 1.5), ndim=ndim, k1=k1)
     shape = (7, 6) if ndim == 2 else (4, 5, 4)
     image = tissue(ndim, seed=7, shape=shape).requires_grad_()
     spacing = (0.9, 1.1) if ndim == 2 else (1.3, 0.9, 1.1)
     assert torch.autograd.gradcheck(lambda hu: op(hu, spacing), (image,), eps=1e-4, atol=1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize("k1", [19 / 8, 1.0])
-@pytest.mark.parametrize(("kind", "polarity", "ndim"), CASES)
-def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, polarity, ndim, k1):
-    op = StructureOperator(kind, polarity=polarity, ndim=ndim, k1=k1)
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize(("kind", "k1"), GRADIENTS)
+def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, ndim, k1):
+    op = StructureOperator(kind, ndim=ndim, k1=k1)
     shape = (16,) * ndim
     impulse = torch.zeros(shape)
     impulse[(8,) * ndim] = 1
@@ -211,7 +204,7 @@ def test_gradients_are_finite_where_eigenvalues_meet_or_vanish(kind, polarity, n
         leaf = (LUNG_HU + image).requires_grad_()
         (gradient,) = torch.autograd.grad(op(leaf, (0.7,) * ndim).sum(), leaf)
         assert gradient.isfinite().all()
-        assert gradient.abs().max() < 1  # per HU: a map of height 1 over a contrast of 100 HU has no steeper place
+        assert gradient.abs().max() < 1  # per HU: a map of height 1 over a contrast of 100 HU is not steeper
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -237,46 +230,26 @@ def test_autocast_to_bf16_changes_nothing(ndim):
         assert torch.equal(op(image, SPACING[ndim]), expected)
 
 
-def test_axes_beyond_one_block_equal_their_crops():
-    op = StructureOperator(sigma_mm=(0.7, 1.2))
-    image = tissue(2, shape=(420, 60))
-    crop = slice(200, 300)
-    whole, part = op(image, (0.7, 0.7))[crop], op(image[crop], (0.7, 0.7))
-    torch.testing.assert_close(whole[10:-10], part[10:-10], atol=1e-9, rtol=0)
+def test_settings_out_of_range_are_refused():
+    bad = [("kind", "sato"), ("polarity", "grey"), ("ndim", 1), ("sigma_mm", ()), ("sigma_mm", (0.7, -1.0))]
+    for name, value in [*bad, ("contrast_hu", 0.0), ("contrast_hu", float("nan"))]:
+        with pytest.raises(UhrctError, match=f"{name}|operator"):
+            StructureOperator(**{name: value})
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"kind": "sato"},
-        {"polarity": "grey"},
-        {"ndim": 1},
-        {"sigma_mm": ()},
-        {"sigma_mm": (0.7, -1.0)},
-        {"contrast_hu": 0.0},
-        {"contrast_hu": float("nan")},
-    ],
-)
-def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(UhrctError, match="|".join([*setting, "operator"])):
-        StructureOperator(**setting)
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "ndim", "spacing"),
-    [
-        ((8,), torch.float32, 2, (0.7, 0.7)),
-        ((8, 8), torch.int16, 2, (0.7, 0.7)),
-        ((8, 8), torch.float32, 2, (0.7, 0.7, 0.7)),
-        ((8, 8), torch.float32, 2, (0.7, 0.0)),
-        ((8, 8), torch.float32, 2, ()),
-        ((8, 8), torch.float32, 3, (0.7, 0.7, 0.7)),
-        ((8, 8), torch.float32, 2, [(0.7, 0.7)] * 8),
-        ((3, 8, 8), torch.float32, 2, [(0.7, 0.7)] * 2),
-        ((3, 8, 8), torch.float32, 3, [(0.7, 0.7, 0.7)] * 3),
-        ((0, 8), torch.float32, 2, (0.7, 0.7)),
-    ],
-)
-def test_images_and_spacings_that_do_not_fit_are_refused(shape, dtype, ndim, spacing):
-    with pytest.raises(UhrctError):
-        StructureOperator(ndim=ndim)(torch.zeros(shape, dtype=dtype), spacing)
+def test_images_and_spacings_that_do_not_fit_are_refused():
+    for shape, ndim, spacing in (
+        ((8,), 2, (0.7, 0.7)),
+        ((0, 8), 2, (0.7, 0.7)),
+        ((8, 8), 2, (0.7, 0.7, 0.7)),
+        ((8, 8), 2, (0.7, 0.0)),
+        ((8, 8), 2, ()),
+        ((8, 8), 3, (0.7, 0.7, 0.7)),
+        ((8, 8), 2, [(0.7, 0.7)] * 8),
+        ((3, 8, 8), 2, [(0.7, 0.7)] * 2),
+        ((3, 8, 8), 3, [(0.7, 0.7, 0.7)] * 3),
+    ):
+        with pytest.raises(UhrctError):
+            StructureOperator(ndim=ndim)(torch.zeros(shape), spacing)
+    with pytest.raises(UhrctError, match="int16"):
+        StructureOperator()(torch.zeros((8, 8), dtype=torch.int16), (0.7, 0.7))

@@ -1,4 +1,4 @@
-"""Closed values of the three formulas at ideal shapes, as in the papers and in `docs/structure.md`."""
+"""Closed values of the three formulas at ideal shapes, as in the papers."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from uhrct.structure.vesselness import frangi, gate, jerman, v_c, v_c_ungated
 
-L = 5000.0  # HU: far above the gate and the regularisation, so that the formulas stand bare
+L = 5000.0  # HU: far above the gate and the regularisation terms
 C = 100.0
 
 
@@ -56,7 +56,7 @@ def test_v_c_of_ideal_shapes(shape, expected):
 
 
 @pytest.mark.parametrize(("k1", "k2"), [(19 / 8, 7.0), (1.0, 7.0), (1.0, 9.0), (19 / 8, 3.0)])
-def test_v_c_is_the_cut_formula_times_the_gate_whether_or_not_work_is_saved(k1, k2):
+def test_v_c_is_the_cut_formula_times_the_gate(k1, k2):
     g = torch.Generator().manual_seed(0)
     values = (100 * torch.randn(3000, 2, generator=g, dtype=torch.float64)).sort(-1).values.requires_grad_()
     l1, l2 = (torch.relu(l) for l in values.unbind(-1))
@@ -96,7 +96,7 @@ def test_frangi_of_ideal_shapes_is_the_papers(shape, expected):
     assert frangi(lambdas(*shape), c=C, alpha=0.5, beta=0.5).item() == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("strength_hu", [0.1, 0.7, 3.0, L])
+@pytest.mark.parametrize("strength_hu", [0.1, 3.0, L])
 def test_frangi_of_the_wrong_sign_is_next_to_nothing_however_weak(strength_hu):
     for shape in ((-strength_hu, 0.0), (-strength_hu, -strength_hu / 2), (-strength_hu, -strength_hu, 0.0)):
         assert frangi(lambdas(*shape), c=C, alpha=0.5, beta=0.5).item() < 1e-5
@@ -112,12 +112,12 @@ def test_frangi_equals_the_paper_wherever_the_paper_is_not_zero(dim):
     paper = torch.exp(-r_b2 / (2 * 0.5**2)) * -torch.expm1(-values.square().sum(-1) / (2 * C**2))
     if dim == 3:
         paper = paper * -torch.expm1(-((cross[:, 0] / cross[:, 1]) ** 2) / (2 * 0.5**2))
-    present = (cross > 20).all(-1)  # at a few HU ours is regularised
+    present = (cross > 20).all(-1)  # ours is regularised at a few HU
     ours = frangi(list(values.unbind(-1)), c=C, alpha=0.5, beta=0.5)
     assert present.sum() > 400
     torch.testing.assert_close(ours[present], paper[present], atol=0.01, rtol=0)
     absent = (cross < 0).any(-1)
-    assert ours[absent].max() < {2: 0.136, 3: 0.156}[dim]  # no jump, a tail: see the docstring
+    assert ours[absent].max() < {2: 0.136, 3: 0.156}[dim]  # no jump: see the docstring
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_jerman_is_the_papers_formula_on_a_flattened_tube():
     l2, l3 = 120.0, 900.0
     paper = l2**2 * (l3 - l2) * (3 / (l2 + l3)) ** 3
     assert jerman(lambdas(0.0, l2, l3), floor=600.0).item() == pytest.approx(paper, rel=1e-9)
-    weak = l2**2 * (600 - l2) * (3 / (l2 + 600)) ** 3  # below the floor the floor takes l3's place
+    weak = l2**2 * (600 - l2) * (3 / (l2 + 600)) ** 3  # below the floor, the floor replaces l3
     assert jerman(lambdas(0.0, l2, l2), floor=600.0).item() == pytest.approx(weak, rel=1e-9)
 
 

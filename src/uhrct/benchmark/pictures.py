@@ -15,7 +15,7 @@ from uhrct.benchmark.results import Results
 from uhrct.benchmark.runner import picture_file
 from uhrct.core.hu import DISPLAY_WINDOWS_HU
 from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.measures import without_padding
+from uhrct.evaluation.measures import NOTE, without_padding
 from uhrct.evaluation.pictures import ERROR_HU, busiest, pyplot, save_figure
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 
@@ -49,7 +49,7 @@ def side_by_side(results: Results, config: BenchmarkConfig, place: tuple[str, st
     where = truth.structure * lung if lung.any() else truth.structure
     zooms = busiest(where, min(round(ZOOM_MM / spacing_mm[0]), min(truth.hu.shape) // 2), count=len(COLOURS))
     protocol, degradation, case = place
-    title = f"{case}, slice {z}, {protocol}, {degradation} degradation. Research use only; not a medical device."
+    title = f"{case}, slice {z}, {protocol}, {degradation} degradation. {NOTE}"
     parts = np.array_split(np.arange(len(others)), max(1, -(-len(others) // ABREAST)))
     files = []
     for k, part in enumerate(parts, 1):

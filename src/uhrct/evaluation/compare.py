@@ -16,7 +16,7 @@ from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
-from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Scores, constants, score_all
+from uhrct.evaluation.measures import MEASURES, NOTE, VOLUME_MEASURES, Scores, constants, score_all
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure.topology import CROP, betti_error_sums
 
@@ -126,7 +126,7 @@ class Comparison:
         """Everything for JSON. None means undefined; the reason is stored beside it."""
         return {
             "uhrct": __version__,
-            "note": "Research use only; not a medical device.",
+            "note": NOTE,
             "constants": constants() | {"acquisition": _described(self.acquisition)},
             "measures": {
                 n: {"label": m.label, "better": m.better, "unit": "" if m.printed_times != 1 else m.unit}

@@ -42,7 +42,7 @@ def psnr(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     >>> round(psnr(reference, reference + 16, window_hu=(-1000, 600)), 2)  # 20 log10(1600 / 16)
     40.0
     """
-    low, high = _window(window_hu)
+    low, high = checked_window(window_hu)
     a, b = _pair(reference, test)
     mse = _mean((np.clip(x, low, high) - np.clip(y, low, high)) ** 2 for x, y in _slices(a, b))
     return math.inf if mse == 0 else 10 * math.log10((high - low) ** 2 / mse)
@@ -101,7 +101,7 @@ def ssim(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     """
     from skimage.metrics import structural_similarity  # evaluation extra
 
-    low, high = _window(window_hu)
+    low, high = checked_window(window_hu)
     a, b = _pair(reference, test)
     if a.ndim not in (2, 3) or min(a.shape[-2:]) < 11:
         raise UhrctError(f"SSIM of shape {a.shape}: need (y, x) or (z, y, x) with slices of 11 x 11 or more")
@@ -124,7 +124,8 @@ def ssim(reference: ArrayLike, test: ArrayLike, *, window_hu: Window) -> float:
     )
 
 
-def _window(window_hu: Window) -> Window:
+def checked_window(window_hu: Window) -> Window:
+    """The window as floats. Raises `UhrctError` unless it is finite and has a width."""
     low, high = window_hu
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UhrctError(f"window ({low}, {high}) HU: need a finite lower end below a finite upper end")
@@ -137,10 +138,14 @@ def _pair(reference: ArrayLike, test: ArrayLike) -> tuple[np.ndarray, np.ndarray
         raise UhrctError(f"reference {a.shape} and test {b.shape} differ in shape; resample one to the other's grid")
     if a.size == 0:
         raise UhrctError(f"the arrays are empty: shape {a.shape}")
-    for name, array in (("reference", a), ("test", b)):
-        if not np.isfinite(array).all():
-            raise UhrctError(f"the {name} holds NaN or infinite values; its fidelity is undefined")
+    check_finite(a, b, "the fidelity")
     return a, b
+
+
+def check_finite(reference: np.ndarray, test: np.ndarray, metric: str) -> None:
+    """Raise `UhrctError` on NaN or infinite values. `metric` names the metric in the message."""
+    if not (np.isfinite(reference).all() and np.isfinite(test).all()):
+        raise UhrctError(f"NaN or infinite values in the reference or the test; {metric} is undefined")
 
 
 def _slices(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -11,7 +11,8 @@ from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.core.volume import Vector, Volume
-from uhrct.evaluation.summary import NOTE, rows
+from uhrct.evaluation.measures import NOTE
+from uhrct.evaluation.summary import rows
 from uhrct.io.paths import check_parent
 
 if TYPE_CHECKING:

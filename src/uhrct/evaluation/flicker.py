@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
+from uhrct.evaluation.fidelity import check_finite
 
 TISSUE_HU = (-200.0, 250.0)  # fat to contrasted blood
 SMOOTH_MM = 2.0
@@ -51,8 +52,7 @@ def flicker(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, ...]
     count = 0
     before: tuple[np.ndarray, ...] | None = None
     for x, y in zip(a, b, strict=True):  # a whole study in float64 would need too much memory
-        if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            raise UhrctError("NaN or infinite values in the reference or the test; the flicker is undefined")
+        check_finite(x, y, "flicker")
         hr = x.astype(np.float64)
         error = y.astype(np.float64) - hr
         smooth, flat = _homogeneous(hr, spacing_mm[1:])

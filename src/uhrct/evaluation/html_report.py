@@ -14,10 +14,10 @@ from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.evaluation.compare import Comparison
-from uhrct.evaluation.measures import MEASURES, without_padding
+from uhrct.evaluation.measures import MEASURES, NOTE, without_padding
 from uhrct.evaluation.pictures import ERROR_HU, pyplot
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
-from uhrct.evaluation.summary import NOTE, rows
+from uhrct.evaluation.summary import rows
 
 #: Plots over the slices: (title, metrics).
 PLOTS = (

@@ -20,6 +20,8 @@ from uhrct.structure import topology
 from uhrct.structure.lengths import vessel_lengths
 from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
 
+NOTE = "Research use only; not a medical device."
+
 
 class Measure(NamedTuple):
     """Label and unit of a metric. `better` is "higher", "lower", "1", or "" where no direction is better."""

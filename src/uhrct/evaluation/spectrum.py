@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
+from uhrct.evaluation.fidelity import check_finite
 
 OCTAVES = 4
 SMALLEST_PX = 16  # smaller images have no frequency in the fourth octave
@@ -56,8 +57,7 @@ def texture(reference: ArrayLike, test: ArrayLike, spacing_mm: tuple[float, floa
         raise UhrctError(f"texture of reference {a.shape} and test {b.shape}: need equal (y, x) of 16 x 16 or more")
     if len(spacing_mm) != 2 or not all(0 < s < float("inf") for s in spacing_mm):
         raise UhrctError(f"spacing_mm is {tuple(spacing_mm)}, need (y, x) in mm")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; the texture is undefined")
+    check_finite(a, b, "texture")
     power_a, power_b = octave_power(a, spacing_mm), octave_power(b, spacing_mm)
     if min(power_a) <= 1e-12 * np.abs(a).max() ** 2:  # rounding of a constant is no texture
         raise Undefined("the reference is constant inside the window")

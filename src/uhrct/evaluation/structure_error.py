@@ -7,6 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
+from uhrct.evaluation.fidelity import check_finite
 from uhrct.structure import StructureOperator
 
 # These constants never change: they define every SMSE printed so far. They do not use the defaults of
@@ -65,8 +66,7 @@ def smse(
         raise UhrctError(f"spacing_mm is {tuple(spacing_mm)} for an image of {a.ndim} dimensions")
     if operator.ndim != 2:
         raise UhrctError("SMSE is defined slice by slice: need an operator with ndim=2")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; the structure error is undefined")
+    check_finite(a, b, "SMSE")
     in_plane = tuple(float(v) for v in spacing_mm[-2:])
     pairs = zip(_as_slices(a), _as_slices(b), strict=True)
     return float(np.mean([difference(structure_maps(np.stack(pair), in_plane, operator)) for pair in pairs]))

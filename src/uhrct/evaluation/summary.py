@@ -5,8 +5,6 @@ from __future__ import annotations
 from uhrct.evaluation.compare import Comparison
 from uhrct.evaluation.measures import MEASURES, VOLUME_MEASURES, Measure
 
-NOTE = "Research use only; not a medical device."
-
 
 def rows(result: Comparison) -> list[dict[str, str]]:
     """Rows of the summary table: column -> text."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.undefined import Undefined
+from uhrct.evaluation.fidelity import check_finite, checked_window
 
 NOISE_VARIANCE = 2.0  # visual noise of the paper, in squared grey levels of 0 ... 255
 SCALES = 4
@@ -49,16 +48,13 @@ def vif(reference: ArrayLike, test: ArrayLike, *, window_hu: tuple[float, float]
     >>> f"{vif(image, image, window_hu=(-1000, 600)):.4f}", f"{vif(image, image / 2, window_hu=(-1000, 600)):.2f}"
     ('1.0000', '0.79')
     """
-    low, high = window_hu
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UhrctError(f"window ({low}, {high}) HU: need a finite lower end below a finite upper end")
+    low, high = checked_window(window_hu)
     a, b = np.asarray(reference), np.asarray(test)
     if a.shape != b.shape or a.ndim not in (2, 3) or a.size == 0 or min(a.shape[-2:]) < SMALLEST_PX:
         raise UhrctError(
             f"VIF of reference {a.shape} and test {b.shape}: need equal (y, x) or (z, y, x), slices of 41 x 41 or more"
         )
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UhrctError("NaN or infinite values in the reference or the test; the VIF is undefined")
+    check_finite(a, b, "VIF")
 
     def grey(x: np.ndarray) -> np.ndarray:
         return (np.clip(x.astype(np.float64), low, high) - low) * (255 / (high - low))

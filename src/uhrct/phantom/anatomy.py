@@ -198,14 +198,9 @@ class Anatomy:
         minor = (z - (self.minor_mm + 0.06 * plane.y + 5 * np.cos((plane.x + 80) / 40))) / 1.02
         return out[0], minor, out[1]
 
-    def lobes(self, plane: Plane, z: float | np.ndarray) -> np.ndarray:
-        """Lobe of each point, uint8: 0 outside the lungs, else a key of `LOBES`."""
-        right, left = self.lungs(plane, z)
-        return self.lobe_of(right, left, *self.fissures(plane, z))
-
     @staticmethod
     def lobe_of(right: np.ndarray, left: np.ndarray, ro: np.ndarray, minor: np.ndarray, lo: np.ndarray) -> np.ndarray:
-        """Lobe, uint8, from the distances to the lungs and to the `fissures`."""
+        """Lobe (0 outside the lungs, else a key of `LOBES`) from the distances to the lungs and to the `fissures`."""
         in_right = np.where(ro < 0, 3, np.where(minor > 0, 1, 2))
         in_left = np.where(lo < 0, 5, 4)
         return np.where(right < 0, in_right, np.where(left < 0, in_left, 0)).astype(np.uint8)

@@ -237,7 +237,7 @@ def scan(
     import torch
 
     if abs(spacing_mm[1] / spacing_mm[2] - 1) > 1e-6:
-        raise UhrctError("projections need square pixels: give --spacing with Y equal to X")
+        raise UhrctError(f"projections need square pixels: spacing_mm is {spacing_mm}, give equal y and x")
     _z, y, x = hu.shape
     n = max(y, x)
     top, left = (n - y) // 2, (n - x) // 2

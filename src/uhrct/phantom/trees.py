@@ -13,7 +13,6 @@ from uhrct.phantom.growth import colonise
 from uhrct.phantom.tree import Tree, murray
 
 KINDS = ("artery", "vein", "airway")
-FLOOR_MM = 0.25  # smallest radius: a calibre of 0.5 mm
 GAP_MM = 0.25  # between the surfaces of different trees
 STEP_MM = 2.6
 WIDEST_TIP = 1.4  # an airway tip can be wider than the thinnest one by this share
