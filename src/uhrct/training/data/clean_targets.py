@@ -31,9 +31,13 @@ from uhrct.training.data.recorrupted import SliceDenoiser
 #: Non-local means: side of the compared patches, reach of the search (pixels), and strength in sigmas.
 PATCH_PX, DISTANCE_PX, STRENGTH = 5, 7, 0.8
 #: What was taken away is searched with a round Gaussian of this sigma, and with lines of this length in as many
-#: directions; an answer of the first number of standard deviations returns nothing, of the second everything.
+#: directions; an answer of the first number of standard deviations returns nothing, of the second everything. What is
+#: usual is taken within a neighbourhood, for each direction: streaks are usual where they all lie in one direction.
+NEIGHBOURHOOD_MM = 18.0
 SPOT_SIGMA_MM, LINE_MM, LINES = 0.5, 4.0, 8
 RETURN_FROM, RETURN_ALL = 2.5, 4.0
+#: Outside the lungs fewer things are thin and faint: both numbers are larger there. Lung is below this HU on average.
+STRICTER, LUNG_HU = 0.5, -500.0
 #: Slices looked at for the noise of a scan whose single slices hold too little even tissue.
 SCAN_SLICES = 9
 
@@ -121,7 +125,7 @@ def return_structures(
     """Put back what a denoiser took away where it looks like a vessel and not like noise.
 
     The difference, in units of the local noise, is correlated with a spot and with short lines. Where an answer exceeds
-    what the difference usually gives (by its median absolute value), the difference is added again.
+    what is usual around it, the difference is added again.
 
     Parameters
     ----------
@@ -133,14 +137,25 @@ def return_structures(
     touched = np.abs(unit) > 1e-3
     if not touched.any():
         return clean
+    window = 2 * round(NEIGHBOURHOOD_MM / (2 * float(np.mean(spacing_mm)))) + 1
     spectrum = np.fft.rfft2(unit)
+    stricter = np.where(_local_mean(clean, window) < LUNG_HU, 0, STRICTER)
     weight = np.zeros_like(taken)
     for template in _templates(unit.shape[0], unit.shape[1], spacing_mm):
         answer = np.abs(np.fft.irfft2(spectrum * template, unit.shape))
-        usual = max(float(np.median(answer[touched])) / 0.6745, 1e-3)
-        weight = np.maximum(weight, (answer / usual - RETURN_FROM) / (RETURN_ALL - RETURN_FROM))
-    near = F.max_pool2d(torch.from_numpy(weight.clip(0, 1))[None, None], 3, 1, 1)[0, 0].numpy()
+        usual = np.maximum(1.25 * _local_mean(answer, window), 1.25 * float(answer[touched].mean()))
+        weight = np.maximum(weight, (answer / usual - RETURN_FROM - stricter) / (RETURN_ALL - RETURN_FROM))
+    near = F.max_pool2d(torch.from_numpy(weight.clip(0, 1).astype(np.float32))[None, None], 3, 1, 1)[0, 0].numpy()
     return (clean + near * taken).astype(np.float32)
+
+
+def _local_mean(image: np.ndarray, window: int) -> np.ndarray:
+    """Mean over a square of `window` pixels; at the sides over what lies inside."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+    half = window // 2
+    for kernel, padding in (((window, 1), (half, 0)), ((1, window), (0, half))):
+        tensor = F.avg_pool2d(tensor, kernel, 1, padding, count_include_pad=False)
+    return tensor[0, 0].numpy()
 
 
 @lru_cache(maxsize=16)

@@ -139,12 +139,13 @@ def train_slice_denoiser(
     network = SliceDenoiser()
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
+    warmup = max(1, min(50, steps // 10))
     begin = time.monotonic()
     for step in range(steps):
         share = step / steps if minutes is None else max(step / steps, (time.monotonic() - begin) / 60 / minutes)
         if share >= 1:
             break
-        optimiser.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / 50) * (1 - share) ** 0.5
+        optimiser.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / warmup) * (1 - share) ** 0.5
         seen, wanted, sigma = (
             torch.stack(t) for t in zip(*(_pair(slices, generator) for _ in range(BATCH)), strict=True)
         )
