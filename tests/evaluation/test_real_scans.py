@@ -82,6 +82,16 @@ def test_padding_makes_no_overshoot(measured):
     assert overshoot_hu(with_step, fine, padded, FINE_MM) == overshoot_hu(fine, fine, padded, FINE_MM)
 
 
+def test_a_thin_table_in_air_makes_no_overshoot():
+    y, x = np.mgrid[:128, :128]
+    measured = np.where(np.hypot(y - 50, x - 64) < 40, 40.0, -1000.0)
+    measured[120, 20:100] = 0
+    fine = upsample(torch.from_numpy(measured), 2, 2).numpy()
+    restored = fine.copy()
+    restored[240, 40:200] = 900  # thinner and higher than any pixel of the input
+    assert overshoot_hu(restored, fine, measured, FINE_MM) == overshoot_hu(fine, fine, measured, FINE_MM)
+
+
 def test_agreement_falls_with_blur_and_noise(bicubic):
     rng = np.random.default_rng(1)
     blurred, noisy = box_blurred(box_blurred(bicubic)), bicubic + rng.normal(0, 60, bicubic.shape)

@@ -26,6 +26,9 @@ QUIETEST = 0.1
 STEEPEST, EDGE_HU = 0.005, (-1000.0, 600.0)
 #: Overshoot: within 3 mm of the steepest edges, dense bone and metal among them; mean of the largest 0.1 %.
 OVERSHOOT_MM, OVERSHOOT_HU, LARGEST = 3.0, (FLOOR_HU, 3071.0), 0.001
+#: Only where the mean over this square is above this: thin lines in air (the table) are restored higher than any pixel
+#: of the input, which is no overshoot.
+BODY_MM, BODY_HU = 15.0, -600.0
 #: Below this the bicubic's overshoot is rounding.
 SMALLEST_OVERSHOOT_HU = 1.0
 
@@ -98,7 +101,7 @@ def overshoot_hu(
 
     The local range is the smallest to the largest input value within 3 mm. The excursions beyond it, within 3 mm of
     the steepest 0.5 % of the bicubic's edges, are sorted; the mean of the largest tenth of a per cent of those pixels
-    counts. Values below -1024 and above 3071 HU, and the surroundings of padding, do not count.
+    counts. Values below -1024 and above 3071 HU, the table, and the surroundings of padding do not count.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ def overshoot_hu(
     Raises
     ------
     Undefined
-        If padding leaves no edge.
+        If no edge of the body is left.
     """
     _same_grid(test, bicubic)
     scale = tuple(a // b for a, b in zip(test.shape, measured.shape, strict=True))
@@ -118,11 +121,14 @@ def overshoot_hu(
     held = measured.clip(*OVERSHOOT_HU)
     high, low = (np.kron(i, np.ones(scale)) for i in (_largest_near(held, coarse), -_largest_near(-held, coarse)))
     padded = np.kron(_largest_near((measured <= PADDING_HU).astype(float), 2 * coarse), np.ones(scale)) > 0
-    gradient = np.where(padded, 0, _gradient(bicubic, OVERSHOOT_HU))
+    width = 2 * round(BODY_MM / (2 * float(np.mean(spacing_mm)) * max(scale))) + 1
+    mean = F.avg_pool2d(torch.from_numpy(held)[None, None].double(), width, 1, width // 2, count_include_pad=False)
+    outside = padded | (np.kron(mean[0, 0].numpy(), np.ones(scale)) < BODY_HU)
+    gradient = np.where(outside, 0, _gradient(bicubic, OVERSHOOT_HU))
     steepest = (gradient >= np.quantile(gradient, 1 - STEEPEST)) & (gradient > 0)
-    near = (_largest_near(steepest.astype(float), radius) > 0) & ~padded
+    near = (_largest_near(steepest.astype(float), radius) > 0) & ~outside
     if not near.any():
-        raise Undefined("no edge away from padding")
+        raise Undefined("no edge of the body away from padding")
     out = []
     for image in (test, bicubic):
         value = image.clip(*OVERSHOOT_HU)[near]
