@@ -208,20 +208,3 @@ def test_file_names_are_text_in_the_page(uhrct: Uhrct, pair: tuple[Path, Path], 
     page = (tmp_path / "o.html").read_text()
     assert "a&lt;b&gt;&amp;c.nrrd" in page
     assert "a<b>" not in page
-
-
-def test_a_killed_run_leaves_the_old_result(
-    uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import uhrct.evaluation.files as files
-
-    (tmp_path / "o.json").write_text("old")
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files.os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        files._write_whole(tmp_path / "o.json", "new")
-    assert (tmp_path / "o.json").read_text() == "old"
-    assert not list(tmp_path.glob(".uhrct-*"))

@@ -34,7 +34,7 @@ def evaluate(
         float | None,
         typer.Option(help="In-plane PSF of --lr, FWHM. Default: 0.6 of its pixel.", rich_help_panel=LR),
     ] = None,
-    input_spacing: InputSpacing = None,
+    spacing_mm: InputSpacing = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare a volume with the truth: fidelity, structure, vessels, texture."""
@@ -48,6 +48,6 @@ def evaluate(
         psf_fwhm_mm=psf_fwhm_mm,
         json_path=json_path,
         html_path=html_path,
-        spacing_mm=parsed_spacing(input_spacing),
+        spacing_mm=parsed_spacing(spacing_mm),
         quiet=quiet,
     )

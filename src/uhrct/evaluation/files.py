@@ -52,14 +52,14 @@ def evaluate_files(
         If an input cannot be read, the grids differ, an output cannot be written, or a library is missing.
     """
     inputs = [p for p in (reference, test, lr) if p is not None]
-    _check_outputs(inputs, {"--json": json_path, "--html": html_path})
+    _check_outputs(inputs, {"`json_path`": json_path, "`html_path`": html_path})
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
-        raise UhrctError("--kind and --psf-fwhm-mm describe how the LR scan arises; give it with --lr")
+        raise UhrctError("`kind` and `psf_fwhm_mm` describe how the LR scan arises; give it with `lr`")
     if spacing_mm is not None and not any(p.suffix.lower() == ".npz" for p in (reference, test)):
-        raise UhrctError("--input-spacing is for .npz only; reference and test carry their own")
+        raise UhrctError("`spacing_mm` is for .npz only; reference and test carry their own")
     if psf_fwhm_mm is not None and (kind != "scanner" or not 0 <= psf_fwhm_mm < 1e4):
-        raise UhrctError(f"--psf-fwhm-mm {psf_fwhm_mm}: give a number from 0, with --kind scanner")
+        raise UhrctError(f"`psf_fwhm_mm` {psf_fwhm_mm}: give a number from 0, with `kind=scanner`")
     from uhrct.evaluation.compare import acquisition_between, check_grids, compare
 
     volumes = [_read(p, spacing_mm if p != lr else None) for p in (reference, test)]
@@ -106,7 +106,7 @@ def _read_lr(path: Path) -> Volume:
     except UhrctError as error:
         if "no voxel spacing" not in str(error):
             raise
-        # --input-spacing belongs to the reference. The LR's own spacing gives the scale.
+        # `spacing_mm` belongs to the reference. The LR's own spacing gives the scale.
         raise UhrctError(f"{path}: no voxel spacing in the file; store spacing_mm (z, y, x) in it") from None
 
 

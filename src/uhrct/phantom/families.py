@@ -44,7 +44,7 @@ class Draw:
         if self.family not in RANGES:
             raise UhrctError(f"family {self.family!r} is not known; choose from {', '.join(FAMILIES)}")
         if not 0 <= self.seed < 2**63:
-            raise UhrctError(f"--seed {self.seed}: give a whole number from 0 to 2^63 - 1")
+            raise UhrctError(f"`seed` {self.seed}: give a whole number from 0 to 2^63 - 1")
 
     def stream(self, *name: str | int) -> np.random.Generator:
         """A generator that depends on family, seed and name alone, so that a new stream changes no other one."""

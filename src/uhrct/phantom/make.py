@@ -48,13 +48,13 @@ def make_view(
     ((512, 512, 512), (5.0, 5.0, 5.0))
     """
     if spacing_mm is not None and (len(spacing_mm) != 3 or not all(0.05 <= s <= 20 for s in spacing_mm)):
-        raise UhrctError(f"--spacing {_text(spacing_mm)}: give three numbers Z,Y,X from 0.05 to 20 mm")
+        raise UhrctError(f"`spacing_mm` {_text(spacing_mm)}: give three numbers Z,Y,X from 0.05 to 20 mm")
     if shape is not None and (len(shape) != 3 or not all(8 <= n <= 4096 and n == int(n) for n in shape)):
-        raise UhrctError(f"--shape {_text(shape)}: give three whole numbers Z,Y,X from 8 to 4096")
+        raise UhrctError(f"`shape` {_text(shape)}: give three whole numbers Z,Y,X from 8 to 4096")
     if psf_fwhm_mm is not None and not 0 <= psf_fwhm_mm <= 20:
-        raise UhrctError(f"--psf-fwhm-mm {psf_fwhm_mm}: give a number from 0 to 20")
+        raise UhrctError(f"`psf_fwhm_mm` {psf_fwhm_mm}: give a number from 0 to 20")
     if centre_mm is not None and (len(centre_mm) != 3 or not all(abs(c) <= 200 for c in centre_mm)):
-        raise UhrctError(f"--centre {_text(centre_mm)}: give three numbers Z,Y,X from -200 to 200 mm")
+        raise UhrctError(f"`centre_mm` {_text(centre_mm)}: give three numbers Z,Y,X from -200 to 200 mm")
     if shape is None:
         shape = (
             (512, 512, 512)
@@ -65,7 +65,7 @@ def make_view(
         spacing_mm = tuple(f / n for f, n in zip(FIELD_MM, shape, strict=True))
     nz, ny, nx = (int(n) for n in shape)
     if nz * ny * nx > 2**31:
-        raise UhrctError(f"{nz} x {ny} x {nx} voxels: too many; give a smaller --shape or a coarser --spacing")
+        raise UhrctError(f"{nz} x {ny} x {nx} voxels: too many; give a smaller `shape` or a coarser `spacing_mm`")
     z, y, x = spacing_mm
     c = (0.0, 0.0, 0.0) if centre_mm is None else (centre_mm[0], centre_mm[1], centre_mm[2])
     return View((nz, ny, nx), (z, y, x), psf_fwhm_mm, c)
@@ -108,18 +108,18 @@ def phantom_folder(
     """
     view = make_view(shape, spacing_mm, psf_fwhm_mm, centre_mm)
     if dose is not None and not 0 <= dose <= 1e6:
-        raise UhrctError(f"--dose {dose}: give a number from 0 (no noise); 1 is a usual chest scan")
+        raise UhrctError(f"`dose` {dose}: give a number from 0 (no noise); 1 is a usual chest scan")
     if imaging not in IMAGING:
-        raise UhrctError(f"--imaging {imaging!r}: choose from {', '.join(IMAGING)}")
+        raise UhrctError(f"`imaging` {imaging!r}: choose from {', '.join(IMAGING)}")
     for option, given, known in (("kernel", kernel, tuple(KERNELS)), ("beam", beam, BEAMS)):
         if given not in known:
-            raise UhrctError(f"--{option} {given!r}: choose from {', '.join(known)}")
+            raise UhrctError(f"`{option}` {given!r}: choose from {', '.join(known)}")
         if imaging == "model" and given != known[0]:
-            raise UhrctError(f"--{option} {given} belongs to a scanner: add --imaging projections")
+            raise UhrctError(f"`{option}` {given} belongs to a scanner: add `imaging=projections`")
     if imaging == "projections":
         _check_projections(view, dose)
     if Path(name).name != name or name.lower().split(".")[0] in ("truth", *MASKS):
-        raise UhrctError(f"--image {name!r}: give a file name of its own, such as ct.nii.gz")
+        raise UhrctError(f"`name` {name!r}: give a file name of its own, such as ct.nii.gz")
     out = Path(out)
     if out.is_file():
         raise UhrctError(f"{out}: is a file; choose a new folder")
@@ -150,12 +150,12 @@ def phantom_folder(
 
 def _check_projections(view: View, dose: float | None) -> None:
     if not dose:
-        raise UhrctError("--imaging projections counts photons: give a --dose above 0")
+        raise UhrctError("`imaging=projections` counts photons: give a `dose` above 0")
     if abs(view.spacing_mm[1] / view.spacing_mm[2] - 1) > 1e-6:
-        raise UhrctError("--imaging projections needs square pixels: give --spacing with Y equal to X")
+        raise UhrctError("`imaging=projections` needs square pixels: give `spacing_mm` with Y equal to X")
     if any(n * s < f * 0.99 for n, s, f in list(zip(view.shape, view.spacing_mm, FIELD_MM, strict=True))[1:]):
         raise UhrctError(
-            f"--imaging projections must see the whole body: give a --shape and --spacing of "
+            f"`imaging=projections` must see the whole body: give a `shape` and `spacing_mm` of "
             f"{FIELD_MM[1]:.0f} x {FIELD_MM[2]:.0f} mm in plane"
         )
 
@@ -168,7 +168,7 @@ def _check_in_view(draw: Draw, view: View) -> None:
     z, y, x = (np.linspace(line[0], line[-1], 16) for line in map(view.axis_mm, range(3)))
     plane = Plane(y[:, None], x[None])
     if not any((anatomy.radial("body", plane, at) < 0).any() for at in z):
-        raise UhrctError("the grid holds nothing of the body; give a --centre nearer to 0,0,0 or a larger --shape")
+        raise UhrctError("the grid holds nothing of the body; give a `centre_mm` nearer to 0,0,0 or a larger `shape`")
 
 
 def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], quiet: bool) -> None:

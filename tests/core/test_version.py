@@ -1,0 +1,28 @@
+"""The version is defined once."""
+
+from pathlib import Path
+
+import yaml
+
+import uhrct
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == uhrct.__version__
+    assert f"## [{uhrct.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_public_names_are_those_of_the_readme() -> None:
+    assert sorted(n for n in dir(uhrct) if not n.startswith("_")) == [
+        "UhrctError",
+        "Upscaler",
+        "Volume",
+        "read",
+        "upscale",
+        "write",
+    ]
+    for name in dir(uhrct):
+        assert getattr(uhrct, name) is not None
