@@ -139,7 +139,7 @@ def test_info_of_nothing(uhrct: Uhrct, tmp_path: Path) -> None:
 
 
 def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("uhrct.models.model.WEIGHTS_DIR", weights.parent)
+    monkeypatch.setattr("uhrct.models.folder.WEIGHTS_DIR", weights.parent)
     assert "tiny" in done(uhrct("models")).out  # without a card too
     card = {"licence": "CC BY 4.0", "training_data": "made up", "gain_db": {"p1": 6.1}}
     (weights / "card.json").write_text(json.dumps(card))

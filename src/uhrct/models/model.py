@@ -17,7 +17,6 @@ from uhrct.models.diffusion import Diffusion
 from uhrct.models.dssp import DSSP, from_channels, to_channels
 from uhrct.models.estimator import ScanEstimator, pieces
 from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
-from uhrct.models.folder import WEIGHTS_DIR as WEIGHTS_DIR
 from uhrct.models.folder import available_models as available_models
 from uhrct.models.settings import Settings, checked
 from uhrct.models.tiling import run_tiled

@@ -119,7 +119,9 @@ class Surrogate(nn.Module):
             surrogate = cls(StructureOperator(**json.loads(settings["operator"])), int(settings["width"]))
             surrogate.load_state_dict(tensors)
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UhrctError(f"{path}: no weights of a surrogate; train one with configs/surrogate.yaml") from error
+            raise UhrctError(
+                f"{path}: not the weights of a surrogate; train one with configs/surrogate.yaml"
+            ) from error
         return surrogate.eval().requires_grad_(False)
 
 
