@@ -10,9 +10,14 @@ from uhrct.core.files import atomic, write_atomic
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a.txt", "old")
-    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "a.txt") as folder:
-        (folder / "a.txt").write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic(tmp_path / "a.txt") as folder:
+            (folder / "a.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 
@@ -26,8 +31,13 @@ def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
 def test_a_full_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "other").write_text("keep")
-    with pytest.raises(UhrctError, match="cannot be written"), atomic(tmp_path / "out") as folder:
-        (folder / "out").mkdir()
+
+    def replaced() -> None:
+        with atomic(tmp_path / "out") as folder:
+            (folder / "out").mkdir()
+
+    with pytest.raises(UhrctError, match="cannot be written"):
+        replaced()
     assert (tmp_path / "out" / "other").read_text() == "keep"
 
 
