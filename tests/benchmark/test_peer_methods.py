@@ -11,9 +11,10 @@ import torch
 from uhrct.benchmark.complexity import complexity
 from uhrct.benchmark.config import Method
 from uhrct.benchmark.methods import prepare
+from uhrct.benchmark.peers.model import PeerConfig, PeerModel
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.protocol import CONTEXT
-from uhrct.models.model import Model, ModelConfig
+from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 
 
@@ -21,7 +22,7 @@ from uhrct.physics.acquisition import Acquisition
 def test_slices_of_a_slab_are_restored_as_each_alone(tiny_model: Model, tmp_path: Path, scale: Any) -> None:
     lr, spacing = 50 * torch.randn(3 + 2 * CONTEXT, 12, 10, generator=torch.Generator().manual_seed(0)), (1.0, 1.0, 1.0)
     torch.manual_seed(0)
-    Model(ModelConfig(mean=None, peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer")
+    PeerModel(PeerConfig(peer={"architecture": "srcnn", "middle": 1})).save_pretrained(tmp_path / "peer")
     tiny_model.save_pretrained(tmp_path / "ours")
     methods = [Method("bicubic", kind="bicubic"), Method("projection", kind="projection")]
     if scale == (1, 2, 2):
@@ -43,14 +44,14 @@ def test_slices_of_a_slab_are_restored_as_each_alone(tiny_model: Model, tmp_path
 
 def test_weights_of_another_scale_are_refused(tmp_path: Path) -> None:
     peer = {"architecture": "srcnn", "middle": 1}
-    Model(ModelConfig(mean=None, peer=peer)).save_pretrained(tmp_path / "peer-x2")
+    PeerModel(PeerConfig(peer=peer)).save_pretrained(tmp_path / "peer-x2")
     with pytest.raises(UhrctError, match="protocol x4"):
         prepare(Method("peer", weights=str(tmp_path / "peer-x2")), "x4", (1, 4, 4), torch.device("cpu"), (16, 16))
 
 
 def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
     sizes = {"width": 8, "multipliers": [1, 2], "window": 4, "steps": 2, "attend_from": 1}
-    Model(ModelConfig(mean=None, peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
+    PeerModel(PeerConfig(peer={"architecture": "resshift", **sizes})).save_pretrained(tmp_path)
     lr, spacing = torch.randn(5, 8, 8), (1.0, 1.0, 1.0)
 
     def sample(seed: int) -> torch.Tensor:
@@ -67,7 +68,7 @@ def test_samples_of_a_peer_follow_the_seed(tmp_path: Path) -> None:
 def test_multiply_adds_by_hand() -> None:
     """Two 3x3 convolutions of the head and tail, one group of one block: counted on paper."""
     peer = {"architecture": "rcan", "groups": 1, "blocks": 1, "width": 16}
-    c = complexity(Model(ModelConfig(mean=None, peer=peer)), lr_shape=(32, 32))
+    c = complexity(PeerModel(PeerConfig(peer=peer)), lr_shape=(32, 32))
     attention = 2 * 16 / 32**2  # once an image
     by_hand = 9 * 16 + 4 * 9 * 16 * 16 + 9 * 16 * 64 + 4 * 9 * 16 + attention
     assert c.macs_per_lr_px == pytest.approx(by_hand)
@@ -82,6 +83,6 @@ def test_a_sample_costs_its_passes(tiny_model: Model) -> None:
 
 
 def test_only_the_generator_in_use_counts() -> None:
-    model = Model(ModelConfig(mean=None, peer={"architecture": "gan-circle"}))
+    model = PeerModel(PeerConfig(peer={"architecture": "gan-circle"}))
     wanted = sum(p.numel() for p in model.peer.generators["to_high"].parameters())
     assert complexity(model, lr_shape=(16, 16)).parameters == wanted

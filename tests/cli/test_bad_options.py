@@ -22,9 +22,9 @@ from uhrct.core.volume import Volume
         (("--scale", "two"), "--scale 'two'"),
         (("--scale", "0"), "--scale '0'"),
         (("--scale", "2x2"), "--scale '2x2'"),
-        (("--steps", "0"), "steps must be at least 1"),
+        (("--steps", "0"), "--steps is 0; give a whole number from 1"),
         (("--samples", "3"), "--steps 4"),
-        (("--tile", "0"), "tile must be at least 1"),
+        (("--tile", "0"), "--tile is 0; give"),
         (("--uncertainty", "sd.nii.gz"), "--samples 8"),
         (("--input-spacing", "1,1,1"), "--input-spacing is for .npz"),
         (("--series", "1"), "--series is for DICOM"),
@@ -50,12 +50,12 @@ def test_senseless_options(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--noise-hu", "-1"), "--noise-hu -1.0"),
-        (("--noise-hu", "nan"), "--noise-hu nan"),
-        (("--psf-fwhm-mm", "inf"), "--psf-fwhm-mm inf"),
-        (("--kind", "bicubic", "--psf-fwhm-mm", "1"), "no PSF to choose"),
-        (("--seed", "-1"), "--seed -1"),
-        (("--seed", "99999999999999999999"), "--seed 9999"),
+        (("--noise-hu", "-1"), "--noise-hu is -1.0"),
+        (("--noise-hu", "nan"), "--noise-hu is nan"),
+        (("--psf-fwhm-mm", "inf"), "--psf-fwhm-mm is inf"),
+        (("--kind", "bicubic", "--psf-fwhm-mm", "1"), "--psf-fwhm-mm needs --kind scanner"),
+        (("--seed", "-1"), "--seed is -1"),
+        (("--seed", "99999999999999999999"), "--seed is 9999"),
         (("--scale", "99"), "too small for scale"),
     ],
 )
@@ -172,20 +172,20 @@ def test_a_failure_in_the_middle_leaves_nothing(
     uhrct: Uhrct, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image and both maps are half there when memory runs out."""
-    from uhrct.upscaling.upscaler import Upscaler
+    from uhrct.upscaling import slabs
 
     io.write(Volume(np.zeros((4, 300, 300), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     before = everything(tmp_path)
-    whole = Upscaler._slab
+    compute = slabs._compute_slab
     seen = []
 
-    def slab(self, work, *rest):
+    def slab(plan, around, middle, *rest):
         seen.append({p.name for p in tmp_path.iterdir()})
-        if work.middle[0] > 0:
+        if middle[0] > 0:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")
-        return whole(self, work, *rest)
+        return compute(plan, around, middle, *rest)
 
-    monkeypatch.setattr(Upscaler, "_slab", slab)
+    monkeypatch.setattr(slabs, "_compute_slab", slab)
     maps = ("--structure", tmp_path / "v.nii")
     refused(
         uhrct("upscale", tmp_path / "in.npz", tmp_path / "out", *maps, "--weights", weights, "--quiet"),

@@ -130,7 +130,7 @@ def test_beams_see_the_same_chest(tmp_path: Path) -> None:
     fan, parallel = (io.read(tmp_path / beam / "ct.nii.gz").hu.astype(float) for beam in ("fan", "parallel"))
     assert 0 < (fan - parallel).std() < 25
     assert abs((fan - parallel).mean()) < 2
-    with pytest.raises(UhrctError, match="--beam 'cone': choose from fan, parallel"):
+    with pytest.raises(UhrctError, match="`beam` 'cone': choose from fan, parallel"):
         image(tmp_path / "c", beam="cone")
 
 

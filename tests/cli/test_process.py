@@ -15,17 +15,17 @@ from uhrct.core.volume import Volume
 CHILD = """
 import sys, time
 from uhrct.cli import main as cli
-from uhrct.upscaling.upscaler import Upscaler
+from uhrct.upscaling import slabs
 
-whole = Upscaler._slab
+compute = slabs._compute_slab
 
-def slab(self, work, *rest):
-    if work.middle[0] >= 2:
+def slab(plan, around, middle, *rest):
+    if middle[0] >= 2:
         print("half", flush=True)
         time.sleep(60)
-    return whole(self, work, *rest)
+    return compute(plan, around, middle, *rest)
 
-Upscaler._slab = slab
+slabs._compute_slab = slab
 cli.main()
 """
 

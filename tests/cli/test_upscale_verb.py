@@ -47,7 +47,7 @@ def test_every_format_in_and_out(
     assert {k: v for k, v in everything(tmp_path).items() if k in before} == before
     assert not [k for k in everything(tmp_path) if ".tmp" in k]
     assert "Research use only" in result.err
-    assert "3x90x74 voxels of 2.500 x 0.450 x 0.400 mm" in result.err
+    assert "3 x 90 x 74 voxels of 2.500 x 0.450 x 0.400 mm" in result.err
     assert result.out == ""
 
 

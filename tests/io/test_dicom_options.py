@@ -68,7 +68,7 @@ def test_htj2k_without_encoder_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 def test_what_cannot_be_asked_for() -> None:
     with pytest.raises(UhrctError, match="'jpeg' cannot be written; choose one of explicit, jpegls, htj2k"):
         DicomOptions("jpeg")
-    with pytest.raises(UhrctError, match="--keep-private or --anonymize"):
+    with pytest.raises(UhrctError, match="`keep_private` or `anonymize`"):
         DicomOptions(keep_private=True, anonymize=True)
 
 

@@ -231,7 +231,7 @@ def without(key: str, frame: int) -> Callable[[Dataset], object]:
 
 
 enhanced(
-    "a frame described too few", lambda ds: ds.PerFrameFunctionalGroupsSequence.pop(), "says 4 frames, but describes 3"
+    "a frame described too few", lambda ds: ds.PerFrameFunctionalGroupsSequence.pop(), "states 4 frames but describes 3"
 )
 enhanced("no functional groups", lambda ds: delattr(ds, "PerFrameFunctionalGroupsSequence"), "but describes 0")
 enhanced(
@@ -302,7 +302,7 @@ def _(folder: Path) -> Refused:
 @case("a pipe instead of a file")
 def _(folder: Path) -> Refused:
     os.mkfifo(folder / "a.dcm")
-    return Refused(("no file and no folder",), path=folder / "a.dcm")
+    return Refused(("neither a file nor a folder",), path=folder / "a.dcm")
 
 
 @case("a link in a circle called .dcm")
@@ -335,8 +335,8 @@ def encrypted(content: bytes) -> bytes:
     return content
 
 
-broken_zip("0 bytes", lambda content: b"", "is not a zip, damaged or truncated")
-broken_zip("cut", lambda content: content[: len(content) // 2], "is not a zip, damaged or truncated")
+broken_zip("0 bytes", lambda content: b"", "is not a zip file, or is damaged")
+broken_zip("cut", lambda content: content[: len(content) // 2], "is not a zip file, or is damaged")
 broken_zip("encrypted", encrypted, "cannot be unpacked")
 broken_zip(
     "bits flipped", lambda c: c[:700] + bytes(b ^ 0xFF for b in c[700:1500]) + c[1500:], "cannot be unpacked", *DAMAGED
@@ -361,7 +361,7 @@ def _(folder: Path) -> Refused:
 def _(folder: Path) -> Refused:
     (folder / "disc").mkdir()
     make_series(folder / "disc" / "DICOM", shape=SHAPE, name="IM{:d}")
-    return Refused(("not there",), path=dicomdir(folder / "disc", lambda name: ".."))
+    return Refused(("missing files",), path=dicomdir(folder / "disc", lambda name: ".."))
 
 
 @case("DICOMDIR of nothing")
