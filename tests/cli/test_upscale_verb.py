@@ -211,7 +211,7 @@ def test_a_spacing_instead_of_a_scale(uhrct: Uhrct, weights: Path, tmp_path: Pat
     source = io.read(tmp_path / "in")
     wanted = source.spacing_mm[1] / 1.7
     said = done(uhrct("upscale", tmp_path / "in", tmp_path / "out", "--weights", weights, "--spacing", wanted)).err
-    assert "nearest served scale x2" in said
+    assert "nearest scale x2" in said
     result = io.read(tmp_path / "out")
     assert result.spacing_mm == pytest.approx((source.spacing_mm[0], wanted, wanted), abs=1e-4)
     assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
@@ -229,7 +229,7 @@ def test_thick_slices_become_thin_ones(uhrct: Uhrct, tmp_path: Path) -> None:
     make_series(tmp_path / "in", shape=(4, 16, 18))
     source = io.read(tmp_path / "in")
     arguments = ("upscale", tmp_path / "in", tmp_path / "out", "--weights", tmp_path / "w", "--scale", "5x2x2")
-    assert "scan taken as: PSF" in done(uhrct(*arguments)).err
+    assert "scan properties: PSF" in done(uhrct(*arguments)).err
     files = [dcmread(f) for f in (tmp_path / "out").iterdir()]
     assert len(files) == 20
     for f in files:

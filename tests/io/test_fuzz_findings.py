@@ -65,7 +65,7 @@ def test_header_bytes(tmp_path: Path, old: bytes, new: bytes) -> None:
 
 def test_enhanced_that_contradicts_itself(tmp_path: Path) -> None:
     make_enhanced(tmp_path / "a.dcm", whole=lambda ds: ds.PerFrameFunctionalGroupsSequence.pop())
-    assert "says 4 frames, but describes 3" in refusal(tmp_path)
+    assert "states 4 frames but describes 3" in refusal(tmp_path)
 
 
 def test_png_called_nifti(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ for each in ("jpeg-lossless", "jpeg-ls", "jpeg-2000", "htj2k"):
 @case("Enhanced with two billion frames", LYING)
 def _(folder: Path) -> Refused:
     make_enhanced(folder / "a.dcm", whole=lambda ds: setattr(ds, "NumberOfFrames", 2**31 - 1))
-    return Refused(("says 2147483647 frames, but describes 4",))
+    return Refused(("states 2147483647 frames but describes 4",))
 
 
 def declared(name: str, element: bytes, *words: str) -> None:

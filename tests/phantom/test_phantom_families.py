@@ -29,5 +29,5 @@ def test_draws_lie_in_their_range_and_streams_differ() -> None:
 def test_unknown_family_and_seed_are_refused() -> None:
     with pytest.raises(UhrctError, match="choose from train, test"):
         Draw("validation", 0)
-    with pytest.raises(UhrctError, match="--seed -1"):
+    with pytest.raises(UhrctError, match="`seed` -1"):
         Draw("train", -1)

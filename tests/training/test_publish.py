@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from uhrct.core.errors import UhrctError
+from uhrct.evaluation.score_file import write_scores
 from uhrct.models.model import Model
 from uhrct.training.publish import publish
 
 
 def test_a_run_becomes_a_model_with_a_card(finished: Path, tmp_path: Path) -> None:
     model = Model.from_pretrained(finished / "model")
-    row = {"case": "p1", "degradation": "scanner", "smse_frangi": 0.001}
-    lines = [
-        {"meta": {"weights_sha256": model.weights_sha256, "slices": 1}},
-        {**row, "method": "interpolation", "psnr_wide": 30.0},
-        {**row, "method": "ours, mean", "psnr_wide": 36.12},
+    row = {"case": "p1", "degradation": "scanner"}
+    rows = [
+        {**row, "method": "interpolation", "slice": 0, "psnr_wide": 30.0, "smse_frangi": 0.001},
+        {**row, "method": "ours, mean", "slice": 0, "psnr_wide": 36.12, "smse_frangi": 0.001},
     ]
-    (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    write_scores(tmp_path / "scores.jsonl", {"weights_sha256": model.weights_sha256, "slices": 1}, rows)
     folder = publish(finished, "tiny", tmp_path / "scores.jsonl", tmp_path, data="made-up chests")
     files = {"config.json", "model.safetensors", "train.json", "log.jsonl", "curve.png", "card.json", "README.md"}
     assert {p.name for p in folder.iterdir()} == files

@@ -83,7 +83,7 @@ def _silence(quiet: bool) -> bool:
     return quiet
 
 
-FORMATS = "DICOM folder, .zip, DICOMDIR or file; .nii, .nii.gz, .nrrd, .mha, .mhd; .npz (HU under the key arr_0)."
+FORMATS = "A DICOM folder, .zip, DICOMDIR or DICOM file; .nii, .nii.gz, .nrrd, .mha, .mhd; or .npz (array arr_0 in HU)."
 Input = Annotated[Path, typer.Argument(help=FORMATS, show_default=False)]
 Output = Annotated[
     Path,
@@ -101,7 +101,9 @@ Series = Annotated[
 InputSpacing = Annotated[
     str | None,
     typer.Option(
-        "--input-spacing", help="Voxel spacing Z,Y,X in mm of an .npz file without one.", rich_help_panel=INPUT
+        "--input-spacing",
+        help="Voxel spacing Z,Y,X in mm, for an .npz file that contains no spacing.",
+        rich_help_panel=INPUT,
     ),
 ]
 Untilt = Annotated[
@@ -119,7 +121,8 @@ Anonymize = Annotated[
     bool,
     typer.Option(
         "--anonymize",
-        help="Remove the patient's identity (PS3.15 basic profile). Series of one study stay one study.",
+        help="Remove identifying DICOM elements (PS3.15 basic profile). Voxels do not "
+        "change. Series of one study stay in one study.",
         rich_help_panel=DICOM,
     ),
 ]

@@ -14,12 +14,15 @@ def benchmark(
     config: Annotated[Path, typer.Argument(help="YAML file, see docs/benchmark.md.", show_default=False)],
     report: Annotated[
         Path | None,
-        typer.Option(help="Measure nothing. Write tables, figures and a page of the existing results to this folder."),
+        typer.Option(
+            help="Do not run the methods. Write tables, figures and an HTML page from the "
+            "existing results to this folder."
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Measure several methods on held-out patients with every metric. Continues where it stopped."""
+    """Compute all metrics of several methods on held-out patients. An interrupted run continues where it stopped."""
     from uhrct.benchmark.config import load_benchmark
 
     settings = load_benchmark(config)
@@ -37,18 +40,22 @@ def benchmark(
 def train_peer(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/peers/.", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to its settings, such as data.batch=8.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/peers/NAME-OF-CONFIG.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Time budget, resumed parts included.")] = None,
     max_cpu_minutes: Annotated[
-        float | None, typer.Option(help="Budget of processor time, for fair comparisons on a busy machine.")
+        float | None,
+        typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of the run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Train another published method for the benchmark, with its own loss."""
+    """Train another published method for the benchmark, with the loss of its publication."""
     from uhrct.benchmark.peers.training import train_peer as train
 
     result = train(

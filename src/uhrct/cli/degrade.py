@@ -40,12 +40,15 @@ def degrade(
     ] = None,
     slice_thickness_mm: Annotated[
         float | None,
-        typer.Option(help="Thickness of the new slices, with ZxYxX. Default: their distance.", rich_help_panel=SCAN),
+        typer.Option(
+            help="Thickness of the new slices in mm, for a scale ZxYxX. Default: the distance between the new slices.",
+            rich_help_panel=SCAN,
+        ),
     ] = None,
     noise_hu: Annotated[
         float, typer.Option(help="Standard deviation of the noise to add.", rich_help_panel=SCAN)
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Selects the noise.", rich_help_panel=SCAN)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers for the noise.", rich_help_panel=SCAN)] = 0,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -54,7 +57,7 @@ def degrade(
     anonymize: Anonymize = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a low-resolution scan of a CT, with the model of the scanner."""
+    """Simulate a low-resolution scan from a CT (scanner model: PSF, voxel averaging, noise)."""
     from uhrct import io
     from uhrct.core.version import __version__
     from uhrct.physics.degrade import check_degradation

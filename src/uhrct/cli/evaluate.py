@@ -14,7 +14,12 @@ LR = "Low-resolution scan"
 
 def evaluate(
     reference: Annotated[Path, typer.Argument(help=f"The truth. {FORMATS}", show_default=False)],
-    test: Annotated[Path, typer.Argument(help="The volume to judge, on the same grid.", show_default=False)],
+    test: Annotated[
+        Path,
+        typer.Argument(
+            help="The volume to compare with REFERENCE. It must be on the same voxel grid.", show_default=False
+        ),
+    ],
     json_path: Annotated[
         Path | None,
         typer.Option("--json", help="Write every metric of every slice to this file.", rich_help_panel=OUTPUT),
@@ -25,14 +30,16 @@ def evaluate(
     ] = None,
     lr: Annotated[
         Path | None,
-        typer.Option(help="The scan that TEST was made from. Adds the consistency with it.", rich_help_panel=LR),
+        typer.Option(
+            help="The low-resolution scan that TEST was made from. Adds the metric consistency.", rich_help_panel=LR
+        ),
     ] = None,
     kind: Annotated[
         Degradation, typer.Option(help="How --lr was made from the truth.", rich_help_panel=LR)
     ] = Degradation.scanner,
     psf_fwhm_mm: Annotated[
         float | None,
-        typer.Option(help="In-plane PSF of --lr, FWHM. Default: 0.6 of its pixel.", rich_help_panel=LR),
+        typer.Option(help="In-plane PSF of --lr, FWHM in mm. Default: 0.6 x pixel size of --lr.", rich_help_panel=LR),
     ] = None,
     spacing_mm: InputSpacing = None,
     quiet: Quiet = False,

@@ -32,17 +32,28 @@ class Beam(StrEnum):
 def phantom(
     out: Annotated[Path, typer.Argument(help="New folder for image, truth and masks.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Selects the chest. The same seed gives the same bytes.")] = 0,
-    family: Annotated[Family, typer.Option(help="Chests for training, or different ones for tests.")] = Family.train,
+    family: Annotated[
+        Family,
+        typer.Option(help="Parameter ranges of the chests: train, or test (ranges that do not overlap with train)."),
+    ] = Family.train,
     name: Annotated[
         str, typer.Option("--image", help="File name of the image. Its suffix selects the format.")
     ] = "ct.nii.gz",
     shape: Annotated[
         str | None,
-        typer.Option(help="Voxels Z,Y,X. Default: 512,512,512 or what covers the chest.", rich_help_panel=GRID),
+        typer.Option(
+            help="Number of voxels Z,Y,X. Default: 512,512,512; with --spacing: as many as needed to cover the chest.",
+            rich_help_panel=GRID,
+        ),
     ] = None,
     spacing_mm: Annotated[
         str | None,
-        typer.Option("--spacing", help="Voxel spacing Z,Y,X in mm. Default: covers the chest.", rich_help_panel=GRID),
+        typer.Option(
+            "--spacing",
+            help="Voxel spacing Z,Y,X in mm. Default: chosen so that the grid covers the "
+            "chest (0.625,0.781,0.781 for 512,512,512).",
+            rich_help_panel=GRID,
+        ),
     ] = None,
     centre_mm: Annotated[
         str | None,
@@ -51,7 +62,8 @@ def phantom(
     dose: Annotated[
         float,
         typer.Option(
-            help="1: a usual chest scan. Noise falls with the root of the dose. 0: no noise.", rich_help_panel=IMAGING
+            help="Relative dose. 1: usual chest scan; 0: no noise. The noise is proportional to 1 / sqrt(dose).",
+            rich_help_panel=IMAGING,
         ),
     ] = 1.0,
     imaging: Annotated[

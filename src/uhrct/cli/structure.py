@@ -35,10 +35,14 @@ class Polarity(StrEnum):
 def structure(
     input: Input,
     output: Output,
-    operator: Annotated[Operator, typer.Option(help="vc (the paper's), frangi or jerman.")] = Operator.vc,
+    operator: Annotated[Operator, typer.Option(help="vc (operator of the paper), frangi or jerman.")] = Operator.vc,
     sigma_mm: Annotated[str, typer.Option(help="Scales of the operator in mm.")] = "0.7,1.2,2.0",
     contrast_hu: Annotated[
-        float, typer.Option(help="Contrast that gives half the response. Choose it well above the noise.")
+        float,
+        typer.Option(
+            help="Contrast constant c in HU. Structures with a lower contrast get low "
+            "values. Choose it well above the noise."
+        ),
     ] = 100.0,
     polarity: Annotated[Polarity, typer.Option(help="bright: vessels; dark: airways.")] = Polarity.bright,
     series: Series = None,
@@ -49,7 +53,7 @@ def structure(
     anonymize: Anonymize = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the structure enhancement map (0 to 1) of a CT, slice by slice."""
+    """Write the structure map (values 0 to 1) of a CT. Each slice is processed in 2D."""
     import numpy as np
     import torch
 

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from uhrct.cli.app import Device, InputSpacing, Quiet, numbers, one_line, parsed_spacing, torch_device
+from uhrct.cli.app import (
+    READ_OPTIONS,
+    Device,
+    InputSpacing,
+    Quiet,
+    as_options,
+    numbers,
+    one_line,
+    parsed_spacing,
+    torch_device,
+)
 from uhrct.core.errors import UhrctError
 
 
@@ -21,20 +31,24 @@ class Layout(StrEnum):
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/.", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes to its settings, such as data.batch=8.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-CONFIG.")] = None,
     max_minutes: Annotated[
         float | None, typer.Option(help="Time budget of the whole run, resumed parts included.")
     ] = None,
     max_cpu_minutes: Annotated[
-        float | None, typer.Option(help="Budget of processor time, for fair comparisons on a busy machine.")
+        float | None,
+        typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint of the run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")
+    ] = False,
     device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model on your own CT, all stages in one run. For several devices start it with torchrun."""
+    """Train a model on your own CT, all stages in one run. To use several GPUs, start the command with torchrun."""
     from uhrct.training.recipe import train as train_stages
 
     result = train_stages(
@@ -53,17 +67,21 @@ def train(
 
 def pack(
     sources: Annotated[list[Path], typer.Argument(help="Data set folders or files.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Store folder: new, or an existing store.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="Output folder (store): a new folder, or an existing store to continue.", show_default=False),
+    ],
     layout: Annotated[Layout, typer.Option(help="Layout of the data set, see docs/training.md.")] = Layout.auto,
     input_spacing: InputSpacing = None,
     unit_hu: Annotated[
-        str | None, typer.Option(help="LOW,HIGH: the HU of 0 and 1, for files whose voxels were mapped to [0, 1].")
+        str | None,
+        typer.Option(help="LOW,HIGH: HU values that correspond to 0 and 1, for files with voxels scaled to [0, 1]."),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="JSON file with the names for train, validation and test.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the hash of series that are packed already.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a data set for training: one raw file per series, an index, a split. Repeat it to go on."""
+    """Pack a data set for training: one raw file per series, an index, a split. Run it again to continue."""
     from uhrct.training.data.packing import pack as pack_into
     from uhrct.training.data.packing import summary
 
@@ -83,6 +101,6 @@ def pack(
     if not quiet:
         print("\n".join(summary(report, out)))
     for line in report.problems:
-        print(f"uhrct: not packed: {one_line(line)}", file=sys.stderr)
+        print(f"uhrct: not packed: {one_line(as_options(line, READ_OPTIONS))}", file=sys.stderr)
     if report.problems:
         raise typer.Exit(1)

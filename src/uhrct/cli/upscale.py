@@ -44,22 +44,32 @@ def upscale(
     input: Input,
     output: Output,
     scale: Annotated[
-        str | None, typer.Option(help="In-plane factor (2, 4) or factors ZxYxX (5x1x1). Default: 2.")
+        str | None, typer.Option(help="In-plane factor (2 or 4), or factors ZxYxX (5x1x1 or 5x2x2). Default: 2.")
     ] = None,
     spacing_mm: Annotated[
         str | None,
-        typer.Option("--spacing", help="Voxel spacing of the result in mm, instead of a scale: 0.34 or Z,Y,X."),
+        typer.Option(
+            "--spacing",
+            help="Voxel spacing of the result in mm, instead of --scale: in plane (0.34), or Z,Y,X (1,0.34,0.34).",
+        ),
     ] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Write the structure map (0 to 1) to this file too.", rich_help_panel=OUTPUT)
     ] = None,
     uncertainty: Annotated[
         Path | None,
-        typer.Option(help="Write the standard deviation of the samples (HU) to this file too.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="Also write the standard deviation of the samples in HU. Needs --samples "
+            "2 or more and --steps 2 or more.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     noise_hu: Annotated[
         float | None,
-        typer.Option(help="Noise of the scan, standard deviation. Default: estimated.", rich_help_panel=SCAN),
+        typer.Option(
+            help="Standard deviation of the noise of the scan in HU, in homogeneous tissue. Default: estimated.",
+            rich_help_panel=SCAN,
+        ),
     ] = None,
     psf_fwhm_mm: Annotated[
         float | None, typer.Option(help="In-plane blur of the scan, FWHM. Default: estimated.", rich_help_panel=SCAN)
@@ -75,21 +85,34 @@ def upscale(
     anonymize: Anonymize = False,
     steps: Annotated[
         int,
-        typer.Option(help="1: posterior mean. 2 or more: a sample in that many steps.", rich_help_panel=ADVANCED),
+        typer.Option(
+            help="1: posterior mean. 2 or more: number of diffusion steps to draw a sample (x2 and x4 only).",
+            rich_help_panel=ADVANCED,
+        ),
     ] = 1,
     samples: Annotated[
-        int, typer.Option(help="Average this many samples (needs --steps 2 or more).", rich_help_panel=ADVANCED)
+        int,
+        typer.Option(
+            help="Number of samples; the result is their mean (needs --steps 2 or more).", rich_help_panel=ADVANCED
+        ),
     ] = 1,
-    seed: Annotated[int, typer.Option(help="Selects the samples.", rich_help_panel=ADVANCED)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random numbers for the samples.", rich_help_panel=ADVANCED)
+    ] = 0,
     consistency: Annotated[
         Consistency,
         typer.Option(
-            help="auto: match the input within its noise; hard: exactly; off: no correction.", rich_help_panel=ADVANCED
+            help="Correct the result so that the scanner model gives the input again. "
+            "auto: up to the noise of the input; hard: exactly; off: never.",
+            rich_help_panel=ADVANCED,
         ),
     ] = Consistency.auto,
     weights: Annotated[
         str | None,
-        typer.Option(help="Name from `uhrct models`, or a model folder. Default: by scale.", rich_help_panel=ADVANCED),
+        typer.Option(
+            help="Name from `uhrct models`, or a model folder. Default: the shipped weights for the scale.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
     tile: Annotated[

@@ -34,7 +34,7 @@ def test_uhrct_volumes_and_slices(tmp_path: Path) -> None:
         assert isinstance(read, Volume)
         assert np.array_equal(read.hu, expected[scan.name])  # slices in the order of their numbers
         assert read.spacing_mm == UHRCT_MM
-        with pytest.raises(UhrctError, match="--input-spacing Z,Y,X"):
+        with pytest.raises(UhrctError, match="`spacing_mm=Z,Y,X`"):
             read_scan(scan)
 
 
