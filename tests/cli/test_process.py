@@ -30,8 +30,10 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("name", ["out.nii.gz", "out"])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("out.nii.gz", signal.SIGKILL), ("out", signal.SIGKILL), ("out", signal.SIGTERM), ("out", signal.SIGINT)],
+)
 def test_killed_while_writing(weights: Path, tmp_path: Path, name: str, how: signal.Signals) -> None:
     io.write(Volume(np.zeros((4, 260, 260), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     before = everything(tmp_path)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from uhrct.cli.app import Device, Quiet, say, torch_device
+from uhrct.cli.train import MaxCpuMinutes, MaxMinutes, Overrides, Resume, TrainingDevice
 
 
 def benchmark(
@@ -39,20 +40,12 @@ def benchmark(
 
 def train_peer(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/peers/.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/peers/NAME-OF-CONFIG.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Time budget, resumed parts included.")] = None,
-    max_cpu_minutes: Annotated[
-        float | None,
-        typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")
-    ] = False,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    max_minutes: MaxMinutes = None,
+    max_cpu_minutes: MaxCpuMinutes = None,
+    resume: Resume = False,
+    device: TrainingDevice = Device.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train another published method for the benchmark, with the loss of its publication."""

@@ -36,7 +36,7 @@ def degrade(
     ] = Degradation.scanner,
     psf_fwhm_mm: Annotated[
         float | None,
-        typer.Option(help="In-plane PSF, FWHM. Default: 0.6 of the new pixel.", rich_help_panel=SCAN),
+        typer.Option(help="In-plane PSF, FWHM in mm. Default: 0.6 x pixel size of the result.", rich_help_panel=SCAN),
     ] = None,
     slice_thickness_mm: Annotated[
         float | None,

@@ -57,7 +57,7 @@ def phantom(
     ] = None,
     centre_mm: Annotated[
         str | None,
-        typer.Option("--centre", help="Centre of the grid Z,Y,X in mm, to show a detail.", rich_help_panel=GRID),
+        typer.Option("--centre", help="Centre of the grid Z,Y,X in mm. Use it to show a detail.", rich_help_panel=GRID),
     ] = None,
     dose: Annotated[
         float,
@@ -77,7 +77,7 @@ def phantom(
     ] = Kernel.standard,
     beam: Annotated[Beam, typer.Option(help="Geometry of the projections.", rich_help_panel=IMAGING)] = Beam.fan,
     psf_fwhm_mm: Annotated[
-        float | None, typer.Option(help="In-plane blur. Default: 0.6 of the pixel.", rich_help_panel=IMAGING)
+        float | None, typer.Option(help="In-plane PSF, FWHM in mm. Default: 0.6 x pixel size.", rich_help_panel=IMAGING)
     ] = None,
     quiet: Quiet = False,
 ) -> None:

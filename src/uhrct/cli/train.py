@@ -28,24 +28,27 @@ class Layout(StrEnum):
     auto, npz, luna16, rplhr, phantom, tree = "auto", "npz", "luna16", "rplhr", "phantom", "tree"
 
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
+]
+MaxMinutes = Annotated[float | None, typer.Option(help="Time budget of the whole run, resumed parts included.")]
+MaxCpuMinutes = Annotated[
+    float | None,
+    typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")]
+TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]
+
+
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file, see configs/.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/NAME-OF-CONFIG.")] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Time budget of the whole run, resumed parts included.")
-    ] = None,
-    max_cpu_minutes: Annotated[
-        float | None,
-        typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")
-    ] = False,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME-OF-CONFIG.")] = None,
+    max_minutes: MaxMinutes = None,
+    max_cpu_minutes: MaxCpuMinutes = None,
+    resume: Resume = False,
+    device: TrainingDevice = Device.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train a model on your own CT, all stages in one run. To use several GPUs, start the command with torchrun."""
@@ -81,7 +84,7 @@ def pack(
     verify: Annotated[bool, typer.Option("--verify", help="Check the hash of series that are packed already.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a data set for training: one raw file per series, an index, a split. Run it again to continue."""
+    """Pack a data set for training: one raw file per series, an index, and a split into train, validation and test. Run the command again to continue."""
     from uhrct.training.data.packing import pack as pack_into
     from uhrct.training.data.packing import summary
 
