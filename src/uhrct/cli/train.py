@@ -84,7 +84,10 @@ def pack(
     verify: Annotated[bool, typer.Option("--verify", help="Check the hash of series that are packed already.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a data set for training: one raw file per series, an index, and a split into train, validation and test. Run the command again to continue."""
+    """Pack a data set for training: one raw file per series, an index, and a split into train, validation and test.
+
+    Run the command again to continue.
+    """
     from uhrct.training.data.packing import pack as pack_into
     from uhrct.training.data.packing import summary
 
