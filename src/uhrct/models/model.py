@@ -22,7 +22,7 @@ from uhrct.models.settings import Settings, checked
 from uhrct.models.tiling import run_tiled
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
-from uhrct.physics.scan_properties import ESTIMATED, N_PROPERTIES, ScanProperties, cautious, from_vector
+from uhrct.physics.scan_properties import ESTIMATED, N_CONDITIONS, N_PROPERTIES, ScanProperties, cautious, from_vector
 from uhrct.structure import StructureOperator
 
 #: networks see (HU - CENTRE_HU) / SCALE_HU; HU below FLOOR_HU count as FLOOR_HU
@@ -64,6 +64,8 @@ class ModelConfig(Settings):
     context: NonNegativeInt = 0
     #: whether the networks are given the scan properties as input
     properties: bool = False
+    #: whether these are the conditions of version 0.3 (`ScanProperties.conditions`), which may be unknown
+    conditions: bool = False
     #: width of the network that estimates the scan properties; 0: none
     estimator: NonNegativeInt = 0
 
@@ -132,7 +134,8 @@ class Model(nn.Module):
         self.diffusion = config.diffusion
         sz, sy, sx = config.scale
         n = sz * sy * sx
-        common: dict[str, Any] = {"sub_voxels": n, "properties": N_PROPERTIES if config.properties else 0}
+        told = 0 if not config.properties else N_CONDITIONS if config.conditions else N_PROPERTIES
+        common: dict[str, Any] = {"sub_voxels": n, "properties": told}
         self.mean: DSSP | None = None
         self.denoiser: DSSP | None = None
         if config.mean is not None:
@@ -158,7 +161,8 @@ class Model(nn.Module):
         known = None
         if self.config.properties:
             if not isinstance(properties, Tensor):
-                properties = torch.tensor([(properties or ScanProperties()).vector()])
+                scan = properties or ScanProperties()
+                properties = torch.tensor([scan.conditions() if self.config.conditions else scan.vector()])
             known = properties.to(lr_hu.device)
         return Features(x, up_hu, self._prior(up_hu, spacing_mm), known)
 

@@ -8,7 +8,7 @@ has almost none there. Choosing the quietest patches instead would underestimate
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from uhrct.core.hu import FLOOR_HU
 from uhrct.physics.kernels import Kernel
 from uhrct.physics.noise import noise_amplitude, noise_field
 from uhrct.physics.resampling import gaussian_matrix
+from uhrct.physics.scan_properties import ScanProperties
 
 #: Side of a patch: large enough to hold the noise's correlation, small enough to fit into a vessel or muscle.
 PATCH_MM = 10.5
@@ -98,6 +99,20 @@ def measure_noise(hu: np.ndarray, spacing_mm: tuple[float, float]) -> NoiseMeasu
         True,
         f"{len(found)} overlapping patches of {side} x {side} pixels of even tissue",
     )
+
+
+def with_measured_noise(scan: ScanProperties, hu: np.ndarray, spacing_mm: tuple[float, float]) -> ScanProperties:
+    """The scan properties with the noise that is measured in slices `hu`, or with the noise unknown.
+
+    Parameters
+    ----------
+    hu : (y, x) or (z, y, x), HU;  spacing_mm : (y, x)
+    """
+    noise = measure_noise(hu, spacing_mm)
+    if not noise.reliable:
+        return replace(scan, noise_known=False)
+    correlation = min(max(noise.autocorrelation[0], -1.0), 1.0)
+    return replace(scan, noise_hu=min(noise.sigma_hu, 200.0), noise_correlation=correlation)
 
 
 def _statistics(patches: np.ndarray) -> tuple[float, tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from uhrct.core.errors import UhrctError
 
@@ -28,6 +28,13 @@ class ScanProperties:
         Slice thickness divided by the distance between slices.
     increment_mm : float
         Distance between neighbouring slices in mm; 0 for a single slice.
+    noise_correlation : float
+        Autocorrelation of the noise at one pixel, in plane.
+    psf_known, noise_known : bool
+        Whether PSF and sharpening, or noise and its correlation, are known. A network that is told "unknown" gives the
+        mean over the possibilities.
+    denoise : float
+        Wish: share of the noise to remove, from 0 (keep) to 1 (remove).
 
     Example
     -------
@@ -41,6 +48,10 @@ class ScanProperties:
     noise_fwhm: float = 0.0
     slice_thickness: float = 1.0
     increment_mm: float = 2.5
+    noise_correlation: float = 0.0
+    psf_known: bool = True
+    noise_known: bool = True
+    denoise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (low, high) in LIMITS.items():
@@ -55,6 +66,21 @@ class ScanProperties:
             self.sharpening / 0.5,
             math.log1p(self.noise_hu / 10),
             self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # without noise it has no meaning
+            self.slice_thickness - 1,
+            math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
+        ]
+
+    def conditions(self) -> list[float]:
+        """The numbers as a network with conditions gets them; unknown ones are 0."""
+        psf, noise = float(self.psf_known), float(self.noise_known)
+        return [
+            psf * (self.psf_fwhm - 0.6) / 0.4,
+            psf * self.sharpening / 0.5,
+            psf,
+            noise * math.log1p(self.noise_hu / 10),
+            noise * (self.noise_correlation if self.noise_hu >= SILENT_HU else 0.0),
+            noise,
+            self.denoise,
             self.slice_thickness - 1,
             math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
         ]
@@ -78,9 +104,11 @@ LIMITS: dict[str, tuple[float, float]] = {
     "noise_fwhm": (0.0, 5.0),
     "slice_thickness": (0.05, 20.0),
     "increment_mm": (0.0, 100.0),
+    "noise_correlation": (-1.0, 1.0),
+    "denoise": (0.0, 1.0),
 }
-#: numbers in `ScanProperties.vector`
-N_PROPERTIES = len(fields(ScanProperties))
+#: numbers in `ScanProperties.vector` and in `ScanProperties.conditions`
+N_PROPERTIES, N_CONDITIONS = 6, 9
 #: these can be estimated from voxels; the others are geometry, which the file states
 ESTIMATED = ("psf_fwhm", "sharpening", "noise_hu", "noise_fwhm")
 

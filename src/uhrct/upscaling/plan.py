@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.scan_noise import with_measured_noise
 from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
 
 CONSISTENCY = ("auto", "hard", "off")
@@ -218,7 +220,7 @@ def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> 
     """
     n, increment_mm = volume.shape[0], volume.spacing_mm[0]
     thickness_mm = (volume.slice_thickness_mm if model.config.scale[0] > 1 else None) or increment_mm
-    geometry = {
+    geometry: dict[str, Any] = {
         "slice_thickness": min(max(thickness_mm / increment_mm, 0.2), 4.0),
         "increment_mm": min(increment_mm, 20.0) if n > 1 else 0.0,
     }
@@ -226,16 +228,28 @@ def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> 
     if not model.config.properties or known.keys() >= set(ESTIMATED):  # nothing to estimate
         return replace(ScanProperties(**geometry), **known)
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
+    if model.config.conditions:  # noise is measured; the PSF of a scan of unknown make is unknown
+        scan = with_measured_noise(
+            ScanProperties(**geometry, psf_known=False), volume.hu[picked], volume.spacing_mm[1:]
+        )
+        return _with_known(scan, known)
     slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
     device = next(model.parameters()).device
     with torch.inference_mode():
         return replace(model.estimate(slices.to(device), **geometry), **known)
 
 
-def _overrides(volume: Volume, settings: UpscaleSettings) -> dict[str, float]:
+def _with_known(scan: ScanProperties, known: dict[str, Any]) -> ScanProperties:
+    """What the caller knows replaces what was measured."""
+    psf = scan.psf_known or "psf_fwhm" in known
+    noise = scan.noise_known or "noise_hu" in known
+    return replace(scan, **known, psf_known=psf, noise_known=noise)
+
+
+def _overrides(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
-    known = dict(settings.overrides)
+    known: dict[str, Any] = dict(settings.overrides)
     if settings.psf_fwhm_mm is not None:
         known["psf_fwhm"] = settings.psf_fwhm_mm / y_mm
     if settings.noise_hu is not None:

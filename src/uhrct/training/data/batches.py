@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,7 @@ from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix,
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import DataSettings
 from uhrct.training.data.patients import Lungs, Patient
-from uhrct.training.data.scanners import acquire, draw_properties
+from uhrct.training.data.scanners import acquire, add_scan_noise, draw_properties, draw_scan, told
 
 Scale = tuple[int, int, int]
 
@@ -65,6 +67,9 @@ class _Crop:
     lr_hu: Tensor | None = None
     structure: Tensor | None = None
     lungs: Tensor | None = None
+    clean: Tensor | None = None
+    noise_map: Tensor | None = None  # (directions, y, x) of the LR crop, as it was before `turn`
+    turn: Callable[[Tensor], Tensor] = lambda volume: volume
 
 
 class BatchMaker:
@@ -143,10 +148,13 @@ class BatchMaker:
         drawn = torch.multinomial(self.shares, settings.batch, replacement=True, generator=g).tolist()
         crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(drawn)]
         hr = torch.stack([c.hu for c in crops])
-        if n_augmented:
-            hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
-        scans = [self._scan(c, g) for c in crops]
-        lr = acquire(hr, self.acquisition, scans, g, self.spare)
+        if settings.clean:
+            hr, lr, scans = self._denoised(hr, crops, plain, g)
+        else:
+            if n_augmented:
+                hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
+            scans = [self._scan(c, g) for c in crops]
+            lr = acquire(hr, self.acquisition, scans, g, self.spare)
         for i, c in enumerate(crops):
             if c.lr_hu is not None:  # measured, not simulated
                 hr[i], lr[i] = c.hu, c.lr_hu
@@ -162,11 +170,54 @@ class BatchMaker:
             lr_hu=self._without_neighbours(lr, g),
             hr_hu=hr[:, inside],
             spacing_mm=[c.spacing_mm for c in crops],
-            properties=torch.tensor([s.vector() for s in scans], device=hr.device),
+            properties=torch.tensor(
+                [s.conditions() if settings.clean else s.vector() for s in scans], device=hr.device
+            ),
             increment_mm=tuple(c.increment_mm for c in crops),
             structure=structure,
             lungs=lungs,
         )
+
+    def _denoised(
+        self, hr: Tensor, crops: list[_Crop], plain: int, g: torch.Generator
+    ) -> tuple[Tensor, Tensor, list[ScanProperties]]:
+        """(targets, LR, scan properties) where some targets are the denoised scan and their LR has physical noise.
+
+        The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
+        that was added, and the LR of the denoised scan.
+        """
+        clean = torch.stack([c.clean for c in crops if c.clean is not None])
+        if plain < len(hr):
+            share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (KERNEL[1] - KERNEL[0]) + KERNEL[0]).to(
+                hr.device
+            )
+            blur = as_tensor(gaussian_matrix(hr.shape[-1], 1.0), hr)
+
+            def sharper(image: Tensor) -> Tensor:
+                changed = image[plain:] + share * (image[plain:] - apply_in_plane(image[plain:], blur, blur))
+                return torch.cat([image[:plain], changed.clamp(min=FLOOR_HU)])
+
+            hr, clean = sharper(hr), sharper(clean)
+        scans = [
+            draw_scan(
+                ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=c.increment_mm),
+                self.settings.denoised,
+                self.sz > 1,
+                g,
+            )
+            for c in crops
+        ]
+        silent = [replace(s, noise_hu=0.0) for s in scans]
+        state = g.get_state()
+        lr = acquire(hr, self.acquisition, silent, g, self.spare)
+        g.set_state(state)  # the same scanner, down to the slice profile that it draws
+        lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
+        lr = torch.stack(
+            [add_scan_noise(x, c.noise_map, c.turn, s, g) for x, c, s in zip(lr, crops, scans, strict=True)]
+        )
+        scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
+        wanted = torch.tensor([s.denoise for s in scans], device=hr.device)[:, None, None, None]
+        return torch.where(wanted > 0.5, clean, hr), lr, scans
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         """The scan that an item comes from: the clean one, or for a share of the items another one."""
@@ -189,6 +240,11 @@ class BatchMaker:
 
         crop = block(p.hu, slices).unflatten(0, (self.depth, -1)).mean(1)
         measured = structure = lungs = None
+        clean = None if p.clean is None else block(p.clean, slices).unflatten(0, (self.depth, -1)).mean(1)
+        noise_map = None
+        if p.noise_maps is not None:
+            middle = p.noise_maps[int(slices[len(slices) // 2])].float()
+            noise_map = _cut_map(middle, (y, x), source, p.hu.shape[1:], self.settings.crop + 2 * MARGIN)
         if paired:
             assert p.lr_hu is not None
             thick = slices.unflatten(0, (-1, self.sz))[self.spare : -self.spare, 0] // self.sz
@@ -210,13 +266,17 @@ class BatchMaker:
             return volume.mT if flips[3] else volume
 
         crop = turned(crop)
-        measured, structure, lungs = (None if v is None else turned(v) for v in (measured, structure, lungs))
+        measured, structure, lungs, clean = (
+            None if v is None else turned(v) for v in (measured, structure, lungs, clean)
+        )
         if source != side:
             shrink = as_tensor(resize_matrix(source, side), crop)
             crop = apply_in_plane(crop, shrink, shrink)
+            clean = None if clean is None else apply_in_plane(clean, shrink, shrink)
             # the maximum keeps every twig, though thicker; NaN stays NaN
             structure = None if structure is None else F.adaptive_max_pool2d(structure, side)
-        return _Crop(crop.contiguous(), (dy * self.sy, dx * self.sx), increment_mm, measured, structure, lungs)
+        spacing_mm = (dy * self.sy, dx * self.sx)
+        return _Crop(crop.contiguous(), spacing_mm, increment_mm, measured, structure, lungs, clean, noise_map, turned)
 
     def _is_pair(self, p: Patient) -> bool:
         """Whether the measured LR scan of a series has the scale that is trained."""
@@ -273,6 +333,16 @@ class BatchMaker:
             noise = noise / noise.std()
         level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
         return (hr + level_hu * noise).clamp(min=FLOOR_HU)
+
+
+def _cut_map(maps: Tensor, corner: tuple[int, int], source: int, shape: Any, side: int) -> Tensor:
+    """The part of coarse maps (directions, 64, 64) of a whole slice that a crop covers, on `side` x `side` pixels."""
+    at = []
+    for start, n in zip(corner, shape, strict=True):
+        place = start + (torch.arange(side) + 0.5) * source / side
+        at.append(2 * place / n - 1)
+    grid = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1)[None].to(maps.device)
+    return F.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)[0]
 
 
 def cut_margin(image: Tensor, margin: int) -> Tensor:

@@ -24,7 +24,7 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.files import atomic
 from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
 from uhrct.core.progress import track
-from uhrct.physics.noise import noise_map
+from uhrct.physics.noise import directional_noise_map, noise_map
 from uhrct.physics.scan_noise import NoiseMeasurement, measure_noise
 from uhrct.training.data.recorrupted import SliceDenoiser
 
@@ -38,6 +38,8 @@ SPOT_SIGMA_MM, LINE_MM, LINES = 0.5, 4.0, 8
 RETURN_FROM, RETURN_ALL = 2.5, 4.0
 #: Outside the lungs fewer things are thin and faint: both numbers are larger there. Lung is below this HU on average.
 STRICTER, LUNG_HU = 0.5, -500.0
+#: Side of the stored noise maps, which vary slowly over a slice.
+MAP_PX = 64
 #: Slices looked at for the noise of a scan whose single slices hold too little even tissue.
 SCAN_SLICES = 9
 
@@ -187,6 +189,10 @@ class CleanTarget:
         """The clean HU (z, y, x), int16, mapped from the disk."""
         return np.load(self.path, mmap_mode="r")
 
+    def load_noise_maps(self) -> np.ndarray:
+        """Relative noise of each slice by direction, (z, directions, MAP_PX, MAP_PX), float16."""
+        return np.load(self.path.with_suffix(".maps.npy"), mmap_mode="r")
+
 
 def scan_sigmas(hu: np.ndarray, spacing_mm: tuple[float, float]) -> list[float]:
     """Noise of every slice of a scan (z, y, x); NaN where nothing can be measured.
@@ -230,13 +236,15 @@ def clean_corpus(
     cache.mkdir(parents=True, exist_ok=True)
     for name, hu, spacing_mm in track(scans, "clean targets", quiet=quiet):
         path = cache / f"{_key(hu, spacing_mm, settings)}.npy"
-        noise = path.with_suffix(".sigma.npy")
-        if not (path.is_file() and noise.is_file()):
+        noise, maps = path.with_suffix(".sigma.npy"), path.with_suffix(".maps.npy")
+        if not (path.is_file() and noise.is_file() and maps.is_file()):
             sigmas = scan_sigmas(hu, spacing_mm)
             with atomic(path) as folder:
                 np.save(folder / path.name, _cleaned(hu, spacing_mm, sigmas, denoise, workers))
             with atomic(noise) as folder:
                 np.save(folder / noise.name, np.array(sigmas, np.float32))
+            with atomic(maps) as folder:
+                np.save(folder / maps.name, np.stack([_noise_maps(image, spacing_mm) for image in hu]))
         found = np.load(noise)
         yield CleanTarget(name, path, tuple(found.tolist()), tuple(np.flatnonzero(np.isnan(found)).tolist()))
 
@@ -253,6 +261,10 @@ def _cleaned(
 
     with ThreadPoolExecutor(workers) as pool:
         return np.stack(list(pool.map(one, zip(hu, sigmas, strict=True))))
+
+
+def _noise_maps(image: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    return F.adaptive_avg_pool2d(directional_noise_map(image, spacing_mm)[None], MAP_PX)[0].half().numpy()
 
 
 def _key(hu: np.ndarray, spacing_mm: tuple[float, float], settings: str) -> str:

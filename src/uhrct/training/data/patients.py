@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
 from uhrct.training.config import DataSettings
+from uhrct.training.data.clean_targets import clean_corpus
 from uhrct.training.data.datasets import SPLITS, Scan, list_scans, read_scan, series_of
 from uhrct.training.data.pairs import Pair
 from uhrct.training.data.phantoms import truth_map
@@ -35,6 +37,8 @@ class Patient:
     lr_hu : int16 (z / s, y, x), the measured LR scan of a real pair: its slice k covers the slices [k s, (k + 1) s)
     notes : what to know before training on it, such as "clipped to [-1000, 600] HU"
     structure : int16 on the grid of `hu`, the exact structure map of a phantom in thousandths; -1 where it is unknown
+    clean : int16 on the grid of `hu`, the denoised series
+    noise_maps : float16 (z, directions, 64, 64), relative noise of each slice (`uhrct.physics.noise`)
     """
 
     name: str
@@ -47,6 +51,8 @@ class Patient:
     lr_hu: Tensor | None = None
     notes: tuple[str, ...] = ()
     structure: Tensor | None = None
+    clean: Tensor | None = None
+    noise_maps: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,25 @@ class Corpus:
     def load(cls, settings: DataSettings, device: torch.device, *, main: bool = True) -> Corpus:
         """Read both. Only the main process of a training validates and needs the sha256."""
         patients = load_patients(settings.corpus, settings.corpus_weights, device)
+        if settings.clean:
+            patients = with_clean(patients, Path(settings.clean), quiet=not main)
         if not main:
             return cls(patients, [], "")
         return cls(patients, load_patients(settings.validation, {}, torch.device("cpu")), corpus_hash(patients))
+
+
+def with_clean(patients: list[Patient], cache: Path, *, quiet: bool = False) -> list[Patient]:
+    """The series with their denoised voxels and noise maps; those that `cache` lacks are made first."""
+    scans = ((p.name, p.hu.cpu().numpy(), p.spacing_mm) for p in patients)
+    targets = clean_corpus(scans, cache, quiet=quiet)
+    return [
+        replace(
+            p,
+            clean=torch.from_numpy(np.array(target.load())).to(p.hu.device),
+            noise_maps=torch.from_numpy(np.array(target.load_noise_maps())).to(p.hu.device),
+        )
+        for p, target in zip(patients, targets, strict=True)
+    ]
 
 
 def find_series(root: str | Path) -> list[Scan]:

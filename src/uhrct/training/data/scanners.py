@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from uhrct.core.hu import FLOOR_HU
 from uhrct.physics.acquisition import Acquisition, correlated_noise, sharpened
+from uhrct.physics.kernels import draw_kernel
+from uhrct.physics.noise import add_noise, noise_field
 from uhrct.physics.resampling import apply_in_plane, as_tensor
 from uhrct.physics.scan_properties import ScanProperties
 
@@ -91,3 +95,85 @@ def _noisy(x: Tensor, scan: ScanProperties, g: torch.Generator) -> Tensor:
     if not scan.noise_hu:
         return x
     return x + scan.noise_hu * correlated_noise(tuple(x.shape), scan.noise_fwhm, g).to(x.device)
+
+
+#: of `draw_scan`: share with the usual PSF, ranges of the others and the share of the wider range
+USUAL_SHARE, NARROW, WIDE, WIDE_SHARE = 0.35, (0.4, 1.0), (1.0, 1.6), 0.35
+#: share of the denoised items with added noise, and its range in HU (log-uniform)
+NOISE_SHARE, SCAN_NOISE_HU = 0.6, (3.0, 80.0)
+#: range of pixel sizes at which noise is simulated: kernels then look as they do in users' scans
+NOISE_PIXEL_MM = (0.5, 1.0)
+#: share of the items that are told their PSF, and their noise
+PSF_KNOWN, NOISE_KNOWN = 0.5, 0.85
+#: relative error of the noise that is told
+NOISE_ERROR = 0.15
+#: share of the noisy items whose noise has streaks
+STREAKS = 0.3
+
+
+def draw_scan(clean: ScanProperties, denoised: float, through_plane: bool, g: torch.Generator) -> ScanProperties:
+    """Draw the scan of an item: PSF, kernel, slab width, the wish to remove noise, noise, and what is known."""
+
+    def uniform(bounds: tuple[float, float], step: float) -> float:
+        low, high = bounds
+        return round(round((low + (high - low) * float(torch.rand((), generator=g))) / step) * step, 4)
+
+    coin = torch.rand(8, generator=g).tolist()
+    narrow, wide = uniform(NARROW, 0.05), uniform(WIDE, 0.05)
+    psf = clean.psf_fwhm if coin[0] < USUAL_SHARE else wide if coin[1] < WIDE_SHARE else narrow
+    sharpening, thickness = uniform(SHARPENING, 0.05), uniform(SLICE_THICKNESS, 0.25)
+    low, high = (math.log(v) for v in SCAN_NOISE_HU)
+    noise = math.exp(uniform((low, high), 1e-4))
+    denoise = coin[2] < denoised
+    return replace(
+        clean,
+        psf_fwhm=psf,
+        sharpening=sharpening if coin[3] < 0.25 and coin[0] >= USUAL_SHARE else 0.0,
+        slice_thickness=thickness if coin[4] < 0.4 and through_plane else clean.slice_thickness,
+        denoise=float(denoise),
+        noise_hu=noise if denoise and coin[5] < NOISE_SHARE else 0.0,
+        psf_known=coin[6] < PSF_KNOWN,
+        noise_known=coin[7] < NOISE_KNOWN,
+    )
+
+
+def add_scan_noise(
+    lr: Tensor, relative: Tensor | None, turn: Callable[[Tensor], Tensor], scan: ScanProperties, g: torch.Generator
+) -> Tensor:
+    """An LR stack (n, y, x) with the noise of a reconstruction, another in each slice.
+
+    `relative` holds the noise maps of the crop before it was flipped and transposed by `turn`.
+    """
+    if not scan.noise_hu:
+        return lr
+    kernel = draw_kernel(g)
+    pixel = NOISE_PIXEL_MM[0] + (NOISE_PIXEL_MM[1] - NOISE_PIXEL_MM[0]) * float(torch.rand((), generator=g))
+    pixel = round(pixel, 2)
+    shape = tuple(lr.shape)
+    if relative is None:
+        return lr + scan.noise_hu * noise_field(shape, (pixel, pixel), kernel, g).to(lr.device)
+    if float(torch.rand((), generator=g)) < STREAKS:
+        zero = torch.zeros(shape[1:])
+        noise = torch.stack(
+            [add_noise(zero, (pixel, pixel), scan.noise_hu, kernel, g, relative.cpu()) for _ in range(shape[0])]
+        )
+    else:
+        noise = scan.noise_hu * noise_field(shape, (pixel, pixel), kernel, g) * relative.square().mean(0).sqrt().cpu()
+    # a scanner clips at the floor of its range, so air outside the body has little noise
+    return (lr + turn(noise.to(lr.device))).clamp(min=FLOOR_HU)
+
+
+def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor, g: torch.Generator) -> ScanProperties:
+    """The scan with the noise that a measurement in even tissue would find: robust, and with an error."""
+    middle = len(lr) // 2
+    d = (lr - lr_clean)[middle]
+    inside = lr_clean[middle] > -500
+    if inside.float().mean() < 0.02:
+        inside = torch.ones_like(inside)
+    values = d[inside]
+    sigma = 1.4826 * float((values - values.median()).abs().median())
+    error = math.exp(NOISE_ERROR * float(torch.randn((), generator=g)))
+    bound = d.clamp(-4 * sigma, 4 * sigma) if sigma > 0 else d
+    power = float((bound[:, 1:] * bound[:, :-1]).mean() + (bound[1:] * bound[:-1]).mean()) / 2
+    correlation = power / max(float(bound.square().mean()), 1e-6)
+    return replace(scan, noise_hu=min(sigma * error, 200.0), noise_correlation=min(max(correlation, -0.5), 0.95))

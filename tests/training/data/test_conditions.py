@@ -1,0 +1,112 @@
+"""Batches whose targets may be denoised and whose networks are told conditions, some of them unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model, ModelConfig, NetworkSize
+from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.kernels import Kernel
+from uhrct.physics.noise import add_noise
+from uhrct.physics.scan_properties import N_CONDITIONS, ScanProperties
+from uhrct.training.config import DataSettings
+from uhrct.training.data.batches import BatchMaker
+from uhrct.training.data.patients import Patient, with_clean
+from uhrct.training.data.scanners import add_scan_noise, draw_scan, told
+from uhrct.upscaling.plan import UpscaleSettings, scan_properties
+
+SPACING = (0.7, 0.7)
+SIGMA_HU = 20.0
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def tissue(slices: int, side: int = 160) -> np.ndarray:
+    """A round body of even tissue with noise, (z, y, x) int16."""
+    y, x = np.mgrid[:side, :side] - side / 2
+    flat = torch.from_numpy(np.where(np.hypot(y, x) < side / 2 - 4, 50.0, -1000.0)).float()
+    noisy = [add_noise(flat, SPACING, SIGMA_HU, Kernel(4.2, 7.2), generator(k)).numpy() for k in range(slices)]
+    return np.rint(noisy).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Patient:
+    hu = torch.from_numpy(tissue(8))
+    series = Patient("even", hu, SPACING, (0, 160, 0, 160), 1.0)
+    return with_clean([series], tmp_path_factory.mktemp("clean"), quiet=True)[0]
+
+
+def maker(patient: Patient, scale: tuple[int, int, int], denoised: float) -> BatchMaker:
+    settings = DataSettings(corpus=("x",), clean="kept", denoised=denoised, batch=4, crop=32, augmented=0.0)
+    return BatchMaker([patient], settings, Acquisition(scale))
+
+
+def test_denoised_series_keep_level_and_lose_noise(patient: Patient) -> None:
+    inside = (slice(None), slice(60, 100), slice(60, 100))
+    before, after = patient.hu[inside].float(), patient.clean[inside].float()
+    assert after.std() < 0.5 * before.std()
+    assert abs(after.mean() - before.mean()) < 1.5
+    assert patient.noise_maps.shape[0] == len(patient.hu)
+
+
+@pytest.mark.parametrize(("denoised", "noise_left"), [(0.0, (0.7, 1.3)), (1.0, (0.0, 0.5))])
+def test_targets_are_as_wished(patient: Patient, denoised: float, noise_left: tuple[float, float]) -> None:
+    batch = maker(patient, (1, 2, 2), denoised)(0)
+    assert batch.properties.shape == (4, N_CONDITIONS)
+    assert (batch.properties[:, 6] == denoised).all()
+    inside = batch.hr_hu[batch.hr_hu > -50]
+    noise_hu = 1.4826 * (inside - inside.median()).abs().median()
+    assert noise_left[0] < noise_hu / SIGMA_HU < noise_left[1]
+
+
+def test_without_noise_to_remove_nothing_is_told_through_plane(patient: Patient) -> None:
+    """Scan and denoised scan pass the same scanner, so equal ones differ by nothing."""
+    hu, maps = patient.hu.repeat(2, 1, 1), patient.noise_maps.repeat(2, 1, 1, 1)
+    same = replace(patient, hu=hu, clean=hu, noise_maps=maps, spacing_z_mm=1.0)
+    batch = maker(same, (5, 1, 1), 0.0)(3)
+    assert batch.properties[:, 3].abs().max() < 1e-6
+
+
+def test_told_noise_is_the_noise_that_was_added() -> None:
+    clean = torch.full((3, 96, 96), 40.0)
+    scan = ScanProperties(noise_hu=SIGMA_HU)
+    noisy = add_scan_noise(clean, None, lambda v: v, scan, generator())
+    found = [told(scan, noisy, clean, generator(k)).noise_hu for k in range(40)]
+    assert np.median(found) == pytest.approx((noisy[1] - clean[1]).std().item(), rel=0.15)
+    assert add_scan_noise(clean, None, lambda v: v, ScanProperties(), generator()) is clean
+
+
+def test_unknown_conditions_say_nothing() -> None:
+    unknown = ScanProperties(0.9, 0.4, 30.0, noise_correlation=0.5, psf_known=False, noise_known=False)
+    other = ScanProperties(0.5, 0.1, 5.0, noise_correlation=0.1, psf_known=False, noise_known=False)
+    assert unknown.conditions() == other.conditions()
+    assert len(unknown.conditions()) == N_CONDITIONS
+    assert replace(unknown, psf_known=True).conditions() != replace(other, psf_known=True).conditions()
+
+
+def test_scans_without_the_wish_get_no_noise() -> None:
+    drawn = [draw_scan(ScanProperties(), 0.5, False, generator(k)) for k in range(60)]
+    assert {s.denoise for s in drawn} == {0.0, 1.0}
+    assert all(s.noise_hu == 0 for s in drawn if not s.denoise)
+    assert any(s.noise_hu > 0 for s in drawn)
+
+
+def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> None:
+    size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+    volume = Volume(hu=tissue(3), spacing_mm=(1.0, *SPACING))
+    scan = scan_properties(volume, model, UpscaleSettings())
+    assert scan.noise_hu == pytest.approx(SIGMA_HU, rel=0.15)
+    assert (scan.psf_known, scan.noise_known) == (False, True)
+    air = Volume(hu=np.full((3, 64, 64), -1000, np.int16), spacing_mm=(1.0, *SPACING))
+    assert not scan_properties(air, model, UpscaleSettings()).noise_known
+    given = scan_properties(air, model, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7))
+    assert (given.noise_hu, given.psf_fwhm, given.psf_known, given.noise_known) == (12.0, 1.0, True, True)
