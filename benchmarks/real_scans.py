@@ -148,15 +148,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     parser.add_argument("--slices", type=int, default=4, help="of each series")
+    parser.add_argument("--denoise", type=float, help="share of noise to remove, for weights that take this wish")
     parser.add_argument("--test", action="store_true", help="also the test series")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each series")
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)
-    restore = restorer(Upscaler(model))
+    restore = restorer(Upscaler(model, overrides={} if args.denoise is None else {"denoise": args.denoise}))
     scale = model.config.scale
     splits = ("validation", "test") if args.test else ("validation",)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     meta = {"weights": args.weights, "weights_sha256": model.weights_sha256, "commit": commit, "slices": args.slices}
+    meta["denoise"] = args.denoise
     results: dict[str, Any] = {"meta": meta, "series": {}}
     folders = [f for split in splits for f in sorted((args.data / split).iterdir()) if f.is_dir()]
     for folder in track(folders, "real scans"):
