@@ -64,7 +64,7 @@ class ModelConfig(Settings):
     context: NonNegativeInt = 0
     #: whether the networks are given the scan properties as input
     properties: bool = False
-    #: whether these are the conditions of version 0.3 (`ScanProperties.conditions`), which may be unknown
+    #: whether they are given as `ScanProperties.conditions`, which may be unknown
     conditions: bool = False
     #: width of the network that estimates the scan properties; 0: none
     estimator: NonNegativeInt = 0

@@ -86,9 +86,10 @@ class ScanProperties:
         ]
 
     def __str__(self) -> str:
+        psf = f"PSF {self.psf_fwhm:.2f} px, sharpening {self.sharpening:.2f}" if self.psf_known else "PSF unknown"
+        noise = f"noise {self.noise_hu:.0f} HU (correlated over {self.noise_fwhm:.1f} px)"
         return (
-            f"PSF {self.psf_fwhm:.2f} px, sharpening {self.sharpening:.2f}, noise {self.noise_hu:.0f} HU "
-            f"(correlated over {self.noise_fwhm:.1f} px), thickness/increment {self.slice_thickness:.2f}, "
+            f"{psf}, {noise if self.noise_known else 'noise unknown'}, thickness/increment {self.slice_thickness:.2f}, "
             f"increment {self.increment_mm:.2f} mm"
         )
 

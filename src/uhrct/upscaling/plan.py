@@ -216,6 +216,7 @@ def make_plan(
 def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> ScanProperties:
     """Geometry from the volume; PSF, kernel and noise estimated from its middle slices, unless the caller knows them.
 
+    For a model with `conditions` the noise is measured instead, and the PSF is unknown.
     The estimate uses up to nine evenly spaced slices, so that it does not depend on the ends of the scan.
     """
     n, increment_mm = volume.shape[0], volume.spacing_mm[0]

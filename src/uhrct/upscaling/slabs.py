@@ -148,6 +148,8 @@ def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:
     if mode == "off" or not acquisition.slice_by_slice:
         return hr
     if mode == "auto":
+        if not plan.scan.noise_known:
+            return hr  # a projection would take the noise for signal
         return acquisition.project_within_noise(hr, lr, plan.scan.noise_hu)
     return acquisition.project(hr, lr)
 

@@ -20,6 +20,7 @@ from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, with_clean
 from uhrct.training.data.scanners import add_scan_noise, draw_scan, told
 from uhrct.upscaling.plan import UpscaleSettings, scan_properties
+from uhrct.upscaling.upscaler import Upscaler
 
 SPACING = (0.7, 0.7)
 SIGMA_HU = 20.0
@@ -110,3 +111,15 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
     assert not scan_properties(air, model, UpscaleSettings()).noise_known
     given = scan_properties(air, model, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7))
     assert (given.noise_hu, given.psf_fwhm, given.psf_known, given.noise_known) == (12.0, 1.0, True, True)
+    assert str(scan_properties(air, model, UpscaleSettings())).startswith("PSF unknown, noise unknown")
+
+
+def test_unknown_noise_is_not_forced_into_the_result() -> None:
+    """Lung alone has no even tissue to measure noise in."""
+    size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+    hu = np.random.default_rng(0).integers(-900, -600, (2, 64, 64)).astype(np.int16)
+    volume = Volume(hu, spacing_mm=(1.0, *SPACING))
+    auto, off, hard = (Upscaler(model, consistency=mode)(volume).volume.hu for mode in ("auto", "off", "hard"))
+    assert np.array_equal(auto, off)
+    assert not np.array_equal(auto, hard)

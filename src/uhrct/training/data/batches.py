@@ -188,16 +188,9 @@ class BatchMaker:
         """
         clean = torch.stack([c.clean for c in crops if c.clean is not None])
         if plain < len(hr):
-            share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (KERNEL[1] - KERNEL[0]) + KERNEL[0]).to(
-                hr.device
-            )
-            blur = as_tensor(gaussian_matrix(hr.shape[-1], 1.0), hr)
-
-            def sharper(image: Tensor) -> Tensor:
-                changed = image[plain:] + share * (image[plain:] - apply_in_plane(image[plain:], blur, blur))
-                return torch.cat([image[:plain], changed.clamp(min=FLOOR_HU)])
-
-            hr, clean = sharper(hr), sharper(clean)
+            low, high = KERNEL
+            share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
+            hr, clean = (torch.cat([v[:plain], _detail(v[plain:], share).clamp(min=FLOOR_HU)]) for v in (hr, clean))
         scans = [
             draw_scan(
                 ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=c.increment_mm),
@@ -322,9 +315,7 @@ class BatchMaker:
         def uniform(low: float, high: float) -> Tensor:
             return (torch.rand(n, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
 
-        share = uniform(*KERNEL)
-        blur = as_tensor(gaussian_matrix(side, 1.0), hr)
-        hr = hr + share * (hr - apply_in_plane(hr, blur, blur))
+        hr = _detail(hr, uniform(*KERNEL))
         noise = torch.randn(hr.shape, generator=g).to(hr.device)
         sigma_px = float(torch.rand((), generator=g)) * 1.2
         if sigma_px > 0.3:  # below, a sampled Gaussian is the identity
@@ -333,6 +324,12 @@ class BatchMaker:
             noise = noise / noise.std()
         level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
         return (hr + level_hu * noise).clamp(min=FLOOR_HU)
+
+
+def _detail(hr: Tensor, share: Tensor) -> Tensor:
+    """Another kernel: a share of the detail is added, or taken away where it is negative."""
+    blur = as_tensor(gaussian_matrix(hr.shape[-1], 1.0), hr)
+    return hr + share * (hr - apply_in_plane(hr, blur, blur))
 
 
 def _cut_map(maps: Tensor, corner: tuple[int, int], source: int, shape: Any, side: int) -> Tensor:
