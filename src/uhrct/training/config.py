@@ -25,6 +25,8 @@ class DataSettings(Settings):
     corpus: Paths = ("../shared/ct/train",)
     #: how often a series is drawn, by its name; 1 where it is not named
     corpus_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    #: draw each pair of a patient and a kernel about equally often, however many slices it has; off: each series
+    balanced: bool = True
     #: series that the network never trains on; they are scored on the way
     validation: Paths = ("../shared/ct/validation",)
     #: evenly spaced slices of each validation series that are scored

@@ -116,7 +116,7 @@ def _restored(state: dict[str, Any], run: Run) -> Model:
 def _corpus(config: TrainingConfig, run: Run, corpora: dict[str, Corpus]) -> Corpus:
     """The corpus of a stage; stages with the same one share it."""
     data = config.data
-    key = f"{data.corpus} {data.corpus_weights} {data.validation}"
+    key = f"{data.corpus} {data.corpus_weights} {data.balanced} {data.validation} {data.clean}"
     if key not in corpora:
         run.say(f"reading {', '.join(data.corpus)}")
         corpora[key] = Corpus.load(data, run.device, main=run.main)

@@ -112,6 +112,10 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
     torch.manual_seed(config.seed)
     model = Model(checked(ModelConfig, {**wanted, **absent}, "model"))
     given = {} if source is None else source.state_dict()
+    given = {name: value for name, value in given.items() if getattr(model, name.split(".")[0]) is not None}
+    if source is not None and source.config.conditions != model.config.conditions:
+        # another form of the scan properties: what they meant before is forgotten, the rest is kept
+        given = {name: value for name, value in given.items() if ".told." not in name}
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     unfit = sorted({name.split(".")[0] for name, value in given.items() if shapes.get(name) != value.shape})
     if unfit:

@@ -16,7 +16,8 @@ from uhrct import io
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.training.config import TrainingConfig
-from uhrct.training.data.patients import corpus_hash, find_series, load_patients, remarks
+from uhrct.training.data.packing import pack
+from uhrct.training.data.patients import balanced, corpus_hash, find_series, load_patients, remarks
 
 CPU = torch.device("cpu")
 Tiny = Callable[..., TrainingConfig]
@@ -117,3 +118,26 @@ def test_hash_sees_every_voxel_and_not_the_order(tiny: Tiny) -> None:
     patients[1].hu[2, 3, 4] -= 1
     assert corpus_hash([patients[0], replace(patients[1], spacing_mm=(0.7, 0.81))]) != before
     assert corpus_hash(patients) == before
+
+
+def test_patients_and_kernels_count_not_slices(tmp_path: Path) -> None:
+    def series(name: str, person: str, kernel: str, slices: int) -> None:
+        def edit(_: int, header: Dataset) -> None:
+            header.PatientID, header.ConvolutionKernel = person, kernel
+            header.SeriesInstanceUID = f"1.2.3.{sum(name.encode())}"
+
+        make_series(tmp_path / "ct" / name, shape=(slices, 8, 9), edit=edit)
+
+    series("a", "PERSON-1", "B30f", 12)
+    series("b", "PERSON-1", "B30f", 4)
+    series("c", "PERSON-1", "B70f", 4)
+    series("d", "PERSON-2", "B30f", 4)
+    loaded = load_patients((str(tmp_path / "ct"),), {"d": 0.5}, CPU)
+    weights = {p.name: p.weight for p in balanced(loaded)}
+    # 16 slices of one group count 2, and 4 slices 1.5
+    assert weights == pytest.approx({"a": 1.5, "b": 0.5, "c": 1.5, "d": 0.75})
+    pack([tmp_path / "ct"], tmp_path / "store", quiet=True)
+    with pytest.warns(UserWarning, match="all series"):
+        packed = load_patients((str(tmp_path / "store"),), {}, CPU)
+    assert sorted(p.weight for p in balanced(packed)) == pytest.approx([0.5, 1.5, 1.5, 1.5])
+    assert "PERSON" not in (tmp_path / "store" / "store.json").read_text()

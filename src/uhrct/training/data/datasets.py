@@ -183,6 +183,18 @@ def read_scan(
     return replace(parts[0], hu=np.concatenate([part.hu for part in parts]))
 
 
+def person_of(volume: Volume) -> str:
+    """PatientID of a DICOM scan, else its StudyInstanceUID; "" for other formats. Never written to a file."""
+    header = (volume.meta.get("dicom") or [{}])[0]
+    return str(header.get("PatientID") or header.get("StudyInstanceUID") or "")
+
+
+def group_of(volume: Volume) -> str:
+    """What two scans share if they are of the same patient and kernel, "" if the patient is unknown. Never written."""
+    person = person_of(volume)
+    return person and f"{person} {volume.meta['dicom'][0].get('ConvolutionKernel') or ''}"
+
+
 def stem(path: Path) -> str:
     """The name of a folder, which may be a UID with dots, or the name of a file without its suffix."""
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
 from uhrct.core.volume import Vector, Volume
-from uhrct.training.data.datasets import SPLITS, Scan, list_scans, read_scan, series_of
+from uhrct.training.data.datasets import SPLITS, Scan, group_of, list_scans, person_of, read_scan, series_of
 from uhrct.training.data.luna16 import Row, findings_of, read_luna16_annotations
 from uhrct.training.data.pairs import Pair
 from uhrct.training.data.phantoms import truth_map
@@ -148,6 +149,7 @@ class _Packer:
         self.store, self.report, self.by_file, self.verify = store, report, by_file, verify
         self.options: dict[str, Any] = {"spacing_mm": spacing_mm, "unit_hu": unit_hu}
         self.names: set[str] = set()
+        self.tokens: dict[str, str] = {}
         self.tables: dict[Path, dict[str, list[Row]]] = {}
 
     def take(self, scan: Scan, root: Path) -> None:
@@ -227,9 +229,14 @@ class _Packer:
             notes=tuple(n for n in notes if n),
             findings=self._findings(scan, volume, root),
             structure=structure,
+            group=self._token(group_of(volume)),
         )
         self.store.add(entry, self._split(scan, volume, name))
         self.report.packed.append(name)
+
+    def _token(self, group: str) -> str:
+        """A random number for a group. A hash of it would betray the PatientID to someone who tries all of them."""
+        return group and self.tokens.setdefault(group, secrets.token_hex(6))
 
     def _split(self, scan: Scan, volume: Volume, name: str) -> str | None:
         if self.by_file:
@@ -237,9 +244,7 @@ class _Packer:
                 self.report.left_out.append(f"{name}: packed, but in no part of the split file")
             return None
         # all series of a person go to the same part, by a hash of the PatientID, which is not stored
-        headers = volume.meta.get("dicom") or [{}]
-        person = headers[0].get("PatientID") or headers[0].get("StudyInstanceUID") or name
-        return scan.split or split_by_hash(str(person))
+        return scan.split or split_by_hash(person_of(volume) or name)
 
     def _findings(self, scan: Scan, volume: Volume, root: Path) -> list[dict[str, Any]]:
         if scan.layout != "luna16":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch import Tensor
 from uhrct.core.errors import UhrctError
 from uhrct.training.config import DataSettings
 from uhrct.training.data.clean_targets import clean_corpus
-from uhrct.training.data.datasets import SPLITS, Scan, list_scans, read_scan, series_of
+from uhrct.training.data.datasets import SPLITS, Scan, group_of, list_scans, read_scan, series_of
 from uhrct.training.data.pairs import Pair
 from uhrct.training.data.phantoms import truth_map
 from uhrct.training.data.store import INDEX, Store
@@ -39,6 +40,7 @@ class Patient:
     structure : int16 on the grid of `hu`, the exact structure map of a phantom in thousandths; -1 where it is unknown
     clean : int16 on the grid of `hu`, the denoised series
     noise_maps : float16 (z, directions, 64, 64), relative noise of each slice (`uhrct.physics.noise`)
+    group : what series of the same patient and kernel share; "" if the patient is unknown
     """
 
     name: str
@@ -53,6 +55,7 @@ class Patient:
     structure: Tensor | None = None
     clean: Tensor | None = None
     noise_maps: Tensor | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Corpus:
     def load(cls, settings: DataSettings, device: torch.device, *, main: bool = True) -> Corpus:
         """Read both. Only the main process of a training validates and needs the sha256."""
         patients = load_patients(settings.corpus, settings.corpus_weights, device)
+        if settings.balanced:
+            patients = balanced(patients)
         if settings.clean:
             patients = with_clean(patients, Path(settings.clean), quiet=not main)
         if not main:
@@ -110,6 +115,30 @@ def with_clean(patients: list[Patient], cache: Path, *, quiet: bool = False) -> 
         )
         for p, target in zip(patients, targets, strict=True)
     ]
+
+
+def balanced(patients: list[Patient]) -> list[Patient]:
+    """The series with weights that count patients and kernels, not slices.
+
+    All series of one patient and kernel together get 1 + log2(slices) / 4: 64 slices count 2.5 times as much as one,
+    because neighbouring slices look alike. Within such a group each slice counts the same. Given weights are factors.
+
+    Example
+    -------
+    >>> slices = [torch.zeros(n, 2, 2, dtype=torch.int16) for n in (16, 1, 1)]
+    >>> series = [Patient(g, hu, (1, 1), (0, 2, 0, 2), 1.0, group=g) for hu, g in zip(slices, "abb")]
+    >>> [p.weight for p in balanced(series)]
+    [2.0, 0.625, 0.625]
+    """
+    slices: dict[str, int] = {}
+    for p in patients:
+        slices[p.group or p.name] = slices.get(p.group or p.name, 0) + len(p.hu)
+
+    def weight(p: Patient) -> float:
+        n = slices[p.group or p.name]
+        return (1 + math.log2(n) / 4) * len(p.hu) / n
+
+    return [replace(p, weight=p.weight * weight(p)) for p in patients]
 
 
 def find_series(root: str | Path) -> list[Scan]:
@@ -209,7 +238,7 @@ def _packed(folder: Path, split: str | None, device: torch.device) -> Iterator[t
         lr = None if e.lr is None else store.voxels(e.lr).to(device)
         structure = None if e.structure is None else store.voxels(e.structure).to(device)
         thickness = e.hr.slice_thickness_mm
-        yield Patient(e.name, hu, (y, x), e.body, 1.0, z, thickness, lr, e.notes, structure), folder.name
+        yield Patient(e.name, hu, (y, x), e.body, 1.0, z, thickness, lr, e.notes, structure, group=e.group), folder.name
 
 
 def _read(scan: Scan, device: torch.device) -> Patient:
@@ -222,7 +251,9 @@ def _read(scan: Scan, device: torch.device) -> Patient:
     body, thickness = body_box(hu), volume.slice_thickness_mm
     said = tuple(n for n in notes if n)
     structure = truth_map(scan.paths[0].parent).to(device) if scan.layout == "phantom" else None
-    return Patient(scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said, structure)
+    return Patient(
+        scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said, structure, group=group_of(volume)
+    )
 
 
 def corpus_hash(patients: list[Patient]) -> str:

@@ -67,6 +67,8 @@ class Entry:
         Nodules of LUNA16: voxel (z, y, x), diameter_mm.
     structure : Voxels, optional
         Exact structure map of a phantom, on the grid of `hr`.
+    group : str
+        A random number that series of the same patient and kernel share, if one run packed them; "" if unknown.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     findings: list[dict[str, Any]] = field(default_factory=list)
     structure: Voxels | None = None
+    group: str = ""
 
     @property
     def parts(self) -> list[Voxels]:
