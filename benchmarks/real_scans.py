@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each series")
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)
-    restore = restorer(Upscaler(model, overrides={} if args.denoise is None else {"denoise": args.denoise}))
+    restore = restorer(Upscaler(model, denoise=args.denoise))
     scale = model.config.scale
     splits = ("validation", "test") if args.test else ("validation",)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -307,7 +307,7 @@ def test_a_plan_estimates_the_scan_once_and_everyone_reads_it(told_model, slice_
     volume = scan(slice_hu[:32, :32], 2)
     plan = Upscaler(told_model).plan(volume)
     write_result(plan, volume, tmp_path / "out.nii.gz", quiet=True)
-    assert str(plan.scan) in derivation(plan).description
+    assert str(plan.assumptions) in derivation(plan).description
     assert len(calls) == 1
 
 

@@ -53,6 +53,10 @@ def upscale(
             help="Voxel spacing of the result in mm, instead of --scale: in plane (0.34), or Z,Y,X (1,0.34,0.34).",
         ),
     ] = None,
+    denoise: Annotated[
+        float | None,
+        typer.Option(help="Share of the noise of the scan to remove, from 0 (keep it) to 1.", show_default=False),
+    ] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Write the structure map (0 to 1) to this file too.", rich_help_panel=OUTPUT)
     ] = None,
@@ -67,7 +71,7 @@ def upscale(
     noise_hu: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation of the noise of the scan in HU, in homogeneous tissue. Default: estimated.",
+            help="Standard deviation of the noise of the scan in HU, in homogeneous tissue. Default: measured.",
             rich_help_panel=SCAN,
         ),
     ] = None,
@@ -140,6 +144,7 @@ def upscale(
         steps=steps,
         samples=samples,
         seed=seed,
+        denoise=denoise,
         consistency=consistency.value,
         structure=structure is not None,
         noise_hu=noise_hu,
@@ -173,7 +178,7 @@ def _plan_lines(plan: Plan) -> list[str]:
             f"nearest scale {plan.scale_name} ({own}), then cubic resampling to {format_mm(plan.grid.spacing_mm)}"
         )
     if plan.model.config.properties:
-        lines.append(f"scan properties: {plan.scan}")
+        lines.append(f"scan properties: {plan.assumptions}")
     return lines
 
 

@@ -101,14 +101,8 @@ def measure_noise(hu: np.ndarray, spacing_mm: tuple[float, float]) -> NoiseMeasu
     )
 
 
-def with_measured_noise(scan: ScanProperties, hu: np.ndarray, spacing_mm: tuple[float, float]) -> ScanProperties:
-    """The scan properties with the noise that is measured in slices `hu`, or with the noise unknown.
-
-    Parameters
-    ----------
-    hu : (y, x) or (z, y, x), HU;  spacing_mm : (y, x)
-    """
-    noise = measure_noise(hu, spacing_mm)
+def with_noise(scan: ScanProperties, noise: NoiseMeasurement) -> ScanProperties:
+    """The scan properties with the measured noise, or with the noise unknown where the measurement is not reliable."""
     if not noise.reliable:
         return replace(scan, noise_known=False)
     correlation = min(max(noise.autocorrelation[0], -1.0), 1.0)

@@ -85,14 +85,6 @@ class ScanProperties:
             math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
         ]
 
-    def __str__(self) -> str:
-        psf = f"PSF {self.psf_fwhm:.2f} px, sharpening {self.sharpening:.2f}" if self.psf_known else "PSF unknown"
-        noise = f"noise {self.noise_hu:.0f} HU (correlated over {self.noise_fwhm:.1f} px)"
-        return (
-            f"{psf}, {noise if self.noise_known else 'noise unknown'}, thickness/increment {self.slice_thickness:.2f}, "
-            f"increment {self.increment_mm:.2f} mm"
-        )
-
 
 #: noise in HU below which its correlation has no meaning
 SILENT_HU = 1.0

@@ -12,7 +12,7 @@ from uhrct.evaluation.protocol import CONTEXT, Restore, means, score_slices
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
-from uhrct.physics.scan_noise import with_measured_noise
+from uhrct.physics.scan_noise import measure_noise, with_noise
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.data.batches import UNKNOWN_SPACING_MM
 from uhrct.training.data.patients import Patient
@@ -55,7 +55,7 @@ def restorer(model: Model, sample: bool) -> Restore:
         stack = lr_hu[None, CONTEXT - c : CONTEXT + c + 1].to(device)
         scan = ScanProperties(psf_fwhm=model.acquisition.psf_fwhm, increment_mm=spacing_mm[0])
         if model.config.conditions:
-            scan = with_measured_noise(scan, lr_hu[CONTEXT].numpy(), spacing_mm[1:])
+            scan = with_noise(scan, measure_noise(lr_hu[CONTEXT].numpy(), spacing_mm[1:]))
         f = model.features(stack, spacing_mm[1:], scan)
         mean = None if model.mean is None else model.mean_hu(f)[0]
         if not sample:

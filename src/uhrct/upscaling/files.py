@@ -91,7 +91,7 @@ def derivation(plan: Plan) -> io.Derivation:
     if plan.resampled:
         what += f", resampled to {format_mm(plan.grid.spacing_mm)}"
     if plan.model.config.properties:
-        what += f", scan properties {plan.scan}"
+        what += f", scan properties: {plan.assumptions}"
     what += f", {plan.computed_in}"
     return io.Derivation(
         description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",

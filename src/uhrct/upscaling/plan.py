@@ -10,23 +10,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
-from uhrct.physics.scan_noise import with_measured_noise
-from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
+from uhrct.physics.scan_properties import ScanProperties
+from uhrct.upscaling.assumptions import Assumptions, assume
 
 CONSISTENCY = ("auto", "hard", "off")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
-#: slices from which the scan properties are estimated
-ESTIMATION_SLICES = 9
+#: share of the noise that is removed unless the caller says otherwise
+DENOISE = 1.0
 
 #: choose(scale, weights, device) -> model
 ChooseModel = Callable[[int | tuple[int, int, int], str | Path | None, str], Model]
@@ -51,14 +49,16 @@ class UpscaleSettings:
         Number of posterior samples to average. Their spread is the uncertainty.
     seed : int
         Selects the samples.
+    denoise : float, optional
+        Share of the scan's noise to remove, from 0 (keep it) to 1. Default: `DENOISE`.
     consistency : "auto", "hard" or "off"
         Agreement with the measured data. "auto": within the noise of the scan; "hard": exact; "off": no correction.
     structure : bool
         Also compute the structure map of the result.
     noise_hu : float, optional
-        Standard deviation of the scan's noise in HU. Default: estimated from the scan.
+        Standard deviation of the scan's noise in HU. Default: measured in the scan.
     psf_fwhm_mm : float, optional
-        In-plane blur of the scan, full width at half maximum in mm. Default: estimated from the scan.
+        In-plane blur of the scan, full width at half maximum in mm. Default: unknown.
     slice_thickness_mm : float, optional
         Thickness of the scan's slices in mm. Default: as stated in the file.
     overrides : dict
@@ -83,6 +83,7 @@ class UpscaleSettings:
     steps: int = 1
     samples: int = 1
     seed: int = 0
+    denoise: float | None = None
     consistency: str = "auto"
     structure: bool = False
     noise_hu: float | None = None
@@ -94,6 +95,8 @@ class UpscaleSettings:
     precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
+        if self.denoise is not None and not 0 <= self.denoise <= 1:
+            raise UhrctError(f"`denoise` is {self.denoise}; give a number from 0 (keep the noise) to 1 (remove it)")
         if self.consistency not in CONSISTENCY:
             raise UhrctError(f"`consistency` is {self.consistency!r}; choose from {', '.join(CONSISTENCY)}")
         for name in ("steps", "samples", "tile", "batch"):
@@ -123,8 +126,8 @@ class Plan:
         Grid that the model computes: the input's voxels cut by the model's scale.
     grid : Grid
         Grid of the result. It differs from `model_grid` only if a spacing was asked for.
-    scan : ScanProperties
-        What the networks are told about the scan.
+    assumptions : Assumptions
+        What the networks are told about the scan, and why.
     acquisition : Acquisition
         How the scan measures the result; used for consistency.
     batch : int
@@ -135,9 +138,14 @@ class Plan:
     model: Model
     model_grid: Grid
     grid: Grid
-    scan: ScanProperties
+    assumptions: Assumptions
     acquisition: Acquisition
     batch: int
+
+    @property
+    def scan(self) -> ScanProperties:
+        """What the networks are told about the scan."""
+        return self.assumptions.scan
 
     @property
     def device(self) -> torch.device:
@@ -193,9 +201,13 @@ def make_plan(
         raise UhrctError("these weights have no network for the posterior mean; use `steps=2` or more")
     if settings.steps > 1 and model.denoiser is None:
         raise UhrctError("these weights have no denoiser and cannot draw samples; use `steps=1`")
-    scan = scan_properties(volume, model, settings)
+    if settings.denoise is not None and not model.config.conditions:
+        raise UhrctError("these weights cannot be told how much noise to remove; leave `denoise` out")
+    given = _given(volume, settings)
+    assumptions = assume(volume, model, given, settings.denoise, DENOISE)
+    scan = assumptions.scan
     acquisition = replace(model.acquisition, slice_thickness=scan.slice_thickness)
-    if model.config.properties or "psf_fwhm" in _overrides(volume, settings):
+    if model.config.properties or "psf_fwhm" in given:
         acquisition = replace(acquisition, psf_fwhm=scan.psf_fwhm, sharpening=max(scan.sharpening, 0.0))
     if settings.consistency == "hard" and not acquisition.slice_by_slice:
         raise UhrctError(
@@ -207,47 +219,13 @@ def make_plan(
         model=model,
         model_grid=model_grid,
         grid=model_grid if spacing_mm is None else model_grid.resampled(spacing_mm),
-        scan=scan,
+        assumptions=assumptions,
         acquisition=acquisition,
         batch=settings.batch or max(1, PIXELS_PER_PASS // (volume.shape[1] * volume.shape[2])),
     )
 
 
-def scan_properties(volume: Volume, model: Model, settings: UpscaleSettings) -> ScanProperties:
-    """Geometry from the volume; PSF, kernel and noise estimated from its middle slices, unless the caller knows them.
-
-    For a model with `conditions` the noise is measured instead, and the PSF is unknown.
-    The estimate uses up to nine evenly spaced slices, so that it does not depend on the ends of the scan.
-    """
-    n, increment_mm = volume.shape[0], volume.spacing_mm[0]
-    thickness_mm = (volume.slice_thickness_mm if model.config.scale[0] > 1 else None) or increment_mm
-    geometry: dict[str, Any] = {
-        "slice_thickness": min(max(thickness_mm / increment_mm, 0.2), 4.0),
-        "increment_mm": min(increment_mm, 20.0) if n > 1 else 0.0,
-    }
-    known = _overrides(volume, settings)
-    if not model.config.properties or known.keys() >= set(ESTIMATED):  # nothing to estimate
-        return replace(ScanProperties(**geometry), **known)
-    picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
-    if model.config.conditions:  # noise is measured; the PSF of a scan of unknown make is unknown
-        scan = with_measured_noise(
-            ScanProperties(**geometry, psf_known=False), volume.hu[picked], volume.spacing_mm[1:]
-        )
-        return _with_known(scan, known)
-    slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        return replace(model.estimate(slices.to(device), **geometry), **known)
-
-
-def _with_known(scan: ScanProperties, known: dict[str, Any]) -> ScanProperties:
-    """What the caller knows replaces what was measured."""
-    psf = scan.psf_known or "psf_fwhm" in known
-    noise = scan.noise_known or "noise_hu" in known
-    return replace(scan, **known, psf_known=psf, noise_known=noise)
-
-
-def _overrides(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
+def _given(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
     known: dict[str, Any] = dict(settings.overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from uhrct.training.config import DataSettings
 from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, with_clean
 from uhrct.training.data.scanners import add_scan_noise, draw_scan, told
-from uhrct.upscaling.plan import UpscaleSettings, scan_properties
+from uhrct.upscaling.plan import UpscaleSettings, make_plan
 from uhrct.upscaling.upscaler import Upscaler
 
 SPACING = (0.7, 0.7)
@@ -104,14 +105,20 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
     size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
     model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
     volume = Volume(hu=tissue(3), spacing_mm=(1.0, *SPACING))
-    scan = scan_properties(volume, model, UpscaleSettings())
+    found = make_plan(volume, UpscaleSettings(), model).assumptions
+    scan = found.scan
     assert scan.noise_hu == pytest.approx(SIGMA_HU, rel=0.15)
     assert (scan.psf_known, scan.noise_known) == (False, True)
     air = Volume(hu=np.full((3, 64, 64), -1000, np.int16), spacing_mm=(1.0, *SPACING))
-    assert not scan_properties(air, model, UpscaleSettings()).noise_known
-    given = scan_properties(air, model, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7))
+    assert re.search(r"PSF unknown \(.*\); noise 2\d\.\d HU \(measured: \d+ overlapping patches", str(found))
+    unknown = make_plan(air, UpscaleSettings(), model).assumptions
+    assert not unknown.scan.noise_known
+    assert "noise unknown (too little soft tissue" in str(unknown)
+    given = make_plan(air, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7, denoise=0.25), model).assumptions
+    assert "noise 12.0 HU (your choice)" in str(given)
+    assert "removes 25 % of the noise (your choice)" in str(given)
+    given = given.scan
     assert (given.noise_hu, given.psf_fwhm, given.psf_known, given.noise_known) == (12.0, 1.0, True, True)
-    assert str(scan_properties(air, model, UpscaleSettings())).startswith("PSF unknown, noise unknown")
 
 
 def test_unknown_noise_is_not_forced_into_the_result() -> None:

@@ -1,0 +1,122 @@
+"""What a run assumes about the scan, and why: said by the caller, said by the file, measured in the voxels, or unknown.
+
+Nothing is guessed in silence. Every number that the networks are told has a reason, which the log, the run report and
+the DICOM description repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from uhrct.core.hu import FLOOR_HU
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model
+from uhrct.physics.scan_noise import measure_noise, with_noise
+from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
+
+#: slices from which noise and PSF are found
+ESTIMATION_SLICES = 9
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Scan properties, and for each group of them where the numbers come from.
+
+    Attributes
+    ----------
+    scan : ScanProperties
+    reasons : dict
+        A few words for ``blur``, ``noise``, ``slices`` and ``denoise``.
+
+    Example
+    -------
+    >>> scan = ScanProperties(psf_known=False, noise_hu=14.0, denoise=0.5)
+    >>> print(Assumptions(scan, {"blur": "no kernel in the file", "noise": "measured"}))
+    PSF unknown (no kernel in the file); noise 14.0 HU (measured); slices 2.50 mm apart, as thick; removes 50 % of the noise
+    """
+
+    scan: ScanProperties
+    reasons: dict[str, str]
+
+    def __str__(self) -> str:
+        s = self.scan
+        thick = "as thick" if s.slice_thickness == 1 else f"{s.slice_thickness:.2f} times as thick"
+        words = {
+            "blur": f"PSF {s.psf_fwhm:.2f} pixels" if s.psf_known else "PSF unknown",
+            "noise": f"noise {s.noise_hu:.1f} HU" if s.noise_known else "noise unknown",
+            "slices": f"slices {s.increment_mm:.2f} mm apart, {thick}" if s.increment_mm else "one slice",
+            "denoise": f"removes {100 * s.denoise:.0f} % of the noise",
+        }
+        if s.sharpening:
+            words["blur"] += f" with {s.sharpening:.2f} of edge enhancement"
+        if "denoise" not in self.reasons and not s.denoise:
+            del words["denoise"]  # weights that have no such wish
+        return "; ".join(f"{w} ({self.reasons[k]})" if k in self.reasons else w for k, w in words.items())
+
+
+def assume(
+    volume: Volume, model: Model, given: dict[str, Any], denoise: float | None, default_denoise: float
+) -> Assumptions:
+    """Find out what a model must be told about a scan.
+
+    Parameters
+    ----------
+    volume : Volume
+    model : Model
+        Says which properties it takes, and may hold an estimator.
+    given : dict
+        What the caller says, by the names of `ScanProperties`. It wins over everything else.
+    denoise : float or None
+        Share of the noise to remove, from 0 to 1. None: `default_denoise`.
+
+    Returns
+    -------
+    Assumptions
+        Noise and blur come from up to nine evenly spaced slices, so they do not depend on the ends of the scan.
+    """
+    n, increment_mm = volume.shape[0], volume.spacing_mm[0]
+    thickness_mm = (volume.slice_thickness_mm if model.config.scale[0] > 1 else None) or increment_mm
+    scan = ScanProperties(
+        slice_thickness=min(max(thickness_mm / increment_mm, 0.2), 4.0),
+        increment_mm=min(increment_mm, 20.0) if n > 1 else 0.0,
+    )
+    reasons = {"slices": "said by the file"}
+    picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
+    if model.config.conditions:
+        scan, found = _measured(scan, volume, picked, "noise_hu" in given)
+        reasons |= found | {"denoise": "default" if denoise is None else "your choice"}
+        scan = replace(scan, denoise=default_denoise if denoise is None else denoise)
+    elif model.config.properties and not given.keys() >= set(ESTIMATED):
+        slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
+        with torch.inference_mode():
+            scan = model.estimate(
+                slices.to(next(model.parameters()).device),
+                slice_thickness=scan.slice_thickness,
+                increment_mm=scan.increment_mm,
+            )
+        reasons |= dict.fromkeys(("blur", "noise"), "estimated by a network")
+    scan = replace(
+        scan,
+        **given,
+        psf_known=scan.psf_known or "psf_fwhm" in given,
+        noise_known=scan.noise_known or "noise_hu" in given,
+    )
+    said = {"psf_fwhm": "blur", "noise_hu": "noise", "slice_thickness": "slices"}
+    return Assumptions(scan, reasons | {said[name]: "your choice" for name in given if name in said})
+
+
+def _measured(
+    scan: ScanProperties, volume: Volume, picked: np.ndarray, noise_given: bool
+) -> tuple[ScanProperties, dict[str, str]]:
+    """The scan with the noise that its voxels show. Voxels alone do not tell blur from smooth anatomy."""
+    reasons = {"blur": "the voxels do not tell it; the result is the mean over the usual ones"}
+    scan = replace(scan, psf_known=False)
+    if not noise_given:
+        noise = measure_noise(volume.hu[picked], volume.spacing_mm[1:])
+        scan = with_noise(scan, noise)
+        reasons["noise"] = f"measured: {noise.reason}" if noise.reliable else noise.reason
+    return scan, reasons
