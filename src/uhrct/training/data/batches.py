@@ -181,7 +181,7 @@ class BatchMaker:
     def _denoised(
         self, hr: Tensor, crops: list[_Crop], plain: int, g: torch.Generator
     ) -> tuple[Tensor, Tensor, list[ScanProperties]]:
-        """(targets, LR, scan properties) where some targets are the denoised scan and their LR has physical noise.
+        """(targets, LR, scan properties) where some targets are the denoised scan, or keep a part of the noise.
 
         The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
         that was added, and the LR of the denoised scan.
@@ -200,17 +200,17 @@ class BatchMaker:
             )
             for c in crops
         ]
+        # noise that is kept in part must be in the target too
+        hr = _with_noise(hr, crops, [s.noise_hu if s.denoise < 1 else 0.0 for s in scans], g)
         silent = [replace(s, noise_hu=0.0) for s in scans]
         state = g.get_state()
         lr = acquire(hr, self.acquisition, silent, g, self.spare)
         g.set_state(state)  # the same scanner, down to the slice profile that it draws
         lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
-        lr = torch.stack(
-            [add_scan_noise(x, c.noise_map, c.turn, s, g) for x, c, s in zip(lr, crops, scans, strict=True)]
-        )
+        lr = _with_noise(lr, crops, [s.noise_hu if s.denoise == 1 else 0.0 for s in scans], g)
         scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
         wanted = torch.tensor([s.denoise for s in scans], device=hr.device)[:, None, None, None]
-        return torch.where(wanted > 0.5, clean, hr), lr, scans
+        return torch.lerp(hr, clean, wanted), lr, scans
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         """The scan that an item comes from: the clean one, or for a share of the items another one."""
@@ -324,6 +324,16 @@ class BatchMaker:
             noise = noise / noise.std()
         level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
         return (hr + level_hu * noise).clamp(min=FLOOR_HU)
+
+
+def _with_noise(images: Tensor, crops: list[_Crop], sigmas_hu: list[float], g: torch.Generator) -> Tensor:
+    """Stacks (B, n, y, x) with noise of a reconstruction; none where its standard deviation is 0."""
+    return torch.stack(
+        [
+            add_scan_noise(image, c.noise_map, c.turn, sigma_hu, g) if sigma_hu else image
+            for image, c, sigma_hu in zip(images, crops, sigmas_hu, strict=True)
+        ]
+    )
 
 
 def _detail(hr: Tensor, share: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.hu import FLOOR_HU
@@ -99,6 +100,8 @@ def _noisy(x: Tensor, scan: ScanProperties, g: torch.Generator) -> Tensor:
 
 #: of `draw_scan`: share with the usual PSF, ranges of the others and the share of the wider range
 USUAL_SHARE, NARROW, WIDE, WIDE_SHARE = 0.35, (0.4, 1.0), (1.0, 1.6), 0.35
+#: share of the items that keep a part of their noise
+BETWEEN = 0.3
 #: share of the denoised items with added noise, and its range in HU (log-uniform)
 NOISE_SHARE, SCAN_NOISE_HU = 0.6, (3.0, 80.0)
 #: range of pixel sizes at which noise is simulated: kernels then look as they do in users' scans
@@ -118,19 +121,21 @@ def draw_scan(clean: ScanProperties, denoised: float, through_plane: bool, g: to
         low, high = bounds
         return round(round((low + (high - low) * float(torch.rand((), generator=g))) / step) * step, 4)
 
-    coin = torch.rand(8, generator=g).tolist()
+    coin = torch.rand(9, generator=g).tolist()
     narrow, wide = uniform(NARROW, 0.05), uniform(WIDE, 0.05)
     psf = clean.psf_fwhm if coin[0] < USUAL_SHARE else wide if coin[1] < WIDE_SHARE else narrow
     sharpening, thickness = uniform(SHARPENING, 0.05), uniform(SLICE_THICKNESS, 0.25)
     low, high = (math.log(v) for v in SCAN_NOISE_HU)
     noise = math.exp(uniform((low, high), 1e-4))
-    denoise = coin[2] < denoised
+    # the wish of some items lies between the two
+    between = 0 < denoised < 1 and coin[2] < BETWEEN
+    denoise = round(coin[2] / BETWEEN, 3) if between else float(coin[8] < denoised)
     return replace(
         clean,
         psf_fwhm=psf,
         sharpening=sharpening if coin[3] < 0.25 and coin[0] >= USUAL_SHARE else 0.0,
         slice_thickness=thickness if coin[4] < 0.4 and through_plane else clean.slice_thickness,
-        denoise=float(denoise),
+        denoise=denoise,
         noise_hu=noise if denoise and coin[5] < NOISE_SHARE else 0.0,
         psf_known=coin[6] < PSF_KNOWN,
         noise_known=coin[7] < NOISE_KNOWN,
@@ -138,29 +143,26 @@ def draw_scan(clean: ScanProperties, denoised: float, through_plane: bool, g: to
 
 
 def add_scan_noise(
-    lr: Tensor, relative: Tensor | None, turn: Callable[[Tensor], Tensor], scan: ScanProperties, g: torch.Generator
+    image: Tensor, relative: Tensor | None, turn: Callable[[Tensor], Tensor], sigma_hu: float, g: torch.Generator
 ) -> Tensor:
-    """An LR stack (n, y, x) with the noise of a reconstruction, another in each slice.
+    """A stack (n, y, x) with the noise of a reconstruction, another in each slice.
 
-    `relative` holds the noise maps of the crop before it was flipped and transposed by `turn`.
+    `relative` (directions, y', x') holds the noise maps of the crop before it was flipped and transposed by `turn`.
     """
-    if not scan.noise_hu:
-        return lr
     kernel = draw_kernel(g)
     pixel = NOISE_PIXEL_MM[0] + (NOISE_PIXEL_MM[1] - NOISE_PIXEL_MM[0]) * float(torch.rand((), generator=g))
     pixel = round(pixel, 2)
-    shape = tuple(lr.shape)
+    shape = tuple(image.shape)
     if relative is None:
-        return lr + scan.noise_hu * noise_field(shape, (pixel, pixel), kernel, g).to(lr.device)
+        return image + sigma_hu * noise_field(shape, (pixel, pixel), kernel, g).to(image.device)
+    maps = F.interpolate(relative.cpu()[None], shape[1:], mode="bilinear")[0]
     if float(torch.rand((), generator=g)) < STREAKS:
         zero = torch.zeros(shape[1:])
-        noise = torch.stack(
-            [add_noise(zero, (pixel, pixel), scan.noise_hu, kernel, g, relative.cpu()) for _ in range(shape[0])]
-        )
+        noise = torch.stack([add_noise(zero, (pixel, pixel), sigma_hu, kernel, g, maps) for _ in range(shape[0])])
     else:
-        noise = scan.noise_hu * noise_field(shape, (pixel, pixel), kernel, g) * relative.square().mean(0).sqrt().cpu()
+        noise = sigma_hu * noise_field(shape, (pixel, pixel), kernel, g) * maps.square().mean(0).sqrt()
     # a scanner clips at the floor of its range, so air outside the body has little noise
-    return (lr + turn(noise.to(lr.device))).clamp(min=FLOOR_HU)
+    return (image + turn(noise.to(image.device))).clamp(min=FLOOR_HU)
 
 
 def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor, g: torch.Generator) -> ScanProperties:
