@@ -6,6 +6,8 @@ the DICOM description repeat.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +17,22 @@ import torch
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model
+from uhrct.physics.kernel_names import named_kernel
+from uhrct.physics.kernels import Kernel
 from uhrct.physics.scan_noise import measure_noise, with_noise
 from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
 
 #: slices from which noise and PSF are found
 ESTIMATION_SLICES = 9
+#: FWHM of the Gaussian that blurs like a pixel, in pixels
+PIXEL_FWHM = 0.68
+#: typical FWHM of the scans that the networks learned from, in their own (fine) pixels: median over patients and
+#: kernels of the training corpus, by `uhrct.physics.kernel_names`
+TARGET_FWHM = 1.5
+#: the table of kernels is right within about 10 %, and too wide a PSF makes halos
+CAUTION = 0.8
+#: range of the training, in pixels
+PSF_RANGE = (0.4, 1.6)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class Assumptions:
     -------
     >>> scan = ScanProperties(psf_known=False, noise_hu=14.0, denoise=0.5)
     >>> print(Assumptions(scan, {"blur": "no kernel in the file", "noise": "measured"}))
-    PSF unknown (no kernel in the file); noise 14.0 HU (measured); slices 2.50 mm apart, as thick; removes 50 % of the noise
+    PSF unknown (no kernel in the file); noise 14.0 HU (measured); slices 2.50 mm apart, as thick; removes 50 % of noise
     """
 
     scan: ScanProperties
@@ -49,7 +62,7 @@ class Assumptions:
             "blur": f"PSF {s.psf_fwhm:.2f} pixels" if s.psf_known else "PSF unknown",
             "noise": f"noise {s.noise_hu:.1f} HU" if s.noise_known else "noise unknown",
             "slices": f"slices {s.increment_mm:.2f} mm apart, {thick}" if s.increment_mm else "one slice",
-            "denoise": f"removes {100 * s.denoise:.0f} % of the noise",
+            "denoise": f"removes {100 * s.denoise:.0f} % of noise",
         }
         if s.sharpening:
             words["blur"] += f" with {s.sharpening:.2f} of edge enhancement"
@@ -87,7 +100,7 @@ def assume(
     reasons = {"slices": "said by the file"}
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
     if model.config.conditions:
-        scan, found = _measured(scan, volume, picked, "noise_hu" in given)
+        scan, found = _measured(scan, volume, picked, model.config.scale[1], "noise_hu" in given)
         reasons |= found | {"denoise": "default" if denoise is None else "your choice"}
         scan = replace(scan, denoise=default_denoise if denoise is None else denoise)
     elif model.config.properties and not given.keys() >= set(ESTIMATED):
@@ -110,13 +123,62 @@ def assume(
 
 
 def _measured(
-    scan: ScanProperties, volume: Volume, picked: np.ndarray, noise_given: bool
+    scan: ScanProperties, volume: Volume, picked: np.ndarray, factor: int, noise_given: bool
 ) -> tuple[ScanProperties, dict[str, str]]:
-    """The scan with the noise that its voxels show. Voxels alone do not tell blur from smooth anatomy."""
-    reasons = {"blur": "the voxels do not tell it; the result is the mean over the usual ones"}
-    scan = replace(scan, psf_known=False)
+    """The scan with the noise that its voxels show and the blur that its header tells."""
+    kernel, why = _header_kernel(volume)
+    reasons = {"blur": why}
+    if kernel is None or factor == 1:
+        scan = replace(scan, psf_known=False)
+    else:
+        scan = replace(scan, psf_fwhm=psf_of_kernel(kernel, volume.spacing_mm[1], factor))
     if not noise_given:
         noise = measure_noise(volume.hu[picked], volume.spacing_mm[1:])
         scan = with_noise(scan, noise)
         reasons["noise"] = f"measured: {noise.reason}" if noise.reliable else noise.reason
     return scan, reasons
+
+
+def psf_of_kernel(kernel: Kernel, pixel_mm: float, factor: int) -> float:
+    """The PSF, in the networks' sense, of a scan that was reconstructed with a kernel.
+
+    The networks learned on scans made from finer ones: the PSF blurs an image that has a blur of its own, and pixels
+    average. Squares of widths add up. What pixel and finer scan take of the kernel's width is subtracted.
+
+    Parameters
+    ----------
+    kernel : Kernel;  pixel_mm : of the scan;  factor : in-plane scale of the model
+
+    Returns
+    -------
+    float
+        FWHM in pixels, within the range of the training.
+
+    Example
+    -------
+    >>> psf_of_kernel(Kernel(4.2, 7.2), 0.645, 2)
+    1.02
+    """
+    width = kernel.psf_fwhm_mm / pixel_mm
+    rest = width**2 - PIXEL_FWHM**2 - (TARGET_FWHM / factor) ** 2
+    return round(min(max(CAUTION * math.sqrt(max(rest, 0.0)), PSF_RANGE[0]), PSF_RANGE[1]), 2)
+
+
+def _header_kernel(volume: Volume) -> tuple[Kernel | None, str]:
+    """(kernel that the DICOM header names or None, why)."""
+    headers = volume.meta.get("dicom")
+    if not headers:
+        return None, "the file names no kernel"
+    if "DERIVED" in (headers[0].get("ImageType") or ()):
+        return None, "a derived image; the kernel in its header is that of its source"
+    name = headers[0].get("ConvolutionKernel")
+    found = named_kernel(headers[0].get("Manufacturer"), name)
+    if found is None:
+        return None, f"kernel {_plain(name)} is not in the table" if name else "the header names no kernel"
+    return found.kernel, f"from kernel {_plain(name)} in the header: 50 % contrast at {found.kernel.mtf50_lp_cm} lp/cm"
+
+
+def _plain(name: Any) -> str:
+    """A header value that is safe to print."""
+    text = name if isinstance(name, str) else str(name[0])
+    return re.sub(r"[^\w\[+./ -]", "?", text)[:16]

@@ -38,7 +38,8 @@ class Slab:
     sd_hu : array or None
         Standard deviation between samples, if there are at least two.
     residual_hu : tuple of float
-        Mean |A y - x| of each input slice that this slab covers: how far the result is from the measured data.
+        Mean |A y - x| of each input slice that this slab covers: how far the result is from the measured data. Empty
+        where slices overlap or the PSF is unknown.
     clipped : int
         Voxels that did not fit into 16 bits and were clipped.
     """
@@ -123,7 +124,8 @@ def _compute_slab(
             structure = _slices(model.structure_of(hr, (spacing_mm[0] / sy, spacing_mm[1] / sx)))
         sd_hu = _slices(samples.std(0)) if len(noises) > 1 else None
         residual_hu: tuple[float, ...] = ()
-        if plan.acquisition.slice_by_slice:  # otherwise an input slice also measures its neighbours
+        # where slices overlap, an input slice also measures its neighbours; an unknown PSF measures nothing
+        if plan.acquisition.slice_by_slice and plan.scan.psf_known:
             difference = (plan.acquisition.forward(hr) - measured).abs()
             pairs = zip(difference, padding, strict=True)
             residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
@@ -148,8 +150,8 @@ def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:
     if mode == "off" or not acquisition.slice_by_slice:
         return hr
     if mode == "auto":
-        if not plan.scan.noise_known:
-            return hr  # a projection would take the noise for signal
+        if not (plan.scan.noise_known and plan.scan.psf_known):
+            return hr  # a projection would take noise for signal, or restore the blur of another scanner
         return acquisition.project_within_noise(hr, lr, plan.scan.noise_hu)
     return acquisition.project(hr, lr)
 

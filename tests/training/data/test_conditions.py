@@ -20,6 +20,7 @@ from uhrct.training.config import DataSettings
 from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, with_clean
 from uhrct.training.data.scanners import add_scan_noise, draw_scan, told
+from uhrct.upscaling.assumptions import Assumptions
 from uhrct.upscaling.plan import UpscaleSettings, make_plan
 from uhrct.upscaling.upscaler import Upscaler
 
@@ -115,7 +116,7 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
     assert "noise unknown (too little soft tissue" in str(unknown)
     given = make_plan(air, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7, denoise=0.25), model).assumptions
     assert "noise 12.0 HU (your choice)" in str(given)
-    assert "removes 25 % of the noise (your choice)" in str(given)
+    assert "removes 25 % of noise (your choice)" in str(given)
     given = given.scan
     assert (given.noise_hu, given.psf_fwhm, given.psf_known, given.noise_known) == (12.0, 1.0, True, True)
 
@@ -124,11 +125,35 @@ def test_unknown_noise_is_not_forced_into_the_result() -> None:
     """Lung alone has no even tissue to measure noise in."""
     size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
     model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
-    hu = np.random.default_rng(0).integers(-900, -600, (2, 64, 64)).astype(np.int16)
+    hu = np.kron(np.random.default_rng(0).integers(-900, -600, (2, 16, 16)), np.ones((1, 4, 4))).astype(np.int16)
     volume = Volume(hu, spacing_mm=(1.0, *SPACING))
-    auto, off, hard = (Upscaler(model, consistency=mode)(volume).volume.hu for mode in ("auto", "off", "hard"))
-    assert np.array_equal(auto, off)
-    assert not np.array_equal(auto, hard)
+
+    def run(mode: str, **settings: float) -> np.ndarray:
+        return Upscaler(model, consistency=mode, **settings)(volume).volume.hu
+
+    known = {"psf_fwhm_mm": 0.5}  # of noise and blur one is known, and that is not enough
+    assert np.array_equal(run("auto", **known), run("off", **known))
+    assert not np.array_equal(run("auto", **known), run("hard", **known))
+    assert np.array_equal(run("auto", noise_hu=5.0), run("off", noise_hu=5.0))
+    assert not np.array_equal(run("auto", noise_hu=5.0, **known), run("off", noise_hu=5.0, **known))
+
+
+def test_the_header_tells_the_blur_of_an_original_image(tmp_path: Path) -> None:
+    size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+
+    def assumed(kernel: str, image_type: str) -> Assumptions:
+        header = {"Manufacturer": "SIEMENS", "ConvolutionKernel": kernel, "ImageType": [image_type, "PRIMARY", "AXIAL"]}
+        volume = Volume(tissue(3), (1.0, *SPACING), meta={"dicom": [header] * 3})
+        return make_plan(volume, UpscaleSettings(), model).assumptions
+
+    soft, sharp = assumed("B20f", "ORIGINAL"), assumed("B45f", "ORIGINAL")
+    assert soft.scan.psf_known
+    assert sharp.scan.psf_known
+    assert soft.scan.psf_fwhm > sharp.scan.psf_fwhm
+    assert "from kernel B20f in the header: 50 % contrast at 2.8 lp/cm" in str(soft)
+    assert "kernel ?[31mX is not in the table" in str(assumed("\x1b[31mX", "ORIGINAL"))
+    assert not assumed("B20f", "DERIVED").scan.psf_known
 
 
 def test_a_target_keeps_the_share_of_the_noise_that_is_wished(patient: Patient) -> None:
