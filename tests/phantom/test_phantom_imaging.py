@@ -12,6 +12,7 @@ from uhrct.phantom.scene import LUMEN_HU, WALL_HU, Imager, Scene, View
 from uhrct.phantom.tomography import BEAMS, KERNELS, MU_WATER_PER_MM, SOURCE_MM, Scanner, scan
 from uhrct.phantom.tree import Tree
 from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.kernels import SHARP
 
 
 def test_large_homogeneous_regions_have_their_hu(scene: Scene) -> None:
@@ -83,6 +84,15 @@ def test_noise_falls_with_the_root_of_dose_and_is_correlated() -> None:
     assert abs(np.corrcoef(low[1].ravel(), low[0].ravel())[0, 1]) < 0.1
     assert np.array_equal(add_noise(flat[2:], view, 0.5, 7, 2), low[2:])  # a slice's noise is its own
     assert noise_hu(replace(view, spacing_mm=(4.0, 0.7, 0.7)), 1) == pytest.approx(noise_hu(view, 1) / 2)
+
+
+def test_a_sharp_kernel_has_more_and_finer_noise() -> None:
+    view = View((1, 128, 128), (1.0, 0.7, 0.7))
+    flat = np.zeros(view.shape, np.float32)
+    standard, sharp = add_noise(flat, view, 1.0, 7, 0), add_noise(flat, view, 1.0, 7, 0, SHARP)
+    assert sharp.std() > 2 * standard.std()
+    neighbours = [np.corrcoef(n[:, :, 1:].ravel(), n[:, :, :-1].ravel())[0, 1] for n in (standard, sharp)]
+    assert neighbours[1] < neighbours[0] - 0.2
 
 
 N, PIXEL_MM = 72, 5.0  # 360 mm: the fan is far from parallel at the rim

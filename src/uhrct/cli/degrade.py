@@ -38,6 +38,14 @@ def degrade(
         float | None,
         typer.Option(help="In-plane PSF, FWHM in mm. Default: 0.6 x pixel size of the result.", rich_help_panel=SCAN),
     ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            help="Reconstruction kernel instead of a PSF: a name (B30f, GE LUNG, PHILIPS L), or the 50 % and 10 % "
+            "points of its MTF in line pairs per cm (3.5,5.9).",
+            rich_help_panel=SCAN,
+        ),
+    ] = None,
     slice_thickness_mm: Annotated[
         float | None,
         typer.Option(
@@ -46,7 +54,11 @@ def degrade(
         ),
     ] = None,
     noise_hu: Annotated[
-        float, typer.Option(help="Standard deviation of the noise to add.", rich_help_panel=SCAN)
+        float,
+        typer.Option(
+            help="Standard deviation of the noise to add, in soft tissue. Its texture is that of the kernel.",
+            rich_help_panel=SCAN,
+        ),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers for the noise.", rich_help_panel=SCAN)] = 0,
     series: Series = None,
@@ -62,11 +74,13 @@ def degrade(
     from uhrct.core.version import __version__
     from uhrct.physics.degrade import check_degradation
     from uhrct.physics.degrade import degrade as simulate
+    from uhrct.physics.kernel_names import parse_kernel
 
     settings: dict[str, Any] = {
         "scale": parsed_scale(scale),
         "kind": kind.value,
         "psf_fwhm_mm": psf_fwhm_mm,
+        "kernel": None if kernel is None else parse_kernel(kernel),
         "slice_thickness_mm": slice_thickness_mm,
         "noise_hu": noise_hu,
         "seed": seed,
@@ -74,9 +88,11 @@ def degrade(
     check_degradation(**settings)
     io.check_outputs(input, [output])
     low = simulate(read_input(input, series, input_spacing, untilt), **settings)
-    psf = "default" if psf_fwhm_mm is None else f"{psf_fwhm_mm} mm"
+    psf = "psf default" if psf_fwhm_mm is None else f"psf {psf_fwhm_mm} mm"
+    if (k := settings["kernel"]) is not None:
+        psf = f"kernel with MTF {k.mtf50_lp_cm}, {k.mtf10_lp_cm} lp/cm and overshoot {k.overshoot}"
     slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
-    what = f"{kind.value} model, scale {settings['scale']}, psf {psf}{slab}, noise {noise_hu} HU, seed {seed}"
+    what = f"{kind.value} model, scale {settings['scale']}, {psf}{slab}, noise {noise_hu} HU, seed {seed}"
     about = io.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
     )

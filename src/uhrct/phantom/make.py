@@ -23,8 +23,12 @@ from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
 from uhrct.phantom.tomography import BEAMS, KERNELS, scan
 from uhrct.phantom.truth import MASKS, describe, write_truth
+from uhrct.physics.kernel_names import parse_kernel
+from uhrct.physics.kernels import SHARP, STANDARD, Kernel
 
 IMAGING = ("model", "projections")
+#: kernels of imaging "model" that have a name of their own
+NAMED = {"standard": STANDARD, "sharp": SHARP}
 SLAB = 16  # slices in memory at once
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 
@@ -97,7 +101,9 @@ def phantom_folder(
     shape, spacing_mm, centre_mm : its grid (see `make_view`)
     dose : 1 is a usual chest scan; noise falls with its root; None or 0 gives no noise (imaging "model" only)
     imaging : model or projections
-    kernel, beam : of the projections: standard or sharp, fan or parallel
+    kernel : standard or sharp; imaging "model" also takes what `uhrct.physics.kernel_names.parse_kernel` takes. It
+        shapes the noise; the PSF blurs
+    beam : of the projections: fan or parallel
     name : of the image file; its suffix gives the format
     density : share of the full number of vessel tips, for quick tests
 
@@ -111,11 +117,13 @@ def phantom_folder(
         raise UhrctError(f"`dose` {dose}: give a number from 0 (no noise); 1 is a usual chest scan")
     if imaging not in IMAGING:
         raise UhrctError(f"`imaging` {imaging!r}: choose from {', '.join(IMAGING)}")
-    for option, given, known in (("kernel", kernel, tuple(KERNELS)), ("beam", beam, BEAMS)):
-        if given not in known:
-            raise UhrctError(f"`{option}` {given!r}: choose from {', '.join(known)}")
-        if imaging == "model" and given != known[0]:
-            raise UhrctError(f"`{option}` {given} belongs to a scanner: add `imaging=projections`")
+    if beam not in BEAMS:
+        raise UhrctError(f"`beam` {beam!r}: choose from {', '.join(BEAMS)}")
+    if imaging == "model" and beam != BEAMS[0]:
+        raise UhrctError(f"`beam` {beam} belongs to a scanner: add `imaging=projections`")
+    if imaging == "projections" and kernel not in KERNELS:
+        raise UhrctError(f"`kernel` {kernel!r}: back-projection knows {', '.join(KERNELS)}")
+    noise_kernel = NAMED[kernel] if kernel in NAMED else parse_kernel(kernel)
     if imaging == "projections":
         _check_projections(view, dose)
     if Path(name).name != name or name.lower().split(".")[0] in ("truth", *MASKS):
@@ -133,13 +141,13 @@ def phantom_folder(
     if not quiet:
         print(f"growing the chest of seed {seed} ({family})", file=sys.stderr, flush=True)
     scene = make_scene(family, seed, density=density)
-    how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm}
+    how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm, "kernel": kernel}
     if imaging == "projections":
-        how |= {"kernel": kernel, "beam": beam}
+        how |= {"beam": beam}
     with atomic(out) as tmp:
         folder = tmp / out.name
         folder.mkdir()
-        _image(scene, view, folder, name, how, quiet)
+        _image(scene, view, folder, name, how, noise_kernel, quiet)
     if not quiet:
         print(
             f"{out}: {'x'.join(map(str, view.shape))} voxels of {' x '.join(f'{s:.3f}' for s in view.spacing_mm)} mm "
@@ -171,7 +179,7 @@ def _check_in_view(draw: Draw, view: View) -> None:
         raise UhrctError("the grid holds nothing of the body; give a `centre_mm` nearer to 0,0,0 or a larger `shape`")
 
 
-def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], quiet: bool) -> None:
+def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any], kernel: Kernel, quiet: bool) -> None:
     grid = _grid(view)
     tree_masks = {kind: np.zeros(view.shape, bool) for kind in scene.trees}
     seed = scene.anatomy.draw.seed
@@ -181,7 +189,7 @@ def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any
             kind: stack.enter_context(io.open_writer(folder / f"{kind}.nii.gz", grid, dtype=np.int16)) for kind in MASKS
         }
         starts = range(0, view.shape[0], SLAB)
-        slabs = _slabs(scene, view, how, seed)
+        slabs = _slabs(scene, view, how, kernel, seed)
         for first, (slab, hu) in zip(starts, track(slabs, "phantom", quiet=quiet, total=len(starts)), strict=True):
             image.write(np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16))
             last = first + len(hu)
@@ -201,7 +209,9 @@ def _image(scene: Scene, view: View, folder: Path, name: str, how: dict[str, Any
     write_truth(folder, scene, describe(scene, view, tree_masks, how))
 
 
-def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator[tuple[Slab, np.ndarray]]:
+def _slabs(
+    scene: Scene, view: View, how: dict[str, Any], kernel: Kernel, seed: int
+) -> Iterator[tuple[Slab, np.ndarray]]:
     """Slabs in order, computed in threads. Neither order nor noise depends on the number of threads."""
     imager = Imager(scene, view)
 
@@ -213,7 +223,7 @@ def _slabs(scene: Scene, view: View, how: dict[str, Any], seed: int) -> Iterator
         if how["dose"]:
             from uhrct.phantom.imaging import add_noise
 
-            hu = add_noise(hu, view, how["dose"], seed, first)
+            hu = add_noise(hu, view, how["dose"], seed, first, kernel)
         return slab, hu
 
     workers = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))

@@ -9,6 +9,7 @@ import numpy as np
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.volume import Grid, Volume
+from uhrct.physics.kernels import STANDARD, Kernel
 
 
 def degrade(
@@ -17,6 +18,7 @@ def degrade(
     scale: tuple[int, int, int],
     kind: str = "scanner",
     psf_fwhm_mm: float | None = None,
+    kernel: Kernel | None = None,
     slice_thickness_mm: float | None = None,
     noise_hu: float = 0.0,
     seed: int = 0,
@@ -35,10 +37,13 @@ def degrade(
         See `uhrct.physics.acquisition.Acquisition`.
     psf_fwhm_mm : float, optional
         In-plane PSF, full width at half maximum. Default: 0.6 of the LR pixel.
+    kernel : Kernel, optional
+        Reconstruction kernel of the LR scan, in place of `psf_fwhm_mm`. The blur of the volume itself is added to it.
     slice_thickness_mm : float, optional
         Thickness of LR slices where `scale[0]` > 1. Default: their distance.
     noise_hu : float
-        Standard deviation of white noise added to the LR scan.
+        Standard deviation, in soft tissue, of noise added to the LR scan. It has the spectrum of `kernel` (default: a
+        standard kernel), and is stronger in the middle of the body and behind bone (`uhrct.physics.noise`).
     seed : int
         Selects the noise.
 
@@ -56,8 +61,10 @@ def degrade(
     import torch
 
     from uhrct.physics.acquisition import Acquisition
+    from uhrct.physics.kernels import apply_kernel
+    from uhrct.physics.noise import add_noise
 
-    check_degradation(scale, kind, psf_fwhm_mm, slice_thickness_mm, noise_hu, seed)
+    check_degradation(scale, kind, psf_fwhm_mm, kernel, slice_thickness_mm, noise_hu, seed)
     sz = scale[0]
     z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
     if 0 in (z, y, x):
@@ -65,6 +72,8 @@ def degrade(
     cropped = Grid((z, y, x), volume.spacing_mm, volume.origin_mm, volume.direction, volume.slice_thickness_mm)
     grid = cropped.coarsened(scale)
     acquisition = Acquisition(scale, kind)
+    if kernel is not None:
+        psf_fwhm_mm = 0.0
     if psf_fwhm_mm is not None:
         acquisition = replace(acquisition, psf_fwhm=psf_fwhm_mm / grid.spacing_mm[1])
     if slice_thickness_mm is not None and sz > 1:
@@ -80,9 +89,12 @@ def degrade(
         if not torch.isfinite(hr).all():
             raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
         padding = hr <= PADDING_HU
-        out = acquisition.forward(hr.masked_fill(padding, FLOOR_HU))[k - first]
+        held = hr.masked_fill(padding, FLOOR_HU)
+        if kernel is not None:
+            held = apply_kernel(held, volume.spacing_mm[1:], kernel)
+        out = acquisition.forward(held)[k - first]
         if noise_hu:
-            out = out + noise_hu * torch.randn(out.shape, generator=generator)
+            out = add_noise(out, grid.spacing_mm[1:], noise_hu, kernel or STANDARD, generator)
         if padding.any():
             share = replace(acquisition, kind="scanner", psf_fwhm=0.0).forward(padding.float())[k - first]
             out = torch.where(share > 0.5, hr[padding].min(), out)
@@ -96,6 +108,7 @@ def check_degradation(
     scale: tuple[int, int, int],
     kind: str = "scanner",
     psf_fwhm_mm: float | None = None,
+    kernel: Kernel | None = None,
     slice_thickness_mm: float | None = None,
     noise_hu: float = 0.0,
     seed: int = 0,
@@ -104,8 +117,11 @@ def check_degradation(
     for name, value in (("noise_hu", noise_hu), ("psf_fwhm_mm", psf_fwhm_mm)):
         if value is not None and not 0 <= value < 1e4:
             raise UhrctError(f"`{name}` is {value}; give a number from 0")
-    if psf_fwhm_mm is not None and kind != "scanner":
-        raise UhrctError(f"`psf_fwhm_mm` needs `kind=scanner`; {kind} downsampling has no PSF")
+    if psf_fwhm_mm is not None and kernel is not None:
+        raise UhrctError("`psf_fwhm_mm` and `kernel` exclude each other; give one of them")
+    for name, given in (("psf_fwhm_mm", psf_fwhm_mm is not None), ("kernel", kernel is not None)):
+        if given and kind != "scanner":
+            raise UhrctError(f"`{name}` needs `kind=scanner`; {kind} downsampling has no PSF")
     if slice_thickness_mm is not None and not 0 < slice_thickness_mm < 1e3:
         raise UhrctError(f"`slice_thickness_mm` is {slice_thickness_mm}; give a number above 0")
     if slice_thickness_mm is not None and scale[0] == 1:

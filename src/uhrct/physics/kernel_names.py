@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uhrct.core.errors import UhrctError
 from uhrct.physics.kernels import Kernel
 
 Row = tuple[float, float, float, str]  # 50 % and 10 % point in lp/cm, overshoot, source
@@ -132,6 +133,37 @@ def kernel_from_header(manufacturer: str | None, kernel_name: str | Sequence[str
     """
     named = named_kernel(manufacturer, kernel_name)
     return None if named is None else named.kernel
+
+
+def parse_kernel(text: str) -> Kernel:
+    """The kernel that a user names: "B30f", "GE LUNG", "PHILIPS L", or its MTF "3.5,5.9" or "7.4,9.6,0.4".
+
+    The numbers are the 50 % and 10 % points in lp/cm, and the overshoot.
+
+    Raises
+    ------
+    UhrctError
+        If the text is neither a known name nor such numbers.
+
+    Example
+    -------
+    >>> parse_kernel("GE STANDARD") == parse_kernel("4.2,7.2")
+    True
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        maker, _, name = text.strip().rpartition(" ")
+        found = named_kernel(maker, name)
+        if found is None:
+            raise UhrctError(
+                f"kernel {text!r} is not in the table; give a name such as B30f, GE LUNG or PHILIPS L, or the 50 % and "
+                "10 % points of its MTF in lp/cm, such as 3.5,5.9"
+            ) from None
+        return found.kernel
+    if len(numbers) not in (2, 3):
+        raise UhrctError(f"kernel {text!r}: give two or three numbers: MTF 50 %, MTF 10 % (lp/cm), overshoot")
+    return Kernel(*numbers)
 
 
 def named_kernel(manufacturer: str | None, kernel_name: str | Sequence[str] | None) -> NamedKernel | None:

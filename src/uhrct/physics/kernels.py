@@ -188,3 +188,7 @@ def draw_kernel(generator: torch.Generator) -> Kernel:
     ratio = 1.75 - 0.4 * sharp + 0.2 * (steep - 0.5)
     overshoot = 0.5 * amount * sharp if enhanced < 0.2 + 0.6 * sharp else 0.0
     return Kernel(round(mtf50, 3), round(mtf50 * ratio, 3), round(overshoot, 3))
+
+
+#: A usual kernel for soft tissue (GE STANDARD), and one for the lungs (GE LUNG).
+STANDARD, SHARP = Kernel(4.2, 7.2), Kernel(7.4, 9.6, 0.4)
