@@ -14,7 +14,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def parts(files: list[Path], root: Path, limit: int) -> Iterator[list[tuple[str,
     """Compressed files, as many in each part as fit."""
     group: list[tuple[str, bytes]] = []
     size = 0
-    with ProcessPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         for path, data in zip(files, track(pool.map(squeezed, files), "compress", total=len(files)), strict=True):
             if group and size + len(data) > limit:
                 yield group

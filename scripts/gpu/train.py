@@ -13,7 +13,7 @@ import argparse
 import lzma
 import sys
 import tarfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
@@ -65,7 +65,7 @@ def main() -> None:
     from uhrct.training.recipe import train
 
     work = args.parts / "unpacked"
-    with ProcessPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         list(pool.map(restored, [(p, work) for p in sorted(args.parts.glob("part-*.tar"))]))
     chosen = [j for j in JOBS if j[0] in args.jobs.split(",")]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
