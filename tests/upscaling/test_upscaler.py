@@ -316,3 +316,19 @@ def test_weights_are_loaded_once_for_many_volumes(tiny_model, slice_hu, tmp_path
     upscaler = Upscaler(weights=tmp_path)
     volume = scan(slice_hu[:32, :32], 1)
     assert upscaler.plan(volume).model is upscaler.plan(volume).model
+
+
+@pytest.mark.parametrize("turn", [lambda v: v[:, ::-1], lambda v: v[:, :, ::-1], lambda v: v.swapaxes(1, 2)])
+def test_best_quality_is_indifferent_to_flips_and_transposition(told_model, slice_hu, turn):
+    volume = scan(slice_hu[:40, :32], 2, np.float32, (0.8, 1.0, 1.3))
+    y_mm, x_mm = (1.3, 1.0) if turn(volume.hu).shape != volume.hu.shape else (1.0, 1.3)
+    turned = Volume(np.ascontiguousarray(turn(volume.hu)), (0.8, y_mm, x_mm))
+    told = {"precision": torch.float32, "overrides": {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 9.0}}
+    told["overrides"]["noise_fwhm"] = 0.0
+
+    def apart(quality):
+        a, b = (run(told_model, v, quality=quality, consistency="off", **told) for v in (volume, turned))
+        return np.abs(turn(a) - b).max()
+
+    assert apart("best") < 0.05
+    assert apart("standard") > 1

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from uhrct.upscaling.plan import Plan
 
 
+class Quality(StrEnum):
+    standard, best = "standard", "best"
+
+
 class Consistency(StrEnum):
     auto, hard, off = "auto", "hard", "off"
 
@@ -53,6 +57,10 @@ def upscale(
             help="Voxel spacing of the result in mm, instead of --scale: in plane (0.34), or Z,Y,X (1,0.34,0.34).",
         ),
     ] = None,
+    quality: Annotated[
+        Quality,
+        typer.Option(help="best: the mean of eight flipped and transposed passes; takes eight times as long."),
+    ] = Quality.standard,
     denoise: Annotated[
         float | None,
         typer.Option(help="Share of the noise of the scan to remove, from 0 (keep it) to 1.", show_default=False),
@@ -141,6 +149,7 @@ def upscale(
         spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
         weights=weights,
         device=device.value,
+        quality=quality.value,
         steps=steps,
         samples=samples,
         seed=seed,

@@ -87,6 +87,8 @@ def derivation(plan: Plan) -> io.Derivation:
     if s.steps > 1:
         mode = f"mean of {s.samples} posterior sample(s), {s.steps} steps"
     weights = plan.model.weights_sha256[:16]
+    if s.quality != "standard":
+        mode += f", quality {s.quality}"
     what = f"{plan.scale_name}, weights {weights}, {mode}, seed {s.seed}, consistency {s.consistency}"
     if plan.resampled:
         what += f", resampled to {format_mm(plan.grid.spacing_mm)}"

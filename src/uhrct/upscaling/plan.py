@@ -21,6 +21,7 @@ from uhrct.physics.scan_properties import ScanProperties
 from uhrct.upscaling.assumptions import Assumptions, assume
 
 CONSISTENCY = ("auto", "hard", "off")
+QUALITY = ("standard", "best")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
 #: share of the noise that is removed unless the caller says otherwise
@@ -43,6 +44,8 @@ class UpscaleSettings:
     weights : str or Path, optional
         Name of shipped weights or a model folder. Default: the shipped weights for the scale.
     device : "auto", "cpu" or "cuda"
+    quality : "standard" or "best"
+        "best" averages the posterior mean over eight flips and transpositions, which takes eight times as long.
     steps : int
         1: posterior mean. More: a posterior sample, drawn in this many denoising steps.
     samples : int
@@ -80,6 +83,7 @@ class UpscaleSettings:
     spacing_mm: float | tuple[float, ...] | None = None
     weights: str | Path | None = None
     device: str = "auto"
+    quality: str = "standard"
     steps: int = 1
     samples: int = 1
     seed: int = 0
@@ -97,8 +101,9 @@ class UpscaleSettings:
     def __post_init__(self) -> None:
         if self.denoise is not None and not 0 <= self.denoise <= 1:
             raise UhrctError(f"`denoise` is {self.denoise}; give a number from 0 (keep the noise) to 1 (remove it)")
-        if self.consistency not in CONSISTENCY:
-            raise UhrctError(f"`consistency` is {self.consistency!r}; choose from {', '.join(CONSISTENCY)}")
+        for name, choices in (("consistency", CONSISTENCY), ("quality", QUALITY)):
+            if getattr(self, name) not in choices:
+                raise UhrctError(f"`{name}` is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         for name in ("steps", "samples", "tile", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -199,6 +204,8 @@ def make_plan(
         model = choose_model(scale, settings.weights, settings.device)
     if settings.steps == 1 and model.mean is None:
         raise UhrctError("these weights have no network for the posterior mean; use `steps=2` or more")
+    if settings.quality == "best" and model.mean is None:
+        raise UhrctError("these weights have no network for the posterior mean; `quality='best'` needs one")
     if settings.steps > 1 and model.denoiser is None:
         raise UhrctError("these weights have no denoiser and cannot draw samples; use `steps=1`")
     if settings.denoise is not None and not model.config.conditions:

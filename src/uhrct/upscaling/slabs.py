@@ -15,7 +15,7 @@ from torch import Tensor
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
 from uhrct.core.volume import Grid, Volume
-from uhrct.models.model import Model, stacks
+from uhrct.models.model import Features, Model, stacks
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.regrid import Regrid
 from uhrct.upscaling.plan import Plan
@@ -109,8 +109,9 @@ def _compute_slab(
     around = around.masked_fill(around <= PADDING_HU, FLOOR_HU)
     measured = around[context : context + count, None]
     with torch.inference_mode(), _autocast(plan):
-        f = model.features(stacks(around, range(context, context + count), context), spacing_mm, plan.scan)
-        mean = model.mean_hu(f, plan.settings.tile)[0] if model.mean is not None else None
+        stack = stacks(around, range(context, context + count), context)
+        f = model.features(stack, spacing_mm, plan.scan)
+        mean = None if model.mean is None else _mean_hu(plan, f, stack, spacing_mm)
         if noises:
             draws = (_sample(plan, f, mean, middle, spacing_mm, noise) for noise in noises)
             samples = torch.stack([_consistent(plan, y, measured) for y in draws])
@@ -131,6 +132,25 @@ def _compute_slab(
             residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
         hr = torch.where(_repeated(padding, model), _repeated(lr, model), hr)
     return Slab(middle[0] * sz, _slices(hr), structure, sd_hu, residual_hu)
+
+
+def _mean_hu(plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ...]) -> Tensor:
+    """The posterior mean (B, sz, y', x') of stacks with features `f`.
+
+    Quality "best" averages over the eight flips and transpositions of the slices. A network is not quite indifferent
+    to them, so their mean has a smaller error.
+    """
+    model, tile = plan.model, plan.settings.tile
+    total = model.mean_hu(f, tile)[0]
+    if plan.settings.quality != "best":
+        return total
+    turns = [(flips, swapped) for swapped in (False, True) for flips in ((), (-2,), (-1,), (-2, -1))]
+    for flips, swapped in turns[1:]:
+        turned = stack.flip(flips).mT if swapped else stack.flip(flips)
+        turned_mm = tuple(reversed(spacing_mm)) if swapped else spacing_mm
+        hr = model.mean_hu(model.features(turned.contiguous(), turned_mm, plan.scan), tile)[0]
+        total = total + (hr.mT if swapped else hr).flip(flips)
+    return total / len(turns)
 
 
 def _sample(
