@@ -19,9 +19,9 @@ from uhrct.core.volume import Volume
     [
         (("--scale", "3"), "no weights serve scale x3; there are: tiny (x2)"),
         (("--scale", "5x2x2"), "no weights serve scale 5x2x2; there are: tiny (x2)"),
-        (("--scale", "two"), "--scale 'two'"),
-        (("--scale", "0"), "--scale '0'"),
-        (("--scale", "2x2"), "--scale '2x2'"),
+        (("--scale", "two"), "--scale is 'two'"),
+        (("--scale", "0"), "--scale is '0'"),
+        (("--scale", "2x2"), "--scale is '2x2'"),
         (("--steps", "0"), "--steps is 0; give a whole number from 1"),
         (("--samples", "3"), "--steps 4"),
         (("--tile", "0"), "--tile is 0; give"),
@@ -56,7 +56,7 @@ def test_senseless_options(
         (("--kind", "bicubic", "--psf-fwhm-mm", "1"), "--psf-fwhm-mm needs --kind scanner"),
         (("--seed", "-1"), "--seed is -1"),
         (("--seed", "99999999999999999999"), "--seed is 9999"),
-        (("--scale", "99"), "too small for scale"),
+        (("--scale", "16x16x16"), "too small for scale"),
     ],
 )
 def test_senseless_degradations(

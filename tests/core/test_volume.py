@@ -64,3 +64,28 @@ def test_sheared_axes_are_refused():
 def test_a_grid_that_does_not_divide_is_refused():
     with pytest.raises(UhrctError, match="multiple"):
         Grid((1, 5, 4), (1, 1, 1)).coarsened((1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"spacing_mm": (1.0, float("nan"), 1.0)}, "spacing_mm"),
+        ({"spacing_mm": (1.0, 1.0)}, "spacing_mm"),
+        ({"spacing_mm": ("1", 1, 1)}, "spacing_mm"),
+        ({"spacing_mm": None}, "spacing_mm"),
+        ({"origin_mm": (0.0, float("nan"), 0.0)}, "origin_mm"),
+        ({"origin_mm": (0.0, float("inf"), 0.0)}, "origin_mm"),
+        ({"slice_thickness_mm": -1.0}, "slice_thickness_mm"),
+        ({"slice_thickness_mm": float("nan")}, "slice_thickness_mm"),
+        ({"hu": [[[0]]]}, "hu"),
+    ],
+)
+def test_impossible_geometry_names_the_argument(changes, name):
+    with pytest.raises(UhrctError, match=f"`{name}` is"):
+        Volume(**{"hu": np.zeros((1, 2, 3), np.int16), "spacing_mm": (1.0, 1.0, 1.0)} | changes)
+
+
+def test_numbers_of_numpy_become_plain_floats():
+    volume = Volume(np.zeros((1, 2, 3), np.int16), np.array([1, 0.5, 0.5], np.float32), np.zeros(3))
+    assert volume.spacing_mm == (1.0, 0.5, 0.5)
+    assert all(type(v) is float for v in (*volume.spacing_mm, *volume.origin_mm))

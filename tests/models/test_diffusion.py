@@ -55,5 +55,5 @@ def test_cosine_levels_run_from_noise_to_clean():
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(UhrctError, match="not known"):
+    with pytest.raises(UhrctError, match="choose from v, epsilon, x0"):
         Diffusion("noise")

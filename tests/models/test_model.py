@@ -40,7 +40,7 @@ def test_damaged_weights_are_refused(tiny_model, tmp_path):
     [
         ({"format_version": 99}, "format 99"),
         ({"colour": "red"}, "unknown setting colour; known: acquisition"),
-        ({"mean": {"image_width": -8}}, "setting mean.image_width=-8: input should be greater than 0"),
+        ({"mean": {"image_width": -8}}, "setting mean.image_width=-8: input should be greater than or equal to 1"),
         ({"peer": {"architecture": "srcnn"}}, "weights of a peer network; only uhrct benchmark"),
         (None, "JSON"),
     ],
@@ -101,7 +101,7 @@ def test_papers_own_system_is_a_configuration():
         ({"scale": (0, 2, 2)}, r"setting scale\.0=0"),
         ({"mean": None}, "a mean network, a denoiser or both"),
         ({"acquisition": {"blur": 1}}, "acquisition: unknown setting"),
-        ({"diffusion": {"sampling_steps": 0}}, "sampling_steps=0: give 1 or more"),
+        ({"diffusion": {"sampling_steps": 0}}, "`sampling_steps` is 0; give a whole number from 1"),
         ({"structure": {"contrast_hu": "high"}}, r"setting structure\.contrast_hu=high"),
     ],
 )

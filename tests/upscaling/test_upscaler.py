@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def test_api_puts_the_result_on_the_grid_of_coinciding_edges(tiny_model, slice_h
 def test_a_scale_that_nothing_serves_says_what_exists(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path / "mine")
     with pytest.raises(UhrctError, match=r"no weights serve scale x3; there are: mine \(x2\)"):
-        load_for_scale(3, tmp_path / "mine")
+        load_for_scale((1, 3, 3), tmp_path / "mine")
     with pytest.raises(UhrctError, match="no weights serve scale 7x2x2"):
         load_for_scale((7, 2, 2))
 
@@ -332,3 +333,47 @@ def test_best_quality_is_indifferent_to_flips_and_transposition(told_model, slic
 
     assert apart("best") < 0.05
     assert apart("standard") > 1
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_nothing_is_written_of_a_network_that_returns_nan(tiny_model, slice_hu, tmp_path, dtype):
+    broken = copy.deepcopy(tiny_model)
+    next(broken.mean.parameters()).data[0] = float("nan")
+    volume = scan(slice_hu[:32, :32], 2, dtype)
+    with pytest.raises(UhrctError, match="NaN or infinite"):
+        write_result(Upscaler(broken).plan(volume), volume, tmp_path / "out.nii.gz", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"batch": -1}, "batch"),
+        ({"batch": 0}, "batch"),
+        ({"seed": "a"}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"steps": 1.5}, "steps"),
+        ({"slice_thickness_mm": -5.0}, "slice_thickness_mm"),
+        ({"noise_hu": "20"}, "noise_hu"),
+        ({"psf_fwhm_mm": float("nan")}, "psf_fwhm_mm"),
+        ({"denoise": 1.5}, "denoise"),
+        ({"quality": "good"}, "quality"),
+        ({"overrides": {"psf": 1.0}}, "overrides"),
+        ({"scale": 2.5}, "scale"),
+    ],
+)
+def test_impossible_settings_name_the_argument(settings, name):
+    with pytest.raises(UhrctError, match=f"`{name}`"):
+        Upscaler(**settings)
+
+
+def test_what_changes_the_last_digits_changes_the_uids(told_model, slice_hu):
+    plan = Upscaler(told_model).plan(scan(slice_hu[:32, :32], 2))
+    threads = torch.get_num_threads()
+    before = derivation(plan).key
+    try:
+        torch.set_num_threads(threads + 1)
+        assert derivation(plan).key != before
+    finally:
+        torch.set_num_threads(threads)
+    assert derivation(plan).key == before

@@ -151,17 +151,6 @@ def torch_device(device: Device) -> torch.device:
     return pick_device(device.value)
 
 
-def parsed_scale(text: str) -> tuple[int, int, int]:
-    """ "2" -> (1, 2, 2), "5x2x2" -> (5, 2, 2)."""
-    try:
-        factors = [int(t) for t in text.lower().split("x")]
-    except ValueError:
-        factors = []
-    if any(f < 1 for f in factors) or len(factors) not in (1, 3):
-        raise UhrctError(f"--scale {text!r}: give a whole number (2) or factors ZxYxX (1x2x2)")
-    return (1, factors[0], factors[0]) if len(factors) == 1 else (factors[0], factors[1], factors[2])
-
-
 def parsed_spacing(text: str | None) -> tuple[float, float, float] | None:
     if text is None:
         return None

@@ -20,7 +20,6 @@ from uhrct.cli.app import (
     TransferSyntax,
     Untilt,
     dicom_options,
-    parsed_scale,
     read_input,
     say,
 )
@@ -77,7 +76,7 @@ def degrade(
     from uhrct.physics.kernel_names import parse_kernel
 
     settings: dict[str, Any] = {
-        "scale": parsed_scale(scale),
+        "scale": scale,
         "kind": kind.value,
         "psf_fwhm_mm": psf_fwhm_mm,
         "kernel": None if kernel is None else parse_kernel(kernel),
@@ -85,7 +84,7 @@ def degrade(
         "noise_hu": noise_hu,
         "seed": seed,
     }
-    check_degradation(**settings)
+    settings["scale"] = check_degradation(**settings)
     io.check_outputs(input, [output])
     low = simulate(read_input(input, series, input_spacing, untilt), **settings)
     psf = "psf default" if psf_fwhm_mm is None else f"psf {psf_fwhm_mm} mm"

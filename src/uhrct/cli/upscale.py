@@ -26,7 +26,6 @@ from uhrct.cli.app import (
     Untilt,
     dicom_options,
     numbers,
-    parsed_scale,
     read_input,
     say,
 )
@@ -145,7 +144,7 @@ def upscale(
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     settings = UpscaleSettings(
-        scale=None if scale is None else parsed_scale(scale),
+        scale=scale,
         spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
         weights=weights,
         device=device.value,

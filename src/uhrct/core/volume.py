@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core.arguments import number
 from uhrct.core.errors import UhrctError
 
 Vector = tuple[float, float, float]
@@ -54,10 +55,19 @@ class Volume:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hu, np.ndarray):
+            raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x) of int16 or float32")
         if self.hu.ndim != 3:
             raise UhrctError(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
         if self.hu.dtype not in (np.int16, np.float32):
             raise UhrctError(f"a volume holds int16 or float32 HU, not {self.hu.dtype}")
+        # plain floats, so that numbers of numpy end in no file and no message
+        object.__setattr__(self, "spacing_mm", _three("spacing_mm", self.spacing_mm))
+        object.__setattr__(self, "origin_mm", _three("origin_mm", self.origin_mm))
+        object.__setattr__(self, "direction", np.asarray(self.direction, float))
+        if self.slice_thickness_mm is not None:
+            thickness = number("slice_thickness_mm", self.slice_thickness_mm, 0)
+            object.__setattr__(self, "slice_thickness_mm", thickness or None)
         _check_geometry(self.spacing_mm, self.direction)
 
     @property
@@ -164,6 +174,14 @@ class Grid:
         """Patient coordinates (LPS) of the outer corner of voxel (0, 0, 0)."""
         c = np.asarray(self.origin_mm) - self.direction @ (np.asarray(self.spacing_mm) / 2)
         return float(c[0]), float(c[1]), float(c[2])
+
+
+def _three(name: str, values: Any) -> Vector:
+    try:
+        a, b, c = (number(name, value) for value in values)
+    except (TypeError, ValueError):
+        raise UhrctError(f"`{name}` is {values}; give three numbers in mm") from None
+    return a, b, c
 
 
 def _check_geometry(spacing_mm: Vector, direction: np.ndarray) -> None:

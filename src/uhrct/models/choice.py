@@ -13,21 +13,20 @@ from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models, model_folder, read_config
 
 
-def load_for_scale(scale: int | tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
-    """Load the model for a scale: `weights` (a name or a folder) if given, else the first shipped one that has it.
+def load_for_scale(scale: tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
+    """Load the model for a scale (z, y, x): `weights` (name or folder), else the first shipped one that has it.
 
     Raises
     ------
     UhrctError
         If no model has that scale. The message lists the scales that exist.
     """
-    wanted = (1, scale, scale) if isinstance(scale, int) else tuple(scale)
     served = served_scales(weights)
     for folder, s in served.items():
-        if s == wanted:
+        if s == scale:
             return Model.from_pretrained(folder, pick_device(device))
     there = ", ".join(f"{f.name} ({scale_word(s)})" for f, s in served.items()) or "none"
-    raise UhrctError(f"no weights serve scale {scale_word(wanted)}; there are: {there}")
+    raise UhrctError(f"no weights serve scale {scale_word(scale)}; there are: {there}")
 
 
 def served_scales(weights: str | Path | None = None) -> dict[Path, tuple[int, int, int]]:
@@ -38,7 +37,10 @@ def served_scales(weights: str | Path | None = None) -> dict[Path, tuple[int, in
 
 def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tuple[float, float, float]:
     """A requested spacing as (z, y, x). One number is the size of the pixels; the slice spacing then stays."""
-    values = (spacing_mm,) if isinstance(spacing_mm, (int, float)) else tuple(spacing_mm)
+    try:
+        values = tuple(float(v) for v in np.atleast_1d(np.asarray(spacing_mm, float)).ravel())
+    except (TypeError, ValueError):
+        values = ()
     if len(values) == 1:
         values = (volume.spacing_mm[0], values[0], values[0])
     if len(values) != 3 or not all(np.isfinite(v) and 0 < v < 1e4 for v in values):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.arguments import choice, number, whole
 
 #: denoise(z, sqrt_g) -> prediction, in the diffusion's own parameterisation
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -56,16 +56,14 @@ class Diffusion:
     beta_sample: tuple[float, float] = (1e-4, 0.1)
 
     def __post_init__(self) -> None:
-        for value, known in (
-            (self.prediction, ("v", "epsilon", "x0")),
-            (self.levels, ("cosine", "linear")),
-            (self.sampler, ("ddim", "ancestral")),
-        ):
-            if value not in known:
-                raise UhrctError(f"diffusion setting {value!r} is not known; choose from {', '.join(known)}")
-        for name in ("sampling_steps", "train_steps"):
-            if getattr(self, name) < 1:
-                raise UhrctError(f"diffusion setting {name}={getattr(self, name)}: give 1 or more")
+        choice("prediction", self.prediction, ("v", "epsilon", "x0"))
+        choice("levels", self.levels, ("cosine", "linear"))
+        choice("sampler", self.sampler, ("ddim", "ancestral"))
+        whole("sampling_steps", self.sampling_steps, 1, 10_000)
+        whole("train_steps", self.train_steps, 1, 1_000_000)
+        for name, betas in (("beta_train", self.beta_train), ("beta_sample", self.beta_sample)):
+            for beta in betas:
+                number(name, beta, 0, 1)
 
     def draw_levels(self, n: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """g for `n` training items, shape (n,). The draws depend on the generator only, not on the device."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from uhrct.core.arguments import LARGEST_FACTOR
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.models.diffusion import Diffusion
@@ -29,24 +30,30 @@ from uhrct.structure import StructureOperator
 CENTRE_HU, SCALE_HU = -500.0, 500.0
 
 
+# bounds keep a configuration from a stranger from asking for more memory than there is
+Width = Annotated[int, Field(ge=1, le=1024)]
+Blocks = Annotated[int, Field(ge=0, le=64)]
+Factor = Annotated[int, Field(ge=1, le=LARGEST_FACTOR)]
+
+
 class NetworkSize(Settings):
     """The size of one DSSP network (`uhrct.models.dssp.DSSP`)."""
 
     #: features of the image stream, and its residual blocks
-    image_width: PositiveInt = 96
-    image_blocks: NonNegativeInt = 5
+    image_width: Width = 96
+    image_blocks: Blocks = 5
     #: features of the structure stream (0: the network has none), and its residual blocks
-    structure_width: NonNegativeInt = 16
-    structure_blocks: NonNegativeInt = 2
+    structure_width: Annotated[int, Field(ge=0, le=1024)] = 16
+    structure_blocks: Blocks = 2
     #: residual blocks after the streams are joined
-    fusion_blocks: NonNegativeInt = 1
+    fusion_blocks: Blocks = 1
 
 
 class ModelConfig(Settings):
     """The settings of a model, as its `config.json` stores them."""
 
     #: output voxels per input voxel along (z, y, x)
-    scale: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2)
+    scale: tuple[Factor, Factor, Factor] = (1, 2, 2)
     #: the network that gives the posterior mean E[y | x] in one pass; null: none
     mean: NetworkSize | None = NetworkSize()
     #: the network that diffuses the residual around that mean, or around the interpolation if there is no mean network
@@ -61,13 +68,13 @@ class ModelConfig(Settings):
     residual_sd_hu: PositiveFloat = 30.0
     sample_sd_hu: PositiveFloat = 15.0
     #: neighbours on each side of a slice that the mean network sees
-    context: NonNegativeInt = 0
+    context: Annotated[int, Field(ge=0, le=16)] = 0
     #: whether the networks are given the scan properties as input
     properties: bool = False
     #: whether they are given as `ScanProperties.conditions`, which may be unknown
     conditions: bool = False
     #: width of the network that estimates the scan properties; 0: none
-    estimator: NonNegativeInt = 0
+    estimator: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:

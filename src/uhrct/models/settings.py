@@ -51,6 +51,8 @@ def checked(kind: type[_Kind], raw: Any, where: str) -> _Kind:
         return kind.model_validate(raw)
     except ValidationError as error:
         raise UhrctError(f"{where}: {_problem(error.errors()[0], kind)}") from None
+    except UhrctError as error:  # of a group that checks itself, such as the structure operator
+        raise UhrctError(f"{where}: {error}") from None
 
 
 def _problem(error: ErrorDetails, kind: type[BaseModel]) -> str:

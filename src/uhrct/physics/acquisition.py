@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uhrct.core.arguments import choice, number, scale_factors
 from uhrct.core.errors import UhrctError
 from uhrct.physics.resampling import (
     FWHM_PER_SIGMA,
@@ -73,12 +74,12 @@ class Acquisition:
     sharpening: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.sharpening < 0:
-            raise UhrctError(f"sharpening {self.sharpening}: a smoothing kernel can't be undone; give 0 or more")
-        if self.kind not in KINDS:
-            raise UhrctError(f"acquisition {self.kind!r} is not known; choose from {', '.join(KINDS)}")
-        if len(self.scale) != 3 or any(s < 1 for s in self.scale):
-            raise UhrctError(f"scale must be three whole numbers from 1, (z, y, x), not {self.scale}")
+        choice("kind", self.kind, KINDS)
+        scale_factors("scale", self.scale)
+        number("sharpening", self.sharpening, 0, 10)  # below 0 the kernel would smooth, which cannot be undone
+        number("psf_fwhm", self.psf_fwhm, 0, 100)
+        number("slice_fwhm", self.slice_fwhm, 0, 100)
+        number("slice_thickness", self.slice_thickness, 0, 100)
 
     @classmethod
     def from_mm(

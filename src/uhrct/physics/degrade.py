@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from uhrct.core.arguments import choice, number, scale_factors, whole
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.physics.kernels import STANDARD, Kernel
 
+KINDS = ("scanner", "bicubic")
+
 
 def degrade(
     volume: Volume,
     *,
-    scale: tuple[int, int, int],
+    scale: Any,
     kind: str = "scanner",
     psf_fwhm_mm: float | None = None,
     kernel: Kernel | None = None,
@@ -31,8 +35,8 @@ def degrade(
     ----------
     volume : Volume
         HU, (z, y, x).
-    scale : (z, y, x)
-        HR voxels per LR voxel.
+    scale : int, str or (z, y, x)
+        HR voxels per LR voxel: 2 in plane, or (5, 1, 1) or "5x1x1" per axis.
     kind : "scanner" or "bicubic"
         See `uhrct.physics.acquisition.Acquisition`.
     psf_fwhm_mm : float, optional
@@ -64,7 +68,7 @@ def degrade(
     from uhrct.physics.kernels import apply_kernel
     from uhrct.physics.noise import add_noise
 
-    check_degradation(scale, kind, psf_fwhm_mm, kernel, slice_thickness_mm, noise_hu, seed)
+    scale = check_degradation(scale, kind, psf_fwhm_mm, kernel, slice_thickness_mm, noise_hu, seed)
     sz = scale[0]
     z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))
     if 0 in (z, y, x):
@@ -105,26 +109,29 @@ def degrade(
 
 
 def check_degradation(
-    scale: tuple[int, int, int],
+    scale: Any,
     kind: str = "scanner",
     psf_fwhm_mm: float | None = None,
     kernel: Kernel | None = None,
     slice_thickness_mm: float | None = None,
     noise_hu: float = 0.0,
     seed: int = 0,
-) -> None:
-    """Raise `UhrctError` for arguments that `degrade` refuses, before a volume is read."""
-    for name, value in (("noise_hu", noise_hu), ("psf_fwhm_mm", psf_fwhm_mm)):
-        if value is not None and not 0 <= value < 1e4:
-            raise UhrctError(f"`{name}` is {value}; give a number from 0")
+) -> tuple[int, int, int]:
+    """The scale as (z, y, x). Raises `UhrctError` for arguments that `degrade` refuses, before a volume is read."""
+    factors = scale_factors("scale", scale)
+    choice("kind", kind, KINDS)
+    number("noise_hu", noise_hu, 0, 1e4)
+    whole("seed", seed, 0, 2**63 - 1)
+    if psf_fwhm_mm is not None:
+        number("psf_fwhm_mm", psf_fwhm_mm, 0, 1e3)
     if psf_fwhm_mm is not None and kernel is not None:
         raise UhrctError("`psf_fwhm_mm` and `kernel` exclude each other; give one of them")
     for name, given in (("psf_fwhm_mm", psf_fwhm_mm is not None), ("kernel", kernel is not None)):
         if given and kind != "scanner":
             raise UhrctError(f"`{name}` needs `kind=scanner`; {kind} downsampling has no PSF")
-    if slice_thickness_mm is not None and not 0 < slice_thickness_mm < 1e3:
-        raise UhrctError(f"`slice_thickness_mm` is {slice_thickness_mm}; give a number above 0")
-    if slice_thickness_mm is not None and scale[0] == 1:
-        raise UhrctError("`slice_thickness_mm` needs a scale that makes slices thicker, such as `scale=5x1x1`")
-    if not 0 <= seed < 2**63:
-        raise UhrctError(f"`seed` is {seed}; give a whole number from 0 to 2^63 - 1")
+    if slice_thickness_mm is not None:
+        if not number("slice_thickness_mm", slice_thickness_mm, 0, 1e3):
+            raise UhrctError("`slice_thickness_mm` is 0; give a number above 0")
+        if factors[0] == 1:
+            raise UhrctError("`slice_thickness_mm` needs a scale that makes slices thicker, such as `scale=5x1x1`")
+    return factors

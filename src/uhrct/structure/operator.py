@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from uhrct.core.arguments import number
 from uhrct.core.errors import UhrctError
 from uhrct.structure.eigenvalues import eigenvalues_2x2, eigenvalues_3x3
 from uhrct.structure.gaussian import hessian_2d, hessian_3d
@@ -18,6 +19,7 @@ from uhrct.structure.vesselness import frangi, jerman, v_c
 
 KINDS = ("vc", "frangi", "jerman")
 POLARITIES = ("bright", "dark")
+LARGEST_SIGMA_MM = 50
 
 Spacing = Sequence[float] | Sequence[Sequence[float]]
 
@@ -82,8 +84,10 @@ class StructureOperator:
         if self.ndim not in (2, 3):
             raise UhrctError(f"ndim is {self.ndim}, need 2 (slices) or 3 (volumes)")
         object.__setattr__(self, "sigma_mm", tuple(float(s) for s in self.sigma_mm))  # JSON gives lists
-        if not self.sigma_mm or not all(math.isfinite(s) and s > 0 for s in self.sigma_mm):
-            raise UhrctError(f"sigma_mm is {self.sigma_mm}, need one or more scales above 0 mm")
+        if not self.sigma_mm or not all(0 < s <= LARGEST_SIGMA_MM for s in self.sigma_mm):
+            raise UhrctError(f"sigma_mm is {self.sigma_mm}, need one or more scales above 0, to {LARGEST_SIGMA_MM} mm")
+        for name in ("k1", "k2", "alpha", "beta", "tau", "strongest"):
+            number(name, getattr(self, name), 0, 1e6)
         if not (math.isfinite(self.contrast_hu) and self.contrast_hu > 0):
             raise UhrctError(f"contrast_hu is {self.contrast_hu}, need more than 0 HU")
 

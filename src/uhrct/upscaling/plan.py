@@ -6,12 +6,13 @@ The command line, the library, the demo, the evaluation and the description in a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from uhrct.core.arguments import choice, number, scale_factors, whole
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
@@ -28,7 +29,7 @@ PIXELS_PER_PASS = 2**17
 DENOISE = 1.0
 
 #: choose(scale, weights, device) -> model
-ChooseModel = Callable[[int | tuple[int, int, int], str | Path | None, str], Model]
+ChooseModel = Callable[[tuple[int, int, int], str | Path | None, str], Model]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,8 @@ class UpscaleSettings:
 
     Parameters
     ----------
-    scale : int or (z, y, x), optional
-        In-plane factor, or one factor per axis. Default 2, unless `spacing_mm` is given.
+    scale : int, str or (z, y, x), optional
+        In-plane factor (2), or one factor per axis ((5, 1, 1) or "5x1x1"). Default 2, unless `spacing_mm` is given.
     spacing_mm : float or (z, y, x), optional
         Voxel spacing of the result in mm, instead of a scale: one number for the pixels, or all three.
     weights : str or Path, optional
@@ -79,7 +80,7 @@ class UpscaleSettings:
         If a value is impossible. The message names the argument.
     """
 
-    scale: int | tuple[int, int, int] | None = None
+    scale: int | float | str | tuple[int, int, int] | None = None
     spacing_mm: float | tuple[float, ...] | None = None
     weights: str | Path | None = None
     device: str = "auto"
@@ -99,23 +100,27 @@ class UpscaleSettings:
     precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if self.denoise is not None and not 0 <= self.denoise <= 1:
-            raise UhrctError(f"`denoise` is {self.denoise}; give a number from 0 (keep the noise) to 1 (remove it)")
-        for name, choices in (("consistency", CONSISTENCY), ("quality", QUALITY)):
-            if getattr(self, name) not in choices:
-                raise UhrctError(f"`{name}` is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        checked: dict[str, Any] = {
+            "consistency": choice("consistency", self.consistency, CONSISTENCY),
+            "quality": choice("quality", self.quality, QUALITY),
+            "seed": whole("seed", self.seed, 0, 2**63 - 1),
+        }
         for name in ("steps", "samples", "tile", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UhrctError(f"`{name}` is {value}; give a whole number from 1")
+            if (value := getattr(self, name)) is not None:
+                checked[name] = whole(name, value, 1)
+        for name, high in (("noise_hu", 1e4), ("psf_fwhm_mm", 1e3), ("slice_thickness_mm", 1e3), ("denoise", 1.0)):
+            if (value := getattr(self, name)) is not None:
+                checked[name] = number(name, value, 0, high)
+        if self.scale is not None:
+            checked["scale"] = scale_factors("scale", self.scale)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if unknown := sorted(self.overrides.keys() - {f.name for f in fields(ScanProperties)}):
+            raise UhrctError(f"`overrides` names {unknown[0]!r}, which is no scan property")
         if self.steps == 1 and self.samples > 1:
             raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
         if self.scale is not None and self.spacing_mm is not None:
             raise UhrctError("`scale` and `spacing_mm` exclude each other; give one of them")
-        for name in ("noise_hu", "psf_fwhm_mm", "slice_thickness_mm"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1e4:
-                raise UhrctError(f"`{name}` is {value}; give a number from 0")
 
 
 @dataclass(frozen=True)
@@ -173,8 +178,14 @@ class Plan:
 
     @property
     def computed_in(self) -> str:
-        """Device and precision. The last digits of the voxels depend on them."""
-        return f"{self.device.type} {str(self.precision).removeprefix('torch.')}"
+        """Everything beside the settings that the last digits of the voxels depend on.
+
+        Two runs on the same scan have the same DICOM UIDs only if this text is the same too.
+        """
+        how = f"{self.device.type} {str(self.precision).removeprefix('torch.')}, torch {torch.__version__}"
+        if self.device.type == "cpu":  # sums are split among threads, and instructions round differently
+            how += f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        return how
 
 
 def make_plan(
@@ -198,7 +209,7 @@ def make_plan(
     """
     spacing_mm = None if settings.spacing_mm is None else target_spacing(volume, settings.spacing_mm)
     if model is None:
-        scale = settings.scale or 2
+        scale = scale_factors("scale", settings.scale or 2)
         if spacing_mm is not None:
             scale = nearest_scale(volume.spacing_mm, spacing_mm, settings.weights)
         model = choose_model(scale, settings.weights, settings.device)

@@ -130,6 +130,8 @@ def _compute_slab(
             difference = (plan.acquisition.forward(hr) - measured).abs()
             pairs = zip(difference, padding, strict=True)
             residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
+        if not torch.isfinite(hr).all():
+            raise UhrctError("the network returned NaN or infinite values; its weights are damaged or do not fit")
         hr = torch.where(_repeated(padding, model), _repeated(lr, model), hr)
     return Slab(middle[0] * sz, _slices(hr), structure, sd_hu, residual_hu)
 

@@ -112,7 +112,7 @@ class Upscaler:
             float(np.mean(residuals)) if residuals else None,
         )
 
-    def _choose_model(self, scale: int | tuple[int, int, int], weights: str | Path | None, device: str) -> Model:
+    def _choose_model(self, scale: tuple[int, int, int], weights: str | Path | None, device: str) -> Model:
         key = (scale, weights, device)
         if key not in self._loaded:
             self._loaded[key] = load_for_scale(scale, weights, device)
