@@ -222,3 +222,25 @@ def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: 
     before = everything(tmp_path)
     refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii", "--weights", weights, *options), message)
     assert everything(tmp_path) == before
+
+
+def test_deep_nesting_is_one_line(uhrct: Uhrct, tmp_path: Path) -> None:
+    io.write(Volume(np.zeros((1, 16, 16), np.int16), (1, 1, 1)), tmp_path / "in.npz")
+    (tmp_path / "a.yaml").write_text("a: " + "[" * 100_000)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("[" * 100_000)
+    (tmp_path / "split.json").write_text('{"a":' * 100_000)
+    refused(uhrct("train", tmp_path / "a.yaml", "--out", tmp_path / "run"), "a.yaml: not valid YAML")
+    weights = ("--weights", tmp_path / "model")
+    refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out", *weights), "config.json: not readable")
+    split = ("--split", tmp_path / "split.json")
+    refused(uhrct("pack", tmp_path / "in.npz", "--out", tmp_path / "store", *split), "split.json: is not JSON")
+    assert {p.name for p in tmp_path.iterdir()} == {"in.npz", "a.yaml", "model", "split.json"}
+
+
+def test_too_little_memory_for_a_library_is_one_line(uhrct: Uhrct, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("uhrct.models.model.available_models", fails)
+    refused(uhrct("models"), "not enough memory")

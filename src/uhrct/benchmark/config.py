@@ -96,7 +96,7 @@ def load_benchmark(path: str | Path) -> BenchmarkConfig:
         raw = yaml.safe_load(Path(path).read_text())
     except OSError as e:
         raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
         raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
     try:
         return _checked(raw if isinstance(raw, dict) else {}, Path(path))

@@ -90,7 +90,7 @@ def read_results(path: Path) -> Results:
                 results.slabs.append(row | {"slab": (first, stop)})
             else:
                 results.rows.append(row | {"slice": record["slice"]})
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise UhrctError(f"{path}: line {number} is no benchmark result; repair or move the file") from e
     return results
 

@@ -74,9 +74,9 @@ def main() -> None:
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
         _fail(f"{where}{e.strerror or e}")
-    except (MemoryError, RuntimeError) as e:
-        # on the CPU, torch reports a lack of memory only in the text of a RuntimeError
-        if not isinstance(e, MemoryError) and not re.search("out of memory|allocate memory", str(e)):
+    except (MemoryError, RuntimeError, ImportError) as e:
+        # torch reports a lack of memory only in the text of a RuntimeError, and the linker in that of an ImportError
+        if not isinstance(e, MemoryError) and not re.search("out of memory|allocate memory|failed to map", str(e)):
             raise
         _fail("not enough memory; try a smaller --tile, or --device cpu if a GPU ran out")
 

@@ -67,5 +67,5 @@ def read_scores(path: str | Path) -> tuple[dict[str, Any], list[Row]]:
         return meta["meta"], rows
     except OSError as error:
         raise UhrctError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UhrctError(f"{path}: is not a score file; make it with benchmarks/fidelity.py") from error

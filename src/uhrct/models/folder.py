@@ -50,7 +50,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], str]:
         raw = json.loads(file.read_text())
     except FileNotFoundError as error:
         raise UhrctError(f"{folder}: not a model folder (no {CONFIG})") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UhrctError(f"{file}: not readable as JSON; fetch the model again") from error
     version = raw.pop("format_version", None) if isinstance(raw, dict) else None
     if version != FORMAT_VERSION:

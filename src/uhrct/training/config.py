@@ -189,7 +189,7 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
             raw = _yaml(Path(path).read_text()) or {}
         except OSError as error:
             raise UhrctError(f"{path}: configuration not readable ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise UhrctError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(raw, dict):
             raise UhrctError(f"{path}: a configuration is a list of key: value")
@@ -225,7 +225,7 @@ def _change(raw: dict[str, Any], item: str) -> None:
         raise UhrctError(f"{item!r}: name a setting of the stage, such as {key}.steps")
     try:
         level[last] = _yaml(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UhrctError(f"{item!r}: not a YAML value") from error
 
 

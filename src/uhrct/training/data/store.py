@@ -210,7 +210,7 @@ def _json(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text())
     except OSError as error:
         raise UhrctError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UhrctError(f"{path}: is not JSON ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UhrctError(f"{path}: holds no JSON object")
