@@ -255,6 +255,8 @@ def write(
     ...     read(f"{folder}/out.npz").spacing_mm
     (1.0, 0.5, 0.5)
     """
+    if not isinstance(volume, Volume):
+        raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume")
     with open_writer(
         path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation, dicom=dicom
     ) as writer:

@@ -68,6 +68,8 @@ def degrade(
     from uhrct.physics.kernels import apply_kernel
     from uhrct.physics.noise import add_noise
 
+    if not isinstance(volume, Volume):
+        raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
     scale = check_degradation(scale, kind, psf_fwhm_mm, kernel, slice_thickness_mm, noise_hu, seed)
     sz = scale[0]
     z, y, x = (n // s * s for n, s in zip(volume.shape, scale, strict=True))

@@ -150,6 +150,8 @@ def parse_kernel(text: str) -> Kernel:
     >>> parse_kernel("GE STANDARD") == parse_kernel("4.2,7.2")
     True
     """
+    if not isinstance(text, str):
+        raise UhrctError(f"`kernel` is a {type(text).__name__}; give its name or MTF as text")
     try:
         numbers = [float(word) for word in text.split(",")]
     except ValueError:
@@ -157,12 +159,12 @@ def parse_kernel(text: str) -> Kernel:
         found = named_kernel(maker, name)
         if found is None:
             raise UhrctError(
-                f"kernel {text!r} is not in the table; give a name such as B30f, GE LUNG or PHILIPS L, or the 50 % and "
+                f"kernel {text[:40]!a} is not in the table; give a name such as B30f, GE LUNG or PHILIPS L, or the 50 % and "
                 "10 % points of its MTF in lp/cm, such as 3.5,5.9"
             ) from None
         return found.kernel
     if len(numbers) not in (2, 3):
-        raise UhrctError(f"kernel {text!r}: give two or three numbers: MTF 50 %, MTF 10 % (lp/cm), overshoot")
+        raise UhrctError(f"kernel {text[:40]!a}: give two or three numbers: MTF 50 %, MTF 10 % (lp/cm), overshoot")
     return Kernel(*numbers)
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from uhrct.core.arguments import number
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.physics.kernels import Kernel
@@ -123,6 +124,9 @@ def _statistics(patches: np.ndarray) -> tuple[float, tuple[float, ...]]:
 
 def even_patches(hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray | str:
     """Detrended patches (m, n, n) of even tissue in HU, or a sentence that says why there are none."""
+    for value in spacing_mm:
+        if not number("spacing_mm", value, 0):
+            raise UhrctError("`spacing_mm` is 0; give the size of the pixels in mm")
     slices = np.asarray(hu, np.float32)
     if slices.ndim not in (2, 3):
         raise UhrctError(f"hu has {slices.ndim} axes; give one slice (y, x) or several (z, y, x)")

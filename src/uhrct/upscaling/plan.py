@@ -207,6 +207,8 @@ def make_plan(
     UhrctError
         If no weights serve the scale, the spacing is not finer than the scan's, or the model cannot do what was asked.
     """
+    if not isinstance(volume, Volume):
+        raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
     spacing_mm = None if settings.spacing_mm is None else target_spacing(volume, settings.spacing_mm)
     if model is None:
         scale = scale_factors("scale", settings.scale or 2)
