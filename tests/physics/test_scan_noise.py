@@ -155,3 +155,9 @@ def test_real_slices_agree_with_hand_picked_regions(shared_ct, series, file):
     tolerance = 0.25 if (series, file) in KNOWN_TO_DIFFER else 0.15
     assert found.reliable, found.reason
     assert found.sigma_hu == pytest.approx(expected, rel=tolerance)
+
+
+def test_tissue_without_noise_has_none():
+    found = measure_noise(np.full((2, 96, 96), 40.0), (0.7, 0.7))
+    assert (found.reliable, found.sigma_hu) == (True, 0.0)
+    assert np.isfinite(found.autocorrelation).all()

@@ -159,8 +159,8 @@ def parse_kernel(text: str) -> Kernel:
         found = named_kernel(maker, name)
         if found is None:
             raise UhrctError(
-                f"kernel {text[:40]!a} is not in the table; give a name such as B30f, GE LUNG or PHILIPS L, or the 50 % and "
-                "10 % points of its MTF in lp/cm, such as 3.5,5.9"
+                f"kernel {text[:40]!a} is not in the table; give a name such as B30f, GE LUNG or PHILIPS L, or the "
+                "50 % and 10 % points of its MTF in lp/cm, such as 3.5,5.9"
             ) from None
         return found.kernel
     if len(numbers) not in (2, 3):

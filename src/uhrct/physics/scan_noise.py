@@ -114,7 +114,7 @@ def _statistics(patches: np.ndarray) -> tuple[float, tuple[float, ...]]:
     """Median standard deviation and mean autocorrelation of detrended patches."""
     variance = (patches**2).sum((-2, -1)) / (patches.shape[-1] ** 2 - 6)
     scaled = patches / np.sqrt(np.maximum(variance, 1e-12))[:, None, None]
-    power = (scaled**2).mean()
+    power = (scaled**2).mean() or 1.0  # perfectly even tissue, as in a phantom without noise
     correlation = tuple(
         float(((scaled[:, lag:] * scaled[:, :-lag]).mean() + (scaled[:, :, lag:] * scaled[:, :, :-lag]).mean()) / 2)
         for lag in range(1, LAGS + 1)
