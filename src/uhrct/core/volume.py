@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core import exchange
 from uhrct.core.arguments import number
 from uhrct.core.errors import UhrctError
 
-Vector = tuple[float, float, float]
+Vector = exchange.Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,29 @@ class Volume:
         """Number of voxels along (z, y, x)."""
         z, y, x = self.hu.shape
         return z, y, x
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The 4 x 4 matrix from voxel numbers (x, y, z) to mm in RAS, as nibabel has it."""
+        return exchange.affine_of(self.spacing_mm, self.origin_mm, self.direction)
+
+    @classmethod
+    def from_nibabel(cls, image: Any) -> Volume:
+        """A volume from a nibabel image; see `uhrct.core.exchange`."""
+        return cls(*exchange.from_nibabel(image))
+
+    def to_nibabel(self) -> Any:
+        """A nibabel image with the voxels and geometry of this volume."""
+        return exchange.to_nibabel(self.hu, self.affine)
+
+    @classmethod
+    def from_sitk(cls, image: Any) -> Volume:
+        """A volume from a SimpleITK image; see `uhrct.core.exchange`."""
+        return cls(*exchange.from_sitk(image))
+
+    def to_sitk(self) -> Any:
+        """A SimpleITK image with the voxels and geometry of this volume."""
+        return exchange.to_sitk(self.hu, self.spacing_mm, self.origin_mm, self.direction)
 
     @property
     def grid(self) -> Grid:
