@@ -2,7 +2,7 @@
 
 import uhrct
 scan = uhrct.read("ct_folder/")             # DICOM, NIfTI, NRRD, MHA, npz -> Volume, HU (z, y, x)
-fine = uhrct.upscale(scan, scale=2)
+fine = uhrct.upscale(scan, scale=2)         # also a path, a nibabel or SimpleITK image, or an array with spacing_mm
 uhrct.write(fine, "fine.nii.gz")
 """
 

@@ -26,3 +26,11 @@ def test_the_public_names_are_those_of_the_readme() -> None:
     ]
     for name in dir(uhrct):
         assert getattr(uhrct, name) is not None
+
+
+def test_help_shows_the_functions():
+    import pydoc
+
+    text = pydoc.render_doc(uhrct, renderer=pydoc.plaintext)
+    for name in ("class Volume", "class Upscaler", "read(path", "upscale(image", "write("):
+        assert name in text

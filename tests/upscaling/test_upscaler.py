@@ -262,16 +262,16 @@ def test_a_spacing_is_served_by_the_nearest_scale_and_resampled(slice_hu, tmp_pa
     for name, scale in (("a", (1, 2, 2)), ("b", (1, 4, 4)), ("c", (5, 2, 2))):
         Model(ModelConfig(scale=scale, context=2, mean=size)).save_pretrained(tmp_path / name)
     volume = scan(slice_hu[:32, :32], spacing=(5.0, 1.3, 1.3))
-    out = uhrct.upscale(volume, spacing_mm=0.5, weights=tmp_path / "a")
+    out = uhrct.upscale(volume, target_spacing_mm=0.5, weights=tmp_path / "a")
     assert out.spacing_mm == (5.0, 0.5, 0.5)
     assert out.hu.dtype == np.int16
     assert np.allclose(out.grid.corner_mm, volume.grid.corner_mm)
-    thin = uhrct.upscale(volume, spacing_mm=(1.25, 0.65, 0.65), weights=tmp_path / "c")
+    thin = uhrct.upscale(volume, target_spacing_mm=(1.25, 0.65, 0.65), weights=tmp_path / "c")
     assert thin.shape == (20, 64, 64)
     with pytest.raises(UhrctError, match="nowhere finer"):
-        uhrct.upscale(volume, spacing_mm=(5.0, 2.0, 1.3), weights=tmp_path / "a")
+        uhrct.upscale(volume, target_spacing_mm=(5.0, 2.0, 1.3), weights=tmp_path / "a")
     with pytest.raises(UhrctError, match="exclude each other"):
-        uhrct.upscale(volume, scale=2, spacing_mm=0.5)
+        uhrct.upscale(volume, scale=2, target_spacing_mm=0.5)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_nearest_scale(monkeypatch, want, scale):
 
 
 def test_maps_go_to_the_wanted_grid_too(tiny_model, slice_hu):
-    upscaler = Upscaler(tiny_model, steps=2, samples=2, structure=True, spacing_mm=(0.8, 0.5, 0.5))
+    upscaler = Upscaler(tiny_model, steps=2, samples=2, structure=True, target_spacing_mm=(0.8, 0.5, 0.5))
     result = upscaler(scan(slice_hu, 2))
     for volume in (result.volume, result.structure, result.uncertainty):
         assert volume.spacing_mm == (0.8, 0.5, 0.5)

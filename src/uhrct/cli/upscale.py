@@ -49,7 +49,7 @@ def upscale(
     scale: Annotated[
         str | None, typer.Option(help="In-plane factor (2 or 4), or factors ZxYxX (5x1x1 or 5x2x2). Default: 2.")
     ] = None,
-    spacing_mm: Annotated[
+    target_spacing_mm: Annotated[
         str | None,
         typer.Option(
             "--spacing",
@@ -145,7 +145,7 @@ def upscale(
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     settings = UpscaleSettings(
         scale=scale,
-        spacing_mm=None if spacing_mm is None else numbers(spacing_mm, "--spacing"),
+        target_spacing_mm=None if target_spacing_mm is None else numbers(target_spacing_mm, "--spacing"),
         weights=weights,
         device=device.value,
         quality=quality.value,

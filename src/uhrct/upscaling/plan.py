@@ -39,8 +39,8 @@ class UpscaleSettings:
     Parameters
     ----------
     scale : int, str or (z, y, x), optional
-        In-plane factor (2), or one factor per axis ((5, 1, 1) or "5x1x1"). Default 2, unless `spacing_mm` is given.
-    spacing_mm : float or (z, y, x), optional
+        In-plane factor (2), or one factor per axis ((5, 1, 1) or "5x1x1"). Default 2, without `target_spacing_mm`.
+    target_spacing_mm : float or (z, y, x), optional
         Voxel spacing of the result in mm, instead of a scale: one number for the pixels, or all three.
     weights : str or Path, optional
         Name of shipped weights or a model folder. Default: the shipped weights for the scale.
@@ -81,7 +81,7 @@ class UpscaleSettings:
     """
 
     scale: int | float | str | tuple[int, int, int] | None = None
-    spacing_mm: float | tuple[float, ...] | None = None
+    target_spacing_mm: float | tuple[float, ...] | None = None
     weights: str | Path | None = None
     device: str = "auto"
     quality: str = "standard"
@@ -119,8 +119,8 @@ class UpscaleSettings:
             raise UhrctError(f"`overrides` names {unknown[0]!r}, which is no scan property")
         if self.steps == 1 and self.samples > 1:
             raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
-        if self.scale is not None and self.spacing_mm is not None:
-            raise UhrctError("`scale` and `spacing_mm` exclude each other; give one of them")
+        if self.scale is not None and self.target_spacing_mm is not None:
+            raise UhrctError("`scale` and `target_spacing_mm` exclude each other; give one of them")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Plan:
     @property
     def resampled(self) -> bool:
         """Whether the result is resampled from the model's grid to the spacing that was asked for."""
-        return self.settings.spacing_mm is not None
+        return self.settings.target_spacing_mm is not None
 
     @property
     def scale_name(self) -> str:
@@ -209,7 +209,7 @@ def make_plan(
     """
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
-    spacing_mm = None if settings.spacing_mm is None else target_spacing(volume, settings.spacing_mm)
+    spacing_mm = None if settings.target_spacing_mm is None else target_spacing(volume, settings.target_spacing_mm)
     if model is None:
         scale = scale_factors("scale", settings.scale or 2)
         if spacing_mm is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from uhrct.core.volume import Volume
 from uhrct.models.choice import load_for_scale
 from uhrct.models.model import Model
+from uhrct.upscaling.inputs import as_volume
 from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
 from uhrct.upscaling.slabs import Slab, compute_slabs
 
@@ -49,8 +50,8 @@ class Upscaler:
     model : Model, optional
         Use this model instead of choosing one by scale.
     **settings
-        The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `spacing_mm`, `weights`, `device`, `steps`,
-        `samples`, `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
+        The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `target_spacing_mm`, `weights`, `device`,
+        `steps`, `samples`, `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
 
     Raises
     ------
@@ -119,30 +120,41 @@ class Upscaler:
         return self._loaded[key]
 
 
-def upscale(volume: Volume, **settings: Any) -> Volume:
+def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **settings: Any) -> Any:
     """Super-resolve a CT volume.
 
     Parameters
     ----------
-    volume : Volume
-        HU, (z, y, x).
+    image : Volume, str or Path, nibabel image, SimpleITK image, or array (z, y, x)
+        HU. A path is read with `uhrct.read`.
+    spacing_mm : (z, y, x), optional
+        Voxel spacing of an array.
+    affine : (4, 4) array, optional
+        Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) of an array to mm in RAS, as nibabel has it.
     **settings
         The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x),
-        default 2), `spacing_mm` (instead of a scale), `weights` and `device`.
+        default 2), `target_spacing_mm` (instead of a scale), `weights` and `device`.
 
     Returns
     -------
-    Volume
-        On a grid whose voxel edges coincide with the input's (with `spacing_mm`: whose first corner does). int16 if
-        the input was, else float32.
+    The same kind as `image`; a Volume for a path.
+        Its grid has voxel edges that coincide with the input's (with `target_spacing_mm`: the first corner does).
+        Integer input gives integers, which round the result to whole HU. Floating-point input gives float32.
 
     Raises
     ------
     UhrctError
-        If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
+        If the image is none of these, no weights serve the scale, the spacing is not finer than the scan's, or the
+        image holds NaN.
 
     Example
     -------
-    ``fine = uhrct.upscale(uhrct.read("scan.nii.gz"), scale=2)``
+    ``fine = uhrct.upscale("scan.nii.gz", scale=2)``
+
+    >>> from uhrct.models.model import Model, ModelConfig
+    >>> model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1})).eval()
+    >>> upscale(np.full((1, 8, 8), -1000, np.int16), spacing_mm=(1.0, 1.0, 1.0), model=model).shape
+    (1, 16, 16)
     """
-    return Upscaler(**settings)(volume).volume
+    volume, back = as_volume(image, spacing_mm, affine)
+    return back(Upscaler(**settings)(volume).volume)

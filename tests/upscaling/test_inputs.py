@@ -1,0 +1,93 @@
+"""`uhrct.upscale` takes what people have, and gives the same kind back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import uhrct
+from uhrct.models.model import Model
+
+MM = (2.0, 0.8, 0.7)
+
+
+@pytest.fixture
+def hu() -> np.ndarray:
+    y, x = np.mgrid[:20, :24]
+    return np.stack([-900 + 40 * ((y + k) % 7) + 10 * x for k in range(3)]).astype(np.int16)
+
+
+@pytest.fixture
+def volume(hu: np.ndarray) -> uhrct.Volume:
+    return uhrct.Volume(hu, MM, (1.0, 2.0, 3.0))
+
+
+def upscaled(image: Any, model: Model, **place: Any) -> Any:
+    return uhrct.upscale(image, model=model, **place)
+
+
+def test_every_kind_gives_the_same_voxels_at_the_same_place(
+    volume: uhrct.Volume, tiny_model: Model, tmp_path: Path
+) -> None:
+    expected = upscaled(volume, tiny_model)
+    assert isinstance(expected, uhrct.Volume)
+    array = upscaled(volume.hu, tiny_model, spacing_mm=MM)
+    assert isinstance(array, np.ndarray)
+    assert array.dtype == np.int16
+    assert np.array_equal(array, expected.hu)
+    assert np.array_equal(upscaled(volume.hu, tiny_model, affine=volume.affine), expected.hu)
+    image = upscaled(volume.to_nibabel(), tiny_model)
+    assert isinstance(image, nib.Nifti1Image)
+    assert np.array_equal(np.asarray(image.dataobj).T, expected.hu)
+    assert np.allclose(image.affine, expected.affine)
+    other = upscaled(volume.to_sitk(), tiny_model)
+    assert isinstance(other, sitk.Image)
+    assert np.array_equal(sitk.GetArrayFromImage(other), expected.hu)
+    assert np.allclose(other.GetOrigin(), expected.origin_mm)
+    uhrct.write(volume, tmp_path / "in.nii.gz")
+    for path in (tmp_path / "in.nii.gz", str(tmp_path / "in.nii.gz")):
+        read = upscaled(path, tiny_model)
+        assert np.array_equal(read.hu, expected.hu)
+        assert np.allclose(read.affine, expected.affine)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_floating_point_stays_floating_point(hu: np.ndarray, tiny_model: Model, dtype: type) -> None:
+    result = upscaled(hu.astype(dtype), tiny_model, spacing_mm=MM)
+    assert result.dtype == np.float32
+    whole = upscaled(hu, tiny_model, spacing_mm=MM)
+    assert np.abs(result - whole).max() <= 0.51
+    image = nib.Nifti1Image(hu.T.astype(np.float32), np.diag([0.7, 0.8, 2.0, 1.0]))
+    assert upscaled(image, tiny_model).get_data_dtype() == np.float32
+
+
+def test_integers_that_do_not_fit_become_larger(tiny_model: Model) -> None:
+    """HU of a result overshoot: 0 to 255 is not enough."""
+    stripes = np.tile(np.repeat(np.array([0, 255], np.uint8), 4), (1, 16, 4))
+    sharp = upscaled(stripes, tiny_model, spacing_mm=MM, psf_fwhm_mm=1.0, consistency="hard")
+    assert sharp.min() < 0
+    assert sharp.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("image", "place", "message"),
+    [
+        (np.zeros((2, 8, 8), np.int16), {}, "without a place"),
+        (np.zeros((2, 8, 8), np.int16), {"spacing_mm": MM, "affine": np.eye(4)}, "one of them"),
+        (np.zeros((8, 8), np.int16), {"spacing_mm": MM}, "2 dimensions"),
+        (np.zeros((2, 8, 8), complex), {"spacing_mm": MM}, "complex"),
+        (np.zeros((2, 8, 8), np.int16), {"affine": np.eye(3)}, "`affine`"),
+        (uhrct.Volume(np.zeros((2, 8, 8), np.int16), MM), {"spacing_mm": MM}, "are for arrays"),
+        ([[[0]]], {}, "`image` is a list"),
+        (None, {}, "`image` is a NoneType"),
+        ("nowhere.nii", {}, "no such file"),
+    ],
+)
+def test_what_cannot_be_used_is_said(image: Any, place: dict[str, Any], message: str, tiny_model: Model) -> None:
+    with pytest.raises(uhrct.UhrctError, match=message):
+        upscaled(image, tiny_model, **place)
