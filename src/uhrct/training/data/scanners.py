@@ -98,8 +98,9 @@ def _noisy(x: Tensor, scan: ScanProperties, g: torch.Generator) -> Tensor:
     return x + scan.noise_hu * correlated_noise(tuple(x.shape), scan.noise_fwhm, g).to(x.device)
 
 
-#: of `draw_scan`: share with the usual PSF, ranges of the others and the share of the wider range
-USUAL_SHARE, NARROW, WIDE, WIDE_SHARE = 0.35, (0.4, 1.0), (1.0, 1.6), 0.35
+#: of `draw_scan`: share with the usual PSF where noise is removed, and where it is kept, as in benchmarks; ranges of the
+#: others and the share of the wider range
+USUAL_SHARE, USUAL_KEPT_SHARE, NARROW, WIDE, WIDE_SHARE = 0.35, 0.7, (0.4, 1.0), (1.0, 1.6), 0.35
 #: share of the items that keep a part of their noise
 BETWEEN = 0.3
 #: share of the denoised items with added noise, and its range in HU (log-uniform)
@@ -123,17 +124,18 @@ def draw_scan(clean: ScanProperties, denoised: float, through_plane: bool, g: to
 
     coin = torch.rand(9, generator=g).tolist()
     narrow, wide = uniform(NARROW, 0.05), uniform(WIDE, 0.05)
-    psf = clean.psf_fwhm if coin[0] < USUAL_SHARE else wide if coin[1] < WIDE_SHARE else narrow
-    sharpening, thickness = uniform(SHARPENING, 0.05), uniform(SLICE_THICKNESS, 0.25)
-    low, high = (math.log(v) for v in SCAN_NOISE_HU)
-    noise = math.exp(uniform((low, high), 1e-4))
     # the wish of some items lies between the two
     between = 0 < denoised < 1 and coin[2] < BETWEEN
     denoise = round(coin[2] / BETWEEN, 3) if between else float(coin[8] < denoised)
+    usual = coin[0] < (USUAL_SHARE if denoise else USUAL_KEPT_SHARE)
+    psf = clean.psf_fwhm if usual else wide if coin[1] < WIDE_SHARE else narrow
+    sharpening, thickness = uniform(SHARPENING, 0.05), uniform(SLICE_THICKNESS, 0.25)
+    low, high = (math.log(v) for v in SCAN_NOISE_HU)
+    noise = math.exp(uniform((low, high), 1e-4))
     return replace(
         clean,
         psf_fwhm=psf,
-        sharpening=sharpening if coin[3] < 0.25 and coin[0] >= USUAL_SHARE else 0.0,
+        sharpening=sharpening if coin[3] < 0.25 and not usual else 0.0,
         slice_thickness=thickness if coin[4] < 0.4 and through_plane else clean.slice_thickness,
         denoise=denoise,
         noise_hu=noise if denoise and coin[5] < NOISE_SHARE else 0.0,
