@@ -104,6 +104,19 @@ def test_means_and_slices_equal_score_all():
     assert result.mean("vessel_mm") > 3
 
 
+def test_padding_outside_the_field_of_view_counts_as_air():
+    reference = chest(2)
+    test = as_test(reference, reference.hu + 20)
+    outside = np.hypot(*np.mgrid[-48:48, -64:64]) > 62
+    padded, its_test = (as_test(v, np.where(outside, -2000, v.hu)) for v in (reference, test))
+    its_test.hu[:, 0, :9] = 300  # a restorer may write anything there
+    as_air = [as_test(v, np.where(outside, -1024, v.hu)) for v in (reference, test)]
+    found, expected = compare(padded, its_test), compare(*as_air)
+    for name in ("psnr_wide", "rmse_hu", "smse_vc", "ssim_wide"):
+        assert found.mean(name) == pytest.approx(expected.mean(name))
+        assert compare(padded, its_test, count_padding=True).mean(name) != pytest.approx(expected.mean(name))
+
+
 def test_undefined_slices_do_not_count_and_are_counted():
     reference = chest(4)
     hu = reference.hu + 10

@@ -41,6 +41,12 @@ def evaluate(
         float | None,
         typer.Option(help="In-plane PSF of --lr, FWHM in mm. Default: 0.6 x pixel size of --lr.", rich_help_panel=LR),
     ] = None,
+    count_padding: Annotated[
+        bool,
+        typer.Option(
+            "--count-padding", help="Also count values outside the field of view. By default they count as air."
+        ),
+    ] = False,
     spacing_mm: InputSpacing = None,
     quiet: Quiet = False,
 ) -> None:
@@ -56,5 +62,6 @@ def evaluate(
         json_path=json_path,
         html_path=html_path,
         spacing_mm=parsed_spacing(spacing_mm),
+        count_padding=count_padding,
         quiet=quiet,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined, undefined
 from uhrct.core.version import __version__
@@ -148,6 +149,7 @@ def compare(
     *,
     lr: Volume | None = None,
     acquisition: Acquisition | None = None,
+    count_padding: bool = False,
     quiet: bool = True,
 ) -> Comparison:
     """All metrics of `test` against `reference`.
@@ -157,6 +159,8 @@ def compare(
     reference, test : volumes on one grid
     lr : the scan that `test` was made from
     acquisition : how `lr` arises from the reference (default: `acquisition_between`)
+    count_padding : whether values outside the field of view count. By default they are air in both volumes where the
+        reference is padding, as in the benchmark
     quiet : False shows progress
 
     Raises
@@ -174,6 +178,8 @@ def compare(
     check_grids(reference.grid, test.grid)
     if lr is not None and acquisition is None:
         acquisition = acquisition_between(reference.grid, lr.grid)
+    if not count_padding:
+        reference, test = _without_padding(reference, test)
     inside = lung_mask(reference.hu, reference.spacing_mm, quiet=quiet)
     measured = None if lr is None or acquisition is None else _ConsistencyOf(test, lr, acquisition)
     slab = _Betti3D(inside)
@@ -189,6 +195,16 @@ def compare(
     volume.take(["flicker"], lambda: [flicker(reference.hu, test.hu, reference.spacing_mm)])
     volume.take(["betti0_error_3d", "betti1_error_3d"], slab.errors)
     return Comparison(slices, volume, acquisition)
+
+
+def _without_padding(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
+    """Both volumes with `FLOOR_HU` where the reference is padding, and nothing below it elsewhere."""
+    outside = reference.hu <= PADDING_HU
+    if not outside.any() and min(reference.hu.min(), test.hu.min()) >= FLOOR_HU:
+        return reference, test
+    floor = reference.hu.dtype.type(FLOOR_HU)
+    held = [np.where(outside, floor, np.maximum(v.hu, floor)).astype(v.hu.dtype) for v in (reference, test)]
+    return replace(reference, hu=held[0]), replace(test, hu=held[1])
 
 
 class _ConsistencyOf:

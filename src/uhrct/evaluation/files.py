@@ -31,6 +31,7 @@ def evaluate_files(
     json_path: Path | None = None,
     html_path: Path | None = None,
     spacing_mm: Vector | None = None,
+    count_padding: bool = False,
     quiet: bool = False,
 ) -> None:
     """Compare two files by every metric. Print the table, and write JSON and HTML where a path is given.
@@ -44,6 +45,7 @@ def evaluate_files(
     kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
     json_path, html_path : outputs
     spacing_mm : (z, y, x) of `.npz` inputs without spacing
+    count_padding : whether values outside the field of view count
     quiet : print nothing
 
     Raises
@@ -68,7 +70,7 @@ def evaluate_files(
     if lr is not None:
         low = _read_lr(lr)
         acquisition = acquisition_between(volumes[0].grid, low.grid, kind, psf_fwhm_mm=psf_fwhm_mm)
-    result = compare(*volumes, lr=low, acquisition=acquisition, quiet=quiet)
+    result = compare(*volumes, lr=low, acquisition=acquisition, count_padding=count_padding, quiet=quiet)
     files = {"reference": _identity(reference, volumes[0]), "test": _identity(test, volumes[1])}
     if lr is not None and low is not None:
         files["lr"] = _identity(lr, low)

@@ -98,8 +98,8 @@ def _noisy(x: Tensor, scan: ScanProperties, g: torch.Generator) -> Tensor:
     return x + scan.noise_hu * correlated_noise(tuple(x.shape), scan.noise_fwhm, g).to(x.device)
 
 
-#: of `draw_scan`: share with the usual PSF where noise is removed, and where it is kept, as in benchmarks; ranges of the
-#: others and the share of the wider range
+#: of `draw_scan`: share with the usual PSF where noise is removed, and where it is kept, as in benchmarks; ranges of
+#: the others and the share of the wider range
 USUAL_SHARE, USUAL_KEPT_SHARE, NARROW, WIDE, WIDE_SHARE = 0.35, 0.7, (0.4, 1.0), (1.0, 1.6), 0.35
 #: share of the items that keep a part of their noise
 BETWEEN = 0.3
