@@ -44,7 +44,8 @@ def evaluate(
     count_padding: Annotated[
         bool,
         typer.Option(
-            "--count-padding", help="Also count values outside the field of view. By default they count as air."
+            "--count-padding",
+            help="Also count voxels beside the padding outside the field of view. By default a rim is left out.",
         ),
     ] = False,
     spacing_mm: InputSpacing = None,

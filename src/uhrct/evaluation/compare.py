@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.hu import FLOOR_HU, PADDING_HU
+from uhrct.core.hu import PADDING_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined, undefined
 from uhrct.core.version import __version__
@@ -23,6 +23,8 @@ from uhrct.structure.topology import CROP, betti_error_sums
 
 #: Tolerances for what file formats round: NIfTI stores float32, DICOM stores decimal strings.
 SPACING_SHARE, PLACE_MM, ANGLE_DEGREES = 1e-4, 0.01, 0.1
+#: Voxels beside padding outside the field of view that do not count: two LR voxels at x4.
+RIM_PX = 8
 
 
 def check_grids(reference: Grid, test: Grid) -> None:
@@ -159,8 +161,7 @@ def compare(
     reference, test : volumes on one grid
     lr : the scan that `test` was made from
     acquisition : how `lr` arises from the reference (default: `acquisition_between`)
-    count_padding : whether values outside the field of view count. By default they are air in both volumes where the
-        reference is padding, as in the benchmark
+    count_padding : whether voxels beside the padding of the reference count. By default a rim of `RIM_PX` is left out
     quiet : False shows progress
 
     Raises
@@ -179,7 +180,7 @@ def compare(
     if lr is not None and acquisition is None:
         acquisition = acquisition_between(reference.grid, lr.grid)
     if not count_padding:
-        reference, test = _without_padding(reference, test)
+        reference, test = _without_rim(reference, test)
     inside = lung_mask(reference.hu, reference.spacing_mm, quiet=quiet)
     measured = None if lr is None or acquisition is None else _ConsistencyOf(test, lr, acquisition)
     slab = _Betti3D(inside)
@@ -197,13 +198,20 @@ def compare(
     return Comparison(slices, volume, acquisition)
 
 
-def _without_padding(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
-    """Both volumes with `FLOOR_HU` where the reference is padding, and nothing below it elsewhere."""
+def _without_rim(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
+    """Both volumes as padding within `RIM_PX` of the reference's padding.
+
+    Where the field of view cuts the body, there is nothing that a low-resolution scan could have shown of the other
+    side. A rim of two voxels held 72 % of the squared error of a slice of rider0117 at x2.
+    """
+    from scipy import ndimage  # evaluation extra
+
     outside = reference.hu <= PADDING_HU
-    if not outside.any() and min(reference.hu.min(), test.hu.min()) >= FLOOR_HU:
+    if not outside.any():
         return reference, test
-    floor = reference.hu.dtype.type(FLOOR_HU)
-    held = [np.where(outside, floor, np.maximum(v.hu, floor)).astype(v.hu.dtype) for v in (reference, test)]
+    rim = ndimage.binary_dilation(outside, np.ones((1, 3, 3)), iterations=RIM_PX)
+    lowest = reference.hu[outside].min()
+    held = [np.where(rim, lowest.astype(v.hu.dtype), v.hu) for v in (reference, test)]
     return replace(reference, hu=held[0]), replace(test, hu=held[1])
 
 

@@ -45,7 +45,7 @@ def evaluate_files(
     kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
     json_path, html_path : outputs
     spacing_mm : (z, y, x) of `.npz` inputs without spacing
-    count_padding : whether values outside the field of view count
+    count_padding : whether voxels beside padding count (`uhrct.evaluation.compare.compare`)
     quiet : print nothing
 
     Raises
