@@ -73,6 +73,7 @@ def test_the_true_mean_costs_nothing(tiny: Tiny, relative: bool) -> None:
     residual, structure = truth(m, batch, m.features(batch.lr_hu, batch.spacing_mm).up_hu, m.config.residual_sd_hu)
     loss = MeanLoss(m, config.loss)
     value, parts = loss(Oracle(residual, structure), batch, generator(), 1.0)
+    assert parts.pop("interpolation") > 0.1  # it is shown, and costs nothing
     assert set(parts) == {"pixel", "structure_head", "structure_image"}
     assert value < 1e-4
     assert value == pytest.approx(float(sum(parts.values())))
@@ -122,7 +123,8 @@ def test_relative_counts_crops_alike(tiny: Tiny) -> None:
         stronger = Batch(batch.lr_hu * factor, batch.hr_hu * factor, batch.spacing_mm)
         value, parts = MeanLoss(m, config.loss)(Oracle(torch.zeros(4, 4, 16, 16), None), stronger, generator(), 1.0)
         assert value == pytest.approx(config.loss.l2, rel=0.1)
-        assert set(parts) == {"pixel"}
+        assert set(parts) == {"pixel", "interpolation"}
+        assert value == pytest.approx(float(parts["interpolation"]))
 
 
 @pytest.mark.parametrize(("stage", "loss"), [("mean", MeanLoss), ("denoiser", DenoiserLoss)])

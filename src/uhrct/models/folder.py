@@ -23,7 +23,7 @@ def available_models() -> list[Path]:
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a shipped model, by its name, or of any model, by its path.
+    """The folder of a shipped model, by its name, or of any model or training run, by its path.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def model_folder(name: str | Path) -> Path:
     """
     for folder in (WEIGHTS_DIR / str(name), Path(name)):
         if folder.is_dir():
-            return folder
+            inside = folder / "model"  # of a training run
+            return inside if not (folder / CONFIG).is_file() and inside.is_dir() else folder
     known = ", ".join(p.name for p in available_models()) or "none"
     raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
 

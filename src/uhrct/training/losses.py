@@ -42,7 +42,9 @@ class MeanLoss:
         parts = {"pixel": pixel(image), **self.structure.head(structure, batch)}
         if done >= settings.structure_from:
             parts |= self.structure.image(image, batch, f.up_hu, sd_hu, pixel)
-        return torch.stack(list(parts.values())).sum(), parts
+        with torch.no_grad():  # for the log alone: where interpolation stands in the unit of `pixel`
+            interpolation = {"interpolation": pixel(torch.zeros_like(image))}
+        return torch.stack(list(parts.values())).sum(), parts | interpolation
 
 
 class DenoiserLoss:

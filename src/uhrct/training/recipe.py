@@ -72,6 +72,10 @@ def run_stages(stages: list[TrainingConfig], run: Run, budget: Budget) -> Path:
     titles = [stage.title for stage in stages]
     state = run.checkpoint
     first, model = 0, None if stages[0].init is None else Model.from_pretrained(stages[0].init)
+    if model is not None and state is None:
+        run.say(
+            f"note: starts from the weights {stages[0].init} (sha256 {model.weights_sha256[:12]}), not from random ones"
+        )
     if state is not None:
         if state["stage"] not in titles:
             raise run.bad_checkpoint(ValueError(f"no stage {state['stage']} in this configuration"))

@@ -190,7 +190,9 @@ class Trainer(ABC):
         rate = self.optimizers[0].param_groups[0]["lr"]
         self._record({"lr": rate, **{name: round(value, 6) for name, value in self.running.items()}})
         left = (1 - done) / done * self.budget.minutes if done > 0 else math.nan
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in self.running.items())
+        parts = "  ".join(f"{name} {value:.4f}" for name, value in self.running.items() if name != "interpolation")
+        if "interpolation" in self.running:
+            parts = parts.replace("pixel ", f"pixel (interpolation {self.running['interpolation']:.2f}) ", 1)
         self.folder.say(f"{self.stage}, step {self.step}, {self.budget.minutes:.1f} min ({left:.0f} left)  {parts}")
 
     def _record(self, values: dict[str, Any]) -> None:

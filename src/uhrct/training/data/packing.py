@@ -115,6 +115,11 @@ def summary(report: Report, out: str | Path) -> list[str]:
         f"{out}: {len(entries)} series ({split}), {sum(e.hr.shape[0] for e in entries)} slices, {size:.2f} GB; "
         f"{len(report.packed)} packed now, {len(report.kept)} before"
     ]
+    if entries and not store.patients("validation"):
+        lines.append(
+            "note: no series is in the validation part; move some names in split.json, or name other scans with "
+            "data.validation"
+        )
     by_note: dict[str, list[str]] = {}
     for e in entries:
         for note in e.notes:
