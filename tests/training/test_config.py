@@ -65,7 +65,7 @@ def test_one_path_is_a_list_of_one() -> None:
         ("data.batches=4", "unknown setting data.batches; known: .*batch"),
         ("model.mean.image_widht=4", "model: unknown setting mean.image_widht; known: .*image_width"),
         ("model.structure.kinds=vc", "model: unknown setting structure.kinds; known: .*kind"),
-        ("model.mean.image_width=-4", "setting mean.image_width=-4: input should be greater than 0"),
+        ("model.mean.image_width=-4", "setting mean.image_width=-4: input should be greater than or equal to 1"),
         ("model.scale=[0,2,2]", "setting scale.0=0"),
         ("data", "key=value"),
         ("data.batch=many", "setting data.batch=many: .*number|integer"),
