@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.io import metaimage, nifti, nrrd
@@ -41,7 +43,9 @@ def inspect_image(path: Path) -> SeriesInfo:
 def _header(path: Path) -> ImageHeader:
     if not path.is_file():
         raise UhrctError("is a pipe or a device, not a file; save it as a file first")
-    header = _READ_HEADER[FORMATS[known_suffix(path)]](path)
+    # damaged numbers may be NaN or overflow; the checks find them, so numpy need not warn
+    with np.errstate(invalid="ignore", over="ignore"):
+        header = _READ_HEADER[FORMATS[known_suffix(path)]](path)
     if not possible_scaling(header.slope, header.intercept):
         raise UhrctError(
             f"slope {header.slope:g} and intercept {header.intercept:g} cannot give HU; correct them at the source"

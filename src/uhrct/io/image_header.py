@@ -116,8 +116,7 @@ def place_of(steps_mm: np.ndarray, origin_mm: np.ndarray) -> Place:
     """
     if not np.isfinite(origin_mm).all() or np.abs(origin_mm).max() > 1e9:
         raise UhrctError("the position of the first voxel is not a number in mm; correct it at the source")
-    with np.errstate(invalid="ignore", over="ignore"):
-        lengths = np.linalg.norm(steps_mm, axis=0)
+    lengths = np.linalg.norm(steps_mm, axis=0)
     check_spacing(lengths.tolist())
     direction = (steps_mm / lengths)[:, ::-1]
     if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):

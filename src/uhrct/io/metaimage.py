@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import BinaryIO
@@ -147,8 +148,7 @@ def _place(fields: dict[str, str]) -> Place:
     check_spacing((spacing * unit_mm).tolist())
     # each row of the file is the direction of one axis
     matrix = np.reshape(_numbers(fields, "TransformMatrix", 9, "1 0 0 0 1 0 0 0 1"), (3, 3))
-    with np.errstate(over="ignore"):
-        lengths = np.linalg.norm(matrix, axis=1)
+    lengths = np.linalg.norm(matrix, axis=1)
     if not np.allclose(lengths, 1, atol=1e-3):
         raise UhrctError("the rows of TransformMatrix do not have length 1; resample it first")
     return place_of((matrix / lengths[:, None]).T * spacing * unit_mm, np.array(_origin(fields)) * unit_mm)
@@ -184,7 +184,7 @@ def _beside(path: Path, name: str) -> Path:
     file = path.parent / name
     if "/" in name or "\\" in name or name in ("", ".", "..") or Path(name).is_absolute():
         raise UhrctError(f"its voxel file {quoted(name)} is in another folder; put both into one and correct the name")
-    if not file.is_file():
+    if len(os.fsencode(name)) > 255 or not file.is_file():
         raise UhrctError(f"its voxel file {quoted(name)} is missing; put both files into one folder")
     if file.samefile(path):
         raise UhrctError("names itself as its voxel file; export it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from pathlib import Path
@@ -22,11 +23,12 @@ _INTENTS = (0, 1001, 1002)
 _VECTORS = (1003, 1004, 1005, 1006, 1007, 1008, 1009, 2003, 2004)
 #: Length of the space unit in mm. 0 means unknown: the unit is then mm, as in all readers.
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-_MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
+#: Size of the header: place of the magic string, and the string in a single file.
+_MAGIC = {348: (344, b"n+1\0"), 540: (4, b"n+2\0\r\n\x1a\n")}
 #: Header extensions lie between the header and the voxels. Real ones take some kB.
 _MOST_OFFSET = 1 << 26
 _NO_HEADER = "not a NIfTI file (no valid header); export it again"
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_RAS_TO_LPS = np.array([[-1.0], [-1.0], [1.0]])
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -65,13 +67,14 @@ def _fields(raw: bytes) -> Any:
         size = struct.unpack_from(order + "i", raw)[0] if len(raw) >= 348 else 0
         if size not in _MAGIC or len(raw) < size:
             continue
-        fields = (Nifti1Header if size == 348 else Nifti2Header)(raw[:size], order, check=False)
-        magic = bytes(fields["magic"].tobytes())
-        if magic.startswith(b"ni"):
+        at, magic = _MAGIC[size]
+        if raw[at : at + 2] == b"ni":
             raise UhrctError("header of a NIfTI pair (.hdr and .img); convert it to one .nii file")
-        if not magic.startswith(_MAGIC[size]):
+        if raw[at : at + len(magic)] != magic:
             break
-        if 1 <= fields["dim"][0] <= 7 and min(fields["dim"][1 : 1 + fields["dim"][0]]) >= 1:
+        fields = (Nifti1Header if size == 348 else Nifti2Header)(raw[:size], order, check=False)
+        count = int(fields["dim"][0])
+        if 1 <= count <= 7 and min(fields["dim"][1 : 1 + count]) >= 1:
             return fields
         break
     raise UhrctError(_NO_HEADER)
@@ -126,7 +129,7 @@ def _place(fields: Any, shape: tuple[int, int, int]) -> Place:
         )
     affine = qform if sform is None else sform
     assert affine is not None
-    place = place_of(RAS_TO_LPS @ affine[:, :3], RAS_TO_LPS @ affine[:, 3])
+    place = place_of(_RAS_TO_LPS * affine[:, :3], _RAS_TO_LPS[:, 0] * affine[:, 3])
     if not np.allclose(place.spacing_mm[::-1], pixdim, rtol=1e-3):
         listed = " and ".join(", ".join(f"{s:g}" for s in v) for v in (place.spacing_mm[::-1], pixdim))
         raise UhrctError(f"sform and pixdim state different spacings: {listed} mm (x, y, z); correct it at the source")
@@ -140,13 +143,13 @@ def _sform(fields: Any, unit_mm: float) -> np.ndarray:
 
 
 def _qform(fields: Any, unit_mm: float) -> np.ndarray:
-    qfac = float(fields["pixdim"][0])
-    b, c, d = (float(fields[f"quatern_{axis}"]) for axis in "bcd")
-    if qfac not in (-1, 0, 1) or not b * b + c * c + d * d <= 1 + 3e-7:  # also catches NaN
-        raise UhrctError("the qform is no rotation (quaternion or pixdim[0] is damaged); correct it at the source")
-    if qfac == 0:
+    if fields["pixdim"][0] == 0:
         fields["pixdim"][0] = 1  # the standard: 0 counts as 1
-    return fields.get_qform()[:3] * unit_mm
+    if fields["pixdim"][0] in (-1, 1) and all(np.isfinite(fields[f"quatern_{axis}"]) for axis in "bcd"):
+        # nibabel refuses a quaternion that is longer than 1
+        with contextlib.suppress(ValueError):
+            return fields.get_qform()[:3] * unit_mm
+    raise UhrctError("the qform is no rotation (quaternion or pixdim[0] is damaged); correct it at the source")
 
 
 def _agree(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int], place: Place) -> bool:
@@ -156,7 +159,6 @@ def _agree(sform: np.ndarray, qform: np.ndarray, shape: tuple[int, int, int], pl
     """
     last = np.array(shape[::-1]) - 1
     corners = np.array([(*(last * corner), 1) for corner in np.ndindex(2, 2, 2)], float)
-    with np.errstate(invalid="ignore", over="ignore"):
-        moved = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
+    moved = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
     diagonal_mm = float(np.linalg.norm(last[::-1] * place.spacing_mm))
     return bool(moved <= 0.1 * min(place.spacing_mm) + 1e-3 * diagonal_mm)

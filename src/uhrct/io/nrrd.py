@@ -166,8 +166,8 @@ def _check_meaning(fields: dict[str, Any]) -> None:
         raise UhrctError(f"its voxels are stored as text (encoding {encoding}); write it again in binary")
     if encoding not in _PACKINGS:
         raise UhrctError(f"encoding {quoted(encoding)} is unknown; write it again as raw or gzip")
-    for centering in fields.get("centerings", "").split():
-        # `space origin` is the centre of the first voxel for both
+    for centering in fields.get("centerings", []):
+        # `space origin` is the centre of the first voxel for all of them
         if centering.lower() not in ("cell", "node", "none", "???"):
             raise UhrctError(f"centering {quoted(centering)} is unknown; export it again")
 

@@ -17,7 +17,7 @@ from uhrct.io.image_header import ImageHeader
 FREE_BYTES, MOST_RATIO = 512 << 20, 100
 #: Deflate packs at most 1032 bytes into one.
 MOST_DEFLATE = 1032
-#: Bytes after the last voxel that are ignored, if they are less than a slice. More show that the header's size is wrong.
+#: Bytes after the last voxel that are ignored, if they are less than a slice. More of them show a wrong header.
 SPARE_BYTES = 4096
 _PIECE = 1 << 20
 #: Packed bytes are read in small pieces, because the rest of a piece is copied at the end of each gzip member.
