@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -148,6 +149,12 @@ def test_unknown_suffix(tmp_path: Path) -> None:
     message = refusal(tmp_path / "a.foo")
     assert "suffix .foo is unknown" in message
     assert ".nii.gz" in message
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"])
+def test_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert "is a pipe or a device" in refusal(tmp_path / name)
 
 
 # --- npz

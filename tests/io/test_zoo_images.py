@@ -14,8 +14,10 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import zoo_bombs  # noqa: F401  adds its cases to zoo_images_refused.CASES, as zoo_metaimage_refused does
 import zoo_images
 import zoo_images_refused
+import zoo_metaimage_refused  # noqa: F401
 from image_files import Refused, Right, metaimage, nifti, put
 from image_files import nrrd as nrrd_file
 
@@ -145,3 +147,10 @@ def rows_of(format_name: str) -> set[str]:
 def test_every_row_of_the_documentation_has_tests(format_name: str) -> None:
     cases = zoo_images.CASES | zoo_images_refused.CASES
     assert {case.row for name, case in cases.items() if name.startswith(format_name)} == rows_of(format_name)
+
+
+def test_the_zoo_is_complete() -> None:
+    refused = zoo_images_refused.CASES
+    for kind, least in (("NIfTI", 250), ("NRRD", 150), ("MetaImage", 150), ("bomb", 14)):
+        assert sum(name.startswith(kind) for name in refused) >= least, kind
+    assert len(zoo_images.CASES) + len(refused) >= 1300

@@ -332,7 +332,7 @@ for acronym in ("RAI", "LPS", "???", "RAS"):
     meta_case(f"AnatomicalOrientation {acronym}", "AnatomicalOrientation", AnatomicalOrientation=acronym)
 for truth in ("True", "true", "1"):
     meta_case(f"BinaryData {truth}", "BinaryData", BinaryData=truth)
-meta_case("no BinaryData", "BinaryData", "by hand", BinaryData=None)  # SimpleITK then expects text
+meta_case("no BinaryData", "BinaryData", BinaryData=None)
 meta_case("Modality", "ObjectType, Modality", Modality="MET_MOD_CT")
 meta_case("CenterOfRotation missing", "CenterOfRotation", CenterOfRotation=None)
 meta_case(
@@ -359,4 +359,9 @@ CASES["MetaImage packed with gzip"] = Case(
 )
 meta_case(
     "without the packed size", "CompressedData, CompressedDataSize", "by hand", packed=True, CompressedDataSize=None
+)
+CASES["MetaImage of line ends of Windows"] = Case(
+    "Comment, Name, ID, ...",
+    lambda folder: Right(_bytes(folder / "a.mha", metaimage()[0].replace(b"\n", b"\r\n") + HU.tobytes())),
+    ("SimpleITK",),
 )

@@ -1,18 +1,18 @@
-"""NIfTI, NRRD and MetaImage files that must be refused in one line: fields that contradict, hostile headers, bombs."""
+"""NIfTI and NRRD files that must be refused in one line: fields that contradict each other, hostile headers, damage.
+
+Those of MetaImage are in `zoo_metaimage_refused.py`, those that lie about their size in `zoo_bombs.py`.
+"""
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import itertools
-import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from image_files import HU, OBLIQUE, SPACING, Case, Refused, metaimage, nifti, nrrd, put, quaternion
+from image_files import OBLIQUE, SPACING, Case, Refused, nifti, nrrd, put, quaternion
 
 CASES: dict[str, Case] = {}
 NO_HEADER, NOT_HU, DAMAGED = "no valid header", "not CT values in HU", ("truncated", "damaged")
@@ -120,22 +120,22 @@ for count in (0, 9, 300, 347, 352, 400):
     add(
         f"NIfTI gzip cut at {count // 3}",
         "(gzip)",
-        lambda folder, count=count: _bytes(folder / "a.nii.gz", gzip.compress(nifti())[: count // 3]),
+        lambda folder, count=count: write(folder / "a.nii.gz", gzip.compress(nifti())[: count // 3]),
         *(NO_HEADER, *DAMAGED),
     )
 
 
-def _bytes(path: Path, *parts: bytes) -> Path:
+def write(path: Path, *parts: bytes) -> Path:
     path.write_bytes(b"".join(parts))
     return path
 
 
-add("NIfTI not packed, called .gz", "(gzip)", lambda folder: _bytes(folder / "a.nii.gz", nifti()), *DAMAGED)
-add("NIfTI packed, called .nii", "(gzip)", lambda folder: _bytes(folder / "a.nii", gzip.compress(nifti())), NO_HEADER)
+add("NIfTI not packed, called .gz", "(gzip)", lambda folder: write(folder / "a.nii.gz", nifti()), *DAMAGED)
+add("NIfTI packed, called .nii", "(gzip)", lambda folder: write(folder / "a.nii", gzip.compress(nifti())), NO_HEADER)
 add(
     "NIfTI rubbish after gzip",
     "(gzip)",
-    lambda folder: _bytes(folder / "a.nii.gz", gzip.compress(nifti()), b"x" * 99),
+    lambda folder: write(folder / "a.nii.gz", gzip.compress(nifti()), b"x" * 99),
     *DAMAGED,
 )
 
@@ -254,268 +254,28 @@ for line in ("sizes: 5 4 3", "space: RAS", "centers: cell cell cell\ncenterings:
 nrrd_case("line without colon", UNKNOWN, "is unknown", lines=("what is this",))
 nrrd_case("line of 100 kB", UNKNOWN, NO_HEADER, lines=("content: " + "x" * 100_000,))
 nrrd_case("header of 2 MB", UNKNOWN, NO_HEADER, lines=("# " + "x" * 1000,) * 2000)
-add("NRRD no blank line", UNKNOWN, lambda folder: _bytes(folder / "a.nrrd", nrrd().split(b"\n\n")[0]), NO_HEADER)
+add("NRRD no blank line", UNKNOWN, lambda folder: write(folder / "a.nrrd", nrrd().split(b"\n\n")[0]), NO_HEADER)
 for magic in (b"NRRD0006", b"NRRD9999", b"NRRD", b"nrrd0005", b"NRRD-005", b"\x89PNG"):
     add(
         f"NRRD magic {magic!r}",
         "magic",
-        lambda folder, magic=magic: _bytes(folder / "a.nrrd", magic + nrrd()[8:]),
+        lambda folder, magic=magic: write(folder / "a.nrrd", magic + nrrd()[8:]),
         NO_HEADER,
     )
 for encoding, share in itertools.product(("gzip", "bzip2", "raw"), (0.6, 0.9)):
     add(
         f"NRRD {encoding} cut at {share}",
         "encoding, endian",
-        lambda folder, encoding=encoding, share=share: _cut(
-            folder / "a.nrrd", nrrd(encoding=encoding, values=_noise()), share
+        lambda folder, encoding=encoding, share=share: cut(
+            folder / "a.nrrd", nrrd(encoding=encoding, values=noise()), share
         ),
         *DAMAGED,
     )
 
 
-def _noise() -> np.ndarray:
+def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(-1000, 1000, (3, 20, 30)).astype(np.int16)
 
 
-def _cut(path: Path, content: bytes, share: float) -> Path:
-    return _bytes(path, content[: int(len(content) * share)])
-
-
-# --- MetaImage
-
-
-def meta_case(name: str, row: str, *words: str, **fields: Any) -> None:
-    add(f"MetaImage {name}", row, lambda folder: put(folder / "a.mha", metaimage(**fields)), *words)
-
-
-SIZE = "NDims, DimSize"
-for key in ("NDims", "DimSize", "ElementType", "ElementSpacing"):
-    row = {"ElementType": "ElementType, ElementNBits", "ElementSpacing": "ElementSpacing"}.get(key, SIZE)
-    meta_case(f"without {key}", row, f"'{key}' is missing", **{key: None})
-for count in ("0", "1", "2", "4", "100", "99999999", "-3", "3.0", "x", "", "3 3", "\u0663"):
-    meta_case(f"NDims {count}", SIZE, "does not fit DimSize", "no whole numbers", "more than one", NDims=count)
-for sizes in ("5 4 0", "5 4 -3", "5 -4 -3", "99999 99999 999999999", "999999999999999 9 9"):
-    meta_case(f"DimSize {sizes}", SIZE, "is damaged", DimSize=sizes)
-for sizes in ("5 4 3.5", "5 4 nan", "5 4 x", "5 4 1_0", "1e9 1e9 1e9", "9" * 400 + " 1 1", "", "1 " * 999):
-    meta_case(f"DimSize {sizes[:20]}", SIZE, "no whole numbers", DimSize=sizes)
-meta_case("DimSize 100 long", SIZE, "no whole numbers", NDims="100", DimSize="1 " * 100)
-meta_case("DimSize of a huge image", SIZE, "truncated", DimSize="30000 30000 3000")
-meta_case("DimSize too large", SIZE, "truncated", DimSize="5 4 4")
-meta_case("DimSize too small", SIZE, "smaller than the file's voxels", DimSize="5 4 2")
-meta_case("two dimensions", SIZE, "2 dimensions", NDims="2", DimSize="5 12")
-meta_case("four dimensions", SIZE, "4 dimensions", NDims="4", DimSize="5 4 3 1")
-for kind in ("MET_OTHER", "MET_STRING", "MET_FLOAT_ARRAY", "SHORT", "MET_short", "", "MET_NONE", "MET_FLOAT_MATRIX"):
-    meta_case(f"ElementType {kind}", "ElementType, ElementNBits", "is not a number", ElementType=kind)
-for bits in ("8", "12", "-16", "x"):
-    meta_case(f"ElementNBits {bits}", "ElementType, ElementNBits", "does not fit", ElementNBits=bits)
-for count in ("3", "0", "x", "2147483647"):
-    meta_case(f"{count} channels", "ElementNumberOfChannels", NOT_HU, ElementNumberOfChannels=count)
-for spacing in ("0.5 0.75 0", "0.5 -0.75 2", "0.5 0.75 nan", "NaN NaN NaN"):
-    meta_case(f"spacing {spacing}", "ElementSpacing", "is not positive", ElementSpacing=spacing)
-for spacing in ("0.5 0.75", "", "a b c", "0.5 0.75 1_0", "0.5 0.75 inf", "1,5 1,5 2,0", "0.5 0.75 0x10"):
-    meta_case(f"spacing '{spacing}'", "ElementSpacing", "holds no 3 number", ElementSpacing=spacing)
-for spacing in ("1e300 1 1", "1 1 1e-300"):
-    meta_case(f"spacing {spacing}", "ElementSpacing", "not plausible", ElementSpacing=spacing)
-meta_case("ElementSize alone", "ElementSize", "'ElementSpacing' is missing", ElementSpacing=None, ElementSize="1 1 1")
-for size in ("1 1 0", "1 1 nan", "1 1 -2", "1 1"):
-    meta_case(f"ElementSize {size}", "ElementSize", "ElementSize", ElementSize=size)
-MATRIX = "TransformMatrix (Rotation, Orientation), Offset (Position, Origin)"
-for matrix, words in (
-    ("1 0 0 0 1 0 0 0", "holds no 9 number"),
-    ("1 0 0 0 1 0 0 0 x", "holds no 9 number"),
-    ("1 0 0 0 1 0 0 0 nan", "length 1"),
-    ("1 0 0 0 1 0 0 0 2", "length 1"),
-    ("1 0 0 0 1 0 0 0 0", "length 1"),
-    ("1 0 0 0 1 0 0 0 1e300", "length 1"),
-    ("1 0 0 0.6 0.8 0 0 0 1", "not orthonormal"),
-    ("1 0 0 1 0 0 0 0 1", "not orthonormal"),
-):
-    for key in ("TransformMatrix", "Rotation", "Orientation"):
-        meta_case(f"{key} {matrix}", MATRIX, words, **{"TransformMatrix": None, key: matrix})
-for offset, words in (
-    ("nan 0 0", "position of the first voxel"),
-    ("1e300 0 0", "position of the first voxel"),
-    ("0 0", "holds no 3 number"),
-    ("inf 0 0", "holds no 3 number"),
-):
-    for key in ("Offset", "Position", "Origin"):
-        meta_case(f"{key} {offset}", MATRIX, words, **{"Offset": None, key: offset})
-for key, value in (
-    ("Position", "1 2 3"),
-    ("Origin", "1 2 3"),
-    ("Rotation", "0 1 0 1 0 0 0 0 1"),
-    ("ElementByteOrderMSB", "True"),
-):
-    meta_case(f"{key} against its synonym", "(unknown, repeated or damaged key)", "appears twice", **{key: value})
-for center in ("0 0 1", "nan 0 0", "1 2"):
-    meta_case(f"CenterOfRotation {center}", "CenterOfRotation", "CenterOfRotation", CenterOfRotation=center)
-for unit in ("px", "inch", "\x1b[31m", "MM", "nm"):
-    meta_case(f"unit {unit!r}", "DistanceUnits", "is unknown", DistanceUnits=unit)
-for slope, offset, words in (
-    ("0", "0", "cannot give HU"),
-    ("nan", "0", "cannot give HU"),
-    ("1e-310", "0", "cannot give HU"),
-    ("1e300", "0", "cannot give HU"),
-    ("1", "nan", "cannot give HU"),
-    ("1", "1e300", "cannot give HU"),
-    ("x", "0", "holds no 1 number"),
-    ("1 1", "0", "holds no 1 number"),
-    ("", "0", "holds no 1 number"),
-):
-    fields = {"ElementToIntensityFunctionSlope": slope, "ElementToIntensityFunctionOffset": offset}
-    row = "ElementToIntensityFunctionSlope, ElementToIntensityFunctionOffset"
-    meta_case(f"slope '{slope}' offset {offset}", row, words, **fields)
-for value in ("False", "0", "maybe", ""):
-    meta_case(f"BinaryData '{value}'", "BinaryData", "stored as text", "neither True nor False", BinaryData=value)
-for value in ("maybe", "", "T"):
-    meta_case(
-        f"byte order '{value}'", "ElementByteOrderMSB (BinaryDataByteOrderMSB)", "neither", BinaryDataByteOrderMSB=value
-    )
-    meta_case(f"CompressedData '{value}'", "CompressedData, CompressedDataSize", "neither", CompressedData=value)
-for value in ("-2", "x", "1 2", "1", str(1 << 40)):
-    words = ("HeaderSize", "not supported", "more than one")
-    meta_case(f"HeaderSize {value}", "HeaderSize", *words, HeaderSize=value)
-meta_case("HeaderSize and packed", "HeaderSize", "not supported", HeaderSize="-1", packed=True)
-for value in ("999999", "x", "1 2", "-5x"):
-    row = "CompressedData, CompressedDataSize"
-    meta_case(f"packed size {value}", row, "truncated", "CompressedDataSize", packed=True, CompressedDataSize=value)
-for kind in ("Scene", "Tube", "", "image"):
-    meta_case(f"object {kind}", "ObjectType, Modality", "not an image", ObjectType=kind)
-for modality in ("MET_MOD_MR", "MET_MOD_US", "CT"):
-    meta_case(f"modality {modality}", "ObjectType, Modality", "not CT", Modality=modality)
-for acronym in ("RAS", "ASR", "x"):
-    meta_case(
-        f"{acronym} without matrix",
-        "AnatomicalOrientation",
-        "ambiguous",
-        TransformMatrix=None,
-        AnatomicalOrientation=acronym,
-    )
-KEYS = "(unknown, repeated or damaged key)"
-for key in ("ElementSpacings", "elementspacing", "NDIMS", "Kinds", "\x1b[31mred", "x" * 5000, "\u00e9", "_", "0008|00"):
-    meta_case(f"key {key[:15]!r}", KEYS, "is unknown", lines=(f"{key} = 1",))
-for line in ("NDims = 2", "DimSize = 1 1 1", "ElementSpacing = 1 1 1", "CompressedData = True"):
-    meta_case(f"twice {line}", KEYS, "appears twice", lines=(line,))
-meta_case("line without equals", KEYS, "is unknown", lines=("what is this",))
-meta_case("line of 100 kB", KEYS, NO_HEADER, lines=("Comment = " + "x" * 100_000,))
-meta_case("header of 2 MB", KEYS, NO_HEADER, lines=("Comment = " + "x" * 1000,) * 2000)
-meta_case("no newline at the end", KEYS, NO_HEADER, lines=("Comment = \n" * 3 + "x" * 70_000,))
-for name, words in (
-    ("LIST", "in several files (ElementDataFile = LIST)"),
-    ("LIST 2", "in several files"),
-    ("/etc/passwd", "in another folder"),
-    ("../vox.raw", "in another folder"),
-    ("sub/vox.raw", "in another folder"),
-    ("..\\vox.raw", "in another folder"),
-    ("C:\\vox.raw", "in another folder"),
-    ("..", "in another folder"),
-    (".", "in another folder"),
-    ("", "in another folder"),
-    ("missing.raw", "is missing"),
-    ("mis\0sing.raw", "is missing"),
-    ("\x1b[31mred", "is missing"),
-    ("v%03d.raw 1 9 1", "is missing"),
-    ("y" * 5000, "is missing"),
-    ("a.mha", "names itself"),
-    ("folder", "is missing"),
-):
-    meta_case(f"data {name[:20]!r}", "ElementDataFile", words, data=name)
-CASES["MetaImage data 'folder'"].build = lambda folder: (
-    (folder / "folder").mkdir(),
-    Refused(put(folder / "a.mha", metaimage(data="folder")), ("is missing",)),
-)[1]
-for share in (0.1, 0.5, 0.95):
-    add(
-        f"MetaImage packed cut at {share}",
-        "CompressedData, CompressedDataSize",
-        lambda folder, share=share: _cut(folder / "a.mha", b"".join(metaimage(_noise(), packed=True)), share),
-        *(NO_HEADER, *DAMAGED),
-    )
-    add(
-        f"MetaImage cut at {share}",
-        SIZE,
-        lambda folder, share=share: _cut(folder / "a.mha", b"".join(metaimage(_noise())), share),
-        *(NO_HEADER, *DAMAGED),
-    )
-
-# --- files that unpack to far more than their header states, or state far more than they hold
-
-ZEROS = 10 << 20
-
-
-def _repeated(length: int) -> tuple[bytes, bytes, bytes]:
-    """Start, middle and end of a zlib stream; the middle holds 10 MB of zeros and may be repeated."""
-    packer = zlib.compressobj(9)
-    start = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
-    middle = packer.compress(bytes(length)) + packer.flush(zlib.Z_FULL_FLUSH)
-    return start, middle, packer.flush()
-
-
-def bomb(name: str, row: str, build: Callable[[Path], Path], *words: str) -> None:
-    add(f"bomb: {name}", row, build, *(words or ("smaller than the file's voxels",)))
-
-
-def _gzip_bomb(folder: Path) -> Path:
-    return _bytes(folder / "a.nii.gz", gzip.compress(nifti()), gzip.compress(bytes(ZEROS)) * 2000)
-
-
-def _claims(folder: Path) -> Path:
-    """18 MB of packed noise behind a header of 20 GB."""
-    header = nifti(np.zeros((1, 1, 1), np.int16), dim=(3, 2200, 2200, 2066, 1, 1, 1, 1))[:352]
-    noise = np.random.default_rng(0).bytes(18 << 20)
-    return _bytes(folder / "a.nii.gz", gzip.compress(header + noise, 1))
-
-
-def _zlib_bomb(folder: Path) -> Path:
-    start, middle, end = _repeated(ZEROS)
-    header, _ = metaimage(packed=True, CompressedDataSize=None)
-    return _bytes(folder / "a.mha", header, start, middle * 2000, end)
-
-
-def _sparse(folder: Path) -> Path:
-    path = put(folder / "a.nii", nifti(dim=(3, 1024, 1024, 1024, 1, 1, 1, 1)))
-    os.truncate(path, 352 + (2 << 30))
-    return path
-
-
-bomb("gzip of 20 GB in a NIfTI of 120 bytes", "(gzip)", _gzip_bomb)
-bomb("NIfTI of 18 MB that states 20 GB", "(gzip)", _claims, "cannot hold a CT of this size")
-bomb(
-    "a million empty gzip members",
-    "(gzip)",
-    lambda f: _bytes(f / "a.nii.gz", gzip.compress(b"") * 1_000_000),
-    "empty parts",
-)
-bomb(
-    "a gzip name of 18 MB",
-    "(gzip)",
-    lambda f: _bytes(f / "a.nii.gz", b"\x1f\x8b\x08\x08" + b"\1" * (18 << 20)),
-    *DAMAGED,
-)
-bomb("zlib of 20 GB in a MetaImage of 120 bytes", "CompressedData, CompressedDataSize", _zlib_bomb)
-bomb(
-    "gzip of 20 GB in an NRRD of 120 bytes",
-    "encoding, endian",
-    lambda folder: _bytes(folder / "a.nrrd", nrrd(encoding="gzip"), gzip.compress(bytes(ZEROS)) * 2000),
-)
-bomb(
-    "bzip2 of 100 MB in an NRRD of 120 bytes",
-    "encoding, endian",
-    lambda folder: _bytes(
-        folder / "a.nrrd", nrrd(encoding="bzip2", values=HU[:0], sizes="5 4 3")[:-14], bz2.compress(bytes(100 << 20))
-    ),
-)
-bomb("NIfTI of 2 GB in a sparse file", "dim", _sparse, "not enough memory")
-for encoding in ("gzip", "bzip2", "raw"):
-    bomb(
-        f"NRRD {encoding} that states 20 GB",
-        "encoding, endian",
-        lambda folder, encoding=encoding: put(folder / "a.nrrd", nrrd(encoding=encoding, sizes="2200 2200 2066")),
-        *DAMAGED,
-    )
-    bomb(
-        f"NRRD {encoding} that states 400 MB",
-        "encoding, endian",
-        lambda folder, encoding=encoding: put(folder / "a.nrrd", nrrd(encoding=encoding, sizes="1000 1000 200")),
-        *DAMAGED,
-    )
+def cut(path: Path, content: bytes, share: float) -> Path:
+    return write(path, content[: int(len(content) * share)])
