@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 import struct
 from pathlib import Path
 
@@ -153,8 +154,17 @@ def test_unknown_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"])
 def test_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError("waits for the pipe")
+
     os.mkfifo(tmp_path / name)
-    assert "is a pipe or a device" in refusal(tmp_path / name)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    try:
+        assert "is a pipe or a device" in refusal(tmp_path / name)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # --- npz

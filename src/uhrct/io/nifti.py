@@ -122,13 +122,12 @@ def _place(fields: Any, shape: tuple[int, int, int]) -> Place:
         raise UhrctError("qform_code or sform_code is unknown; correct it at the source")
     sform = _sform(fields, unit_mm) if fields["sform_code"] > 0 else None
     qform = _qform(fields, unit_mm) if fields["qform_code"] > 0 else None
-    if sform is None and qform is None:
+    affine = qform if sform is None else sform
+    if affine is None:
         raise UhrctError(
             "states no orientation (qform_code and sform_code are 0), so left and right are unknown; "
             "set the sform at the source"
         )
-    affine = qform if sform is None else sform
-    assert affine is not None
     place = place_of(_RAS_TO_LPS * affine[:, :3], _RAS_TO_LPS[:, 0] * affine[:, 3])
     if not np.allclose(place.spacing_mm[::-1], pixdim, rtol=1e-3):
         listed = " and ".join(", ".join(f"{s:g}" for s in v) for v in (place.spacing_mm[::-1], pixdim))
