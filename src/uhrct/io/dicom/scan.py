@@ -161,11 +161,17 @@ def _listed(file: DicomFile, path: Path) -> list[DicomFile]:
         header = load(file, pixels=False)
         if not _is_dicomdir(header):
             return []
-        records = [r for r in header.get("DirectoryRecordSequence") or [] if r.get("ReferencedFileID")]
-        images = [r for r in records if text(r, "DirectoryRecordType") == "IMAGE"]
+        images = [
+            record
+            for record in header.get("DirectoryRecordSequence") or []
+            if text(record, "DirectoryRecordType") == "IMAGE"
+        ]
         references = [tuple(str(part) for part in _values(r, "ReferencedFileID")) for r in images]
     except Exception:
         return []  # the reading that follows reports the problem
+    nameless = sum(not any(parts) for parts in references)
+    if nameless:
+        raise UhrctError(f"lists {nameless} images without the name of a file; give the folder with the DICOM files")
     return find_referenced(path.parent, references)
 
 
