@@ -1,4 +1,5 @@
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -377,3 +378,15 @@ def test_what_changes_the_last_digits_changes_the_uids(told_model, slice_hu):
     finally:
         torch.set_num_threads(threads)
     assert derivation(plan).key == before
+
+
+def test_the_report_is_json_and_says_what_was_assumed(told_model, slice_hu):
+    upscaler = Upscaler(told_model, noise_hu=np.float32(7.5), batch=1)
+    result = upscaler(scan(slice_hu[:32, :32], 2))
+    report = json.loads(json.dumps(result.report, allow_nan=False))
+    assert report["schema"] == "uhrct-report-1"
+    assert report["output"]["shape"] == list(result.volume.shape)
+    assert report["scan_properties"]["noise_hu"] == 7.5
+    assert report["reasons"]["noise"] == "your choice"
+    assert report["settings"]["batch"] == 1
+    assert report["consistency_hu"] == result.consistency_hu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from uhrct.models.choice import load_for_scale
 from uhrct.models.model import Model
 from uhrct.upscaling.inputs import as_volume
 from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
+from uhrct.upscaling.report import run_report
 from uhrct.upscaling.slabs import Slab, compute_slabs
 
 
@@ -32,7 +34,9 @@ class Result:
     plan : Plan
         How it was computed.
     consistency_hu : float or None
-        Mean |A y - x|: how far the result is from the measured data (None where slices overlap).
+        Mean |A y - x|: how far the result is from the measured data (None where slices overlap, or the PSF is unknown).
+    report : dict
+        What was done, as plain values for JSON (`uhrct.upscaling.report`).
     """
 
     volume: Volume
@@ -40,6 +44,7 @@ class Result:
     uncertainty: Volume | None
     plan: Plan
     consistency_hu: float | None
+    report: dict[str, Any]
 
 
 class Upscaler:
@@ -91,7 +96,9 @@ class Upscaler:
         UhrctError
             If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
         """
+        begin = time.monotonic()
         plan = self.plan(volume)
+        clipped = 0
         arrays: dict[str, np.ndarray] = {}
         residuals: list[float] = []
         for slab in compute_slabs(plan, volume):
@@ -101,17 +108,16 @@ class Upscaler:
                     whole = arrays.setdefault(name, np.empty(plan.grid.shape, part.dtype))
                     whole[slab.first : slab.first + len(part)] = part
             residuals += slab.residual_hu
+            clipped += slab.clipped
         structure, uncertainty = (
             volume.on_grid(plan.grid, arrays[name].astype(np.float32)) if name in arrays else None
             for name in ("structure", "sd_hu")
         )
-        return Result(
-            volume.on_grid(plan.grid, arrays["hu"]),
-            structure,
-            uncertainty,
-            plan,
-            float(np.mean(residuals)) if residuals else None,
+        consistency_hu = float(np.mean(residuals)) if residuals else None
+        report = run_report(
+            plan, volume.grid, seconds=time.monotonic() - begin, consistency_hu=consistency_hu, clipped=clipped
         )
+        return Result(volume.on_grid(plan.grid, arrays["hu"]), structure, uncertainty, plan, consistency_hu, report)
 
     def _choose_model(self, scale: tuple[int, int, int], weights: str | Path | None, device: str) -> Model:
         key = (scale, weights, device)
