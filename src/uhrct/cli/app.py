@@ -126,6 +126,14 @@ Anonymize = Annotated[
         rich_help_panel=DICOM,
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace outputs that exist. A DICOM folder is replaced only if uhrct wrote every file in it.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_silence)]
 
 

@@ -14,6 +14,7 @@ from uhrct.cli.app import (
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -49,6 +50,7 @@ def degrade(
         float, typer.Option(help="Standard deviation of the noise to add.", rich_help_panel=SCAN)
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers for the noise.", rich_help_panel=SCAN)] = 0,
+    overwrite: Overwrite = False,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -72,7 +74,7 @@ def degrade(
         "seed": seed,
     }
     check_degradation(**settings)
-    io.check_outputs(input, [output])
+    io.check_outputs(input, [output], overwrite=overwrite)
     low = simulate(read_input(input, series, input_spacing, untilt), **settings)
     psf = "default" if psf_fwhm_mm is None else f"{psf_fwhm_mm} mm"
     slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
@@ -80,5 +82,5 @@ def degrade(
     about = io.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
     )
-    io.write(low, output, about, dicom_options(transfer_syntax, keep_private, anonymize))
+    io.write(low, output, about, dicom_options(transfer_syntax, keep_private, anonymize), overwrite=overwrite)
     say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)

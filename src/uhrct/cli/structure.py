@@ -13,6 +13,7 @@ from uhrct.cli.app import (
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -45,6 +46,7 @@ def structure(
         ),
     ] = 100.0,
     polarity: Annotated[Polarity, typer.Option(help="bright: vessels; dark: airways.")] = Polarity.bright,
+    overwrite: Overwrite = False,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -70,7 +72,7 @@ def structure(
         "polarity": polarity.value,
     }
     enhance = StructureOperator(**settings)
-    io.check_outputs(input, [output])
+    io.check_outputs(input, [output], overwrite=overwrite)
     volume = read_input(input, series, input_spacing, untilt)
     what = ", ".join(f"{key} {value}" for key, value in settings.items())
     writer = io.open_map_writer(
@@ -80,6 +82,7 @@ def structure(
         source=volume,
         derivation=io.Derivation(f"uhrct {__version__} structure map, {what}", key=what, suffix="", codes=()),
         dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        overwrite=overwrite,
     )
     with writer, torch.inference_mode():
         for hu in track(volume.hu, "structure", quiet=quiet):

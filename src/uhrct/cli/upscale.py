@@ -19,6 +19,7 @@ from uhrct.cli.app import (
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -68,6 +69,7 @@ def upscale(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
         typer.Option(
@@ -133,7 +135,7 @@ def upscale(
     from uhrct.upscaling.files import write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
-    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)])
+    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)], overwrite=overwrite)
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     settings = UpscaleSettings(
@@ -163,6 +165,7 @@ def upscale(
         structure=structure,
         uncertainty=uncertainty,
         dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        overwrite=overwrite,
         quiet=quiet,
     )
     say(_summary_line(output, plan, summary), quiet)
