@@ -9,6 +9,7 @@ import typer
 from uhrct.cli.app import (
     SCAN,
     Anonymize,
+    AnonymizeKey,
     Degradation,
     Input,
     InputSpacing,
@@ -57,6 +58,7 @@ def degrade(
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a low-resolution scan from a CT (scanner model: PSF, voxel averaging, noise)."""
@@ -82,5 +84,7 @@ def degrade(
     about = io.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
     )
-    io.write(low, output, about, dicom_options(transfer_syntax, keep_private, anonymize), overwrite=overwrite)
+    io.write(
+        low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite
+    )
     say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)

@@ -9,6 +9,7 @@ import typer
 
 from uhrct.cli.app import (
     Anonymize,
+    AnonymizeKey,
     Input,
     InputSpacing,
     KeepPrivate,
@@ -53,6 +54,7 @@ def structure(
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the structure map (values 0 to 1) of a CT. Each slice is processed in 2D."""
@@ -81,7 +83,7 @@ def structure(
         "structure",
         source=volume,
         derivation=io.Derivation(f"uhrct {__version__} structure map, {what}", key=what, suffix="", codes=()),
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
         overwrite=overwrite,
     )
     with writer, torch.inference_mode():

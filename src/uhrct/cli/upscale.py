@@ -14,6 +14,7 @@ from uhrct.cli.app import (
     OUTPUT,
     SCAN,
     Anonymize,
+    AnonymizeKey,
     Device,
     Input,
     InputSpacing,
@@ -89,6 +90,7 @@ def upscale(
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     steps: Annotated[
         int,
         typer.Option(
@@ -164,7 +166,7 @@ def upscale(
         output,
         structure=structure,
         uncertainty=uncertainty,
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
         overwrite=overwrite,
         quiet=quiet,
     )

@@ -59,7 +59,7 @@ class EnhancedWriter(DicomWriter):
         if options.anonymize:
             from uhrct.io.dicom.anonymize import anonymized
 
-            wholes = dict(zip(wholes, anonymized(list(wholes.values())), strict=True))
+            wholes = dict(zip(wholes, anonymized(list(wholes.values()), options.secret), strict=True))
         self._frames = [(wholes[id(whole)], number) for whole, number in source.meta["dicom_frames"]]
         self._intercepts: list[int] = []
 

@@ -203,7 +203,7 @@ def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
     if options.anonymize:
         from uhrct.io.dicom.anonymize import anonymized
 
-        headers = anonymized(headers)
+        headers = anonymized(headers, options.secret)
     return Source(headers, volume)
 
 
