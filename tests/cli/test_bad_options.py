@@ -108,6 +108,26 @@ def test_outputs_that_cannot_be(
     assert everything(tmp_path) == before
 
 
+def test_nothing_is_replaced_unless_told(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
+    io.write(scan, tmp_path / "in.nii")
+    (tmp_path / "old.nii").write_text("someone's")
+    (tmp_path / "link.nii").symlink_to(tmp_path / "elsewhere.nii")
+    before = everything(tmp_path)
+    hr, old = tmp_path / "in.nii", tmp_path / "old.nii"
+    for command in (
+        ("upscale", hr, old, "--weights", weights),
+        ("upscale", hr, tmp_path / "new.nii", "--structure", old, "--weights", weights),
+        ("degrade", hr, old),
+        ("structure", hr, old),
+        ("evaluate", hr, hr, "--json", old),
+        ("evaluate", hr, hr, "--html", old),
+    ):
+        refused(uhrct(*command), "old.nii: exists", "--overwrite")
+        linked = [tmp_path / "link.nii" if part == old else part for part in command]
+        refused(uhrct(*linked, "--overwrite"), "link.nii: is a symbolic link")
+        assert everything(tmp_path) == before
+
+
 def test_outputs_in_each_others_way(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
     io.write(scan, tmp_path / "in.nii")
     (tmp_path / "out").mkdir()

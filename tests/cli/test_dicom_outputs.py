@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ct_files import PATIENT, make_series
 from pydicom import dcmread
-from run_cli import Uhrct, done
+from run_cli import Uhrct, done, refused
 
 from uhrct import io
 
@@ -24,7 +24,6 @@ def test_image_and_maps_lie_in_one_study(
     uhrct: Uhrct, weights: Path, series: Path, tmp_path: Path, anonymous: bool
 ) -> None:
     pytest.importorskip("highdicom")
-    pytest.importorskip("dicomanonymizer")
     done(
         uhrct(
             *("upscale", series, tmp_path / "out", "--weights", weights, "--steps", 2, "--samples", 2),
@@ -46,6 +45,25 @@ def test_image_and_maps_lie_in_one_study(
     if anonymous:
         for file in (tmp_path / "sd.dcm", *(tmp_path / "out").iterdir()):
             assert PATIENT.encode() not in file.read_bytes()
+
+
+def test_the_key_of_anonymous_outputs(uhrct: Uhrct, series: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a long secret of one site\n")
+    keys = {"a": f"@{tmp_path / 'key'}", "b": "a long secret of one site", "c": "another secret of a site", "d": None}
+    studies = {}
+    for name, key in keys.items():
+        options = [] if key is None else ["--anonymize-key", key]
+        done(uhrct("degrade", series, tmp_path / name, "--anonymize", *options))
+        studies[name] = dcmread(tmp_path / name / "00001.dcm").StudyInstanceUID
+    assert studies["a"] == studies["b"]
+    assert len(set(studies.values())) == 3
+    for options, words in (
+        (["--anonymize", "--anonymize-key", "short"], "--anonymize-key is short enough"),
+        (["--anonymize", "--anonymize-key", "@missing"], "--anonymize-key: missing cannot be read"),
+        (["--anonymize-key", keys["b"]], "add --anonymize"),
+    ):
+        refused(uhrct("degrade", series, tmp_path / "no", *options), words)
+    assert not (tmp_path / "no").exists()
 
 
 def test_structure_verb_writes_a_parametric_map(uhrct: Uhrct, series: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_real_slice_as_dicom_its_degraded_scan_and_its_interpolation(uhrct: Uh
     io.write(nearest, sr)
     means = {}
     for kind in ("scanner", "bicubic"):
-        done(uhrct("evaluate", hr, sr, "--lr", lr, "--kind", kind, "--json", tmp_path / "o.json", "-q"))
+        done(uhrct("evaluate", hr, sr, "--lr", lr, "--kind", kind, "--json", tmp_path / "o.json", "-q", "--overwrite"))
         data = json.loads((tmp_path / "o.json").read_text())
         assert data["constants"]["acquisition"]["kind"] == kind
         assert data["constants"]["acquisition"]["scale"] == [1, 2, 2]
@@ -114,7 +114,7 @@ def test_a_real_slice_as_dicom_its_degraded_scan_and_its_interpolation(uhrct: Uh
     assert means["scanner"]["rmse_hu"] == means["bicubic"]["rmse_hu"]
     assert means["scanner"]["consistency_hu"]["mean"] > 1
     assert means["scanner"]["consistency_hu"] != means["bicubic"]["consistency_hu"]
-    done(uhrct("evaluate", hr, hr, "--lr", lr, "--json", tmp_path / "o.json", "-q"))
+    done(uhrct("evaluate", hr, hr, "--lr", lr, "--json", tmp_path / "o.json", "-q", "--overwrite"))
     truth = json.loads((tmp_path / "o.json").read_text())["means"]
     assert truth["consistency_hu"]["mean"] < 0.3  # the LR was rounded to whole HU
     assert truth["psnr_wide"]["mean"] is None
@@ -190,7 +190,7 @@ def test_senseless_arguments(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Pa
         ((hr, sr, "--json", hr), ("hr.nii.gz", "choose another")),
         ((hr, sr, "--html", tmp_path / "folder"), ("folder",)),
         ((hr, sr, "--json", tmp_path / "no" / "o.json"), ("does not exist",)),
-        ((hr, sr, "--json", tmp_path / "o", "--html", tmp_path / "o"), ("choose another",)),
+        ((hr, sr, "--json", tmp_path / "o", "--html", tmp_path / "o"), ("same name",)),
         ((hr, sr, "--kind", "bicubic"), ("--lr",)),
         ((hr, sr, "--psf-fwhm-mm", "1"), ("--lr",)),
         ((hr, sr, "--lr", sr, "--kind", "bicubic", "--psf-fwhm-mm", "1"), ("--psf-fwhm-mm",)),

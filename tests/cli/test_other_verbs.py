@@ -67,7 +67,7 @@ def test_degrade_does_not_wrap_round_at_16_bits(uhrct: Uhrct, tmp_path: Path) ->
     hu[:, :, :15] = -1000
     io.write(Volume(hu, (1, 1, 1)), tmp_path / "hr.npz")
     for options in (("--kind", "bicubic"), ("--noise-hu", "50")):
-        done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", *options))
+        done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", *options, "--overwrite"))
         assert io.read(tmp_path / "lr.npz").hu[0, :, 8:].min() > 25000
 
 
@@ -75,7 +75,7 @@ def test_psf_in_mm_blurs(uhrct: Uhrct, scan: Volume, tmp_path: Path) -> None:
     io.write(scan, tmp_path / "hr.npz")
     detail = []
     for fwhm in (0, 1, 3):
-        done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", "--psf-fwhm-mm", fwhm))
+        done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", "--psf-fwhm-mm", fwhm, "--overwrite"))
         detail.append(np.abs(np.diff(io.read(tmp_path / "lr.npz").hu[:, 6:].astype(float))).mean())
     assert detail[0] > detail[1] > detail[2]
 
@@ -149,7 +149,7 @@ def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pyte
     # and they are found by name, and by scale
     io.write(Volume(np.zeros((1, 6, 6), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     for options in (("--weights", "tiny"), ()):
-        done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", *options))
+        done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", "--overwrite", *options))
     refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "x.npz", "--weights", "huge"), "shipped: tiny")
 
 

@@ -120,7 +120,22 @@ def test_bad_options_are_one_line_and_leave_nothing(
 def test_a_wrong_place_is_named(uhrct: Uhrct, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     refused(uhrct("phantom", tmp_path / "file", *SMALL), "is a file")
-    refused(uhrct("phantom", tmp_path / "no" / "out", *SMALL), f"{tmp_path / 'no'}: no such folder")
+    refused(uhrct("phantom", tmp_path / "no" / "out", *SMALL), f"folder {tmp_path / 'no'} does not exist")
+
+
+def test_only_a_phantom_is_replaced(uhrct: Uhrct, tmp_path: Path) -> None:
+    out = tmp_path / "p"
+    done(uhrct("phantom", out, *SMALL))
+    first = everything(tmp_path)
+    refused(uhrct("phantom", out, "--seed", 1, *SMALL), "folder is not empty", "--overwrite")
+    assert everything(tmp_path) == first
+    done(uhrct("phantom", out, "--seed", 1, "--overwrite", *SMALL))
+    second = everything(tmp_path)
+    assert second.keys() == first.keys()
+    assert second["p/ct.nii.gz"] != first["p/ct.nii.gz"]
+    (out / "notes.txt").write_text("someone's")
+    refused(uhrct("phantom", out, "--overwrite", *SMALL), "notes.txt")
+    assert everything(tmp_path) == {**second, "p/notes.txt": b"someone's"}
 
 
 def test_beams_see_the_same_chest(tmp_path: Path) -> None:

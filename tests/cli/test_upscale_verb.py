@@ -92,7 +92,7 @@ def test_settings_arrive(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Pa
 
     def run(*options: object) -> np.ndarray:
         out = tmp_path / "out.npz"
-        done(uhrct("upscale", tmp_path / "in.npz", out, "--weights", weights, *options))
+        done(uhrct("upscale", tmp_path / "in.npz", out, "--weights", weights, "--overwrite", *options))
         return io.read(out).hu.astype(float)
 
     mean = run()
@@ -117,7 +117,7 @@ def test_agreement_with_the_data_is_measured_and_said(
     left = {}
     for mode in ("off", "hard"):
         result = done(
-            uhrct("upscale", tmp_path / "in.npz", tmp_path / "o.npz", "--weights", weights, "--consistency", mode)
+            uhrct("upscale", tmp_path / "in.npz", tmp_path / f"{mode}.npz", "--weights", weights, "--consistency", mode)
         )
         left[mode] = float(result.err.split("measured data by ")[1].split(" HU")[0])
     assert left["hard"] < 0.3
@@ -198,10 +198,15 @@ def test_a_series_by_number(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None
     assert io.read(tmp_path / "out.npz").shape == (3, 16, 16)
 
 
-def test_a_result_replaces_an_older_file(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
+def test_a_result_replaces_an_older_file_only_if_told(
+    uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path
+) -> None:
     io.write(scan, tmp_path / "in.npz")
     (tmp_path / "out.nii.gz").write_text("older")
-    done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii.gz", "--weights", weights))
+    command = ("upscale", tmp_path / "in.npz", tmp_path / "out.nii.gz", "--weights", weights)
+    refused(uhrct(*command), "exists", "--overwrite")
+    assert (tmp_path / "out.nii.gz").read_text() == "older"
+    done(uhrct(*command, "--overwrite"))
     assert io.read(tmp_path / "out.nii.gz").shape == (3, 90, 74)
 
 

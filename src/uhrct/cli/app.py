@@ -121,9 +121,27 @@ Anonymize = Annotated[
     bool,
     typer.Option(
         "--anonymize",
-        help="Remove identifying DICOM elements (PS3.15 basic profile). Voxels do not "
-        "change. Series of one study stay in one study.",
+        help="Keep only DICOM elements that identify nobody (PS3.15 basic profile). Voxels do not "
+        "change. Outputs of one run stay in one study.",
         rich_help_panel=DICOM,
+    ),
+]
+AnonymizeKey = Annotated[
+    str | None,
+    typer.Option(
+        "--anonymize-key",
+        help="Secret text of 16 characters or more, or @FILE with it. Runs with the same key give the same new UIDs "
+        "and pseudonyms. Default: random in each run.",
+        rich_help_panel=DICOM,
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace outputs that exist. A DICOM folder is replaced only if uhrct wrote every file in it.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_silence)]
@@ -139,10 +157,19 @@ def read_input(path: Path, series: str | None, input_spacing: str | None, untilt
         raise UhrctError(as_options(str(error), READ_OPTIONS)) from error
 
 
-def dicom_options(syntax: Syntax, keep_private: bool, anonymize: bool) -> DicomOptions:
+def dicom_options(
+    syntax: Syntax, keep_private: bool, anonymize: bool, anonymize_key: str | None = None
+) -> DicomOptions:
     from uhrct.io import DicomOptions
 
-    return DicomOptions(syntax.value, keep_private, anonymize)
+    if anonymize_key is not None and anonymize_key.startswith("@"):
+        file = Path(anonymize_key[1:])
+        try:
+            anonymize_key = file.read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no text"
+            raise UhrctError(f"--anonymize-key: {file} cannot be read ({reason})") from None
+    return DicomOptions(syntax.value, keep_private, anonymize, anonymize_key)
 
 
 def torch_device(device: Device) -> torch.device:

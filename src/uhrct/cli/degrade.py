@@ -9,11 +9,13 @@ import typer
 from uhrct.cli.app import (
     SCAN,
     Anonymize,
+    AnonymizeKey,
     Degradation,
     Input,
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -60,12 +62,14 @@ def degrade(
         ),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers for the noise.", rich_help_panel=SCAN)] = 0,
+    overwrite: Overwrite = False,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a low-resolution scan from a CT (scanner model: PSF, voxel averaging, noise)."""
@@ -85,7 +89,7 @@ def degrade(
         "seed": seed,
     }
     settings["scale"] = check_degradation(**settings)
-    io.check_outputs(input, [output])
+    io.check_outputs(input, [output], overwrite=overwrite)
     low = simulate(read_input(input, series, input_spacing, untilt), **settings)
     psf = "psf default" if psf_fwhm_mm is None else f"psf {psf_fwhm_mm} mm"
     if (k := settings["kernel"]) is not None:
@@ -95,5 +99,7 @@ def degrade(
     about = io.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
     )
-    io.write(low, output, about, dicom_options(transfer_syntax, keep_private, anonymize))
+    io.write(
+        low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite
+    )
     say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)

@@ -72,7 +72,7 @@ def restore(truth: Volume, name: str, out: Path) -> None:
     bicubic = truth.on_grid(truth.grid, _bicubic(low))
     volumes = {"low-resolution": low, "bicubic": bicubic, "ours": ours, "truth": truth}
     for kind, volume in volumes.items():
-        io.write(volume, out / f"{name}-{kind}.nii.gz")
+        io.write(volume, out / f"{name}-{kind}.nii.gz", overwrite=True)
     scores = {kind: _scores(truth, volume) for kind, volume in volumes.items() if kind in ("bicubic", "ours")}
     (out / f"{name}-scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     _draw(volumes, scores, truth.spacing_mm[1:], out / f"{name}.png", f"{name}: x2 of a degraded scan.")
@@ -86,7 +86,7 @@ def sharpen(scan: Volume, name: str, out: Path) -> None:
     bicubic = scan.on_grid(fine.grid, _bicubic(scan))
     volumes = {"as scanned": scan, "bicubic": bicubic, "ours": fine}
     fine.meta.clear()
-    io.write(fine, out / f"{name}-ours.nii.gz")
+    io.write(fine, out / f"{name}-ours.nii.gz", overwrite=True)
     _draw(volumes, {}, fine.spacing_mm[1:], out / f"{name}.png", f"{name}: x2 of the scan itself.")
     print(f"{name}: {scan.shape} -> {fine.shape} voxels, see {out / name}.png")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uhrct.cli.app import FORMATS, OUTPUT, Degradation, InputSpacing, Quiet, parsed_spacing
+from uhrct.cli.app import FORMATS, OUTPUT, Degradation, InputSpacing, Overwrite, Quiet, parsed_spacing
 
 LR = "Low-resolution scan"
 
@@ -28,6 +28,7 @@ def evaluate(
         Path | None,
         typer.Option("--html", help="Write a page with tables, plots and pictures.", rich_help_panel=OUTPUT),
     ] = None,
+    overwrite: Overwrite = False,
     lr: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +63,7 @@ def evaluate(
         psf_fwhm_mm=psf_fwhm_mm,
         json_path=json_path,
         html_path=html_path,
+        overwrite=overwrite,
         spacing_mm=parsed_spacing(spacing_mm),
         count_padding=count_padding,
         quiet=quiet,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uhrct.cli.app import Quiet, numbers
+from uhrct.cli.app import OUTPUT, Quiet, numbers
 
 GRID, IMAGING = "Grid", "Imaging"
 
@@ -80,6 +80,14 @@ def phantom(
     psf_fwhm_mm: Annotated[
         float | None, typer.Option(help="In-plane PSF, FWHM in mm. Default: 0.6 x pixel size.", rich_help_panel=IMAGING)
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a folder that holds nothing but files with the names of this phantom.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a chest CT whose vessels, airways, lobes and nodules are known exactly."""
@@ -98,5 +106,6 @@ def phantom(
         beam=beam.value,
         psf_fwhm_mm=psf_fwhm_mm,
         name=name,
+        overwrite=overwrite,
         quiet=quiet,
     )

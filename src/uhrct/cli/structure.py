@@ -9,10 +9,12 @@ import typer
 
 from uhrct.cli.app import (
     Anonymize,
+    AnonymizeKey,
     Input,
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -45,12 +47,14 @@ def structure(
         ),
     ] = 100.0,
     polarity: Annotated[Polarity, typer.Option(help="bright: vessels; dark: airways.")] = Polarity.bright,
+    overwrite: Overwrite = False,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the structure map (values 0 to 1) of a CT. Each slice is processed in 2D."""
@@ -70,7 +74,7 @@ def structure(
         "polarity": polarity.value,
     }
     enhance = StructureOperator(**settings)
-    io.check_outputs(input, [output])
+    io.check_outputs(input, [output], overwrite=overwrite)
     volume = read_input(input, series, input_spacing, untilt)
     what = ", ".join(f"{key} {value}" for key, value in settings.items())
     writer = io.open_map_writer(
@@ -79,7 +83,8 @@ def structure(
         "structure",
         source=volume,
         derivation=io.Derivation(f"uhrct {__version__} structure map, {what}", key=what, suffix="", codes=()),
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
+        overwrite=overwrite,
     )
     with writer, torch.inference_mode():
         for hu in track(volume.hu, "structure", quiet=quiet):

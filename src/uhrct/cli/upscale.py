@@ -14,11 +14,13 @@ from uhrct.cli.app import (
     OUTPUT,
     SCAN,
     Anonymize,
+    AnonymizeKey,
     Device,
     Input,
     InputSpacing,
     KeepPrivate,
     Output,
+    Overwrite,
     Quiet,
     Series,
     Syntax,
@@ -75,6 +77,7 @@ def upscale(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
         typer.Option(
@@ -94,6 +97,7 @@ def upscale(
     transfer_syntax: TransferSyntax = Syntax.explicit,
     keep_private: KeepPrivate = False,
     anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
     steps: Annotated[
         int,
         typer.Option(
@@ -140,7 +144,7 @@ def upscale(
     from uhrct.upscaling.files import write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
-    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)])
+    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)], overwrite=overwrite)
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     settings = UpscaleSettings(
@@ -170,7 +174,8 @@ def upscale(
         output,
         structure=structure,
         uncertainty=uncertainty,
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize),
+        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
+        overwrite=overwrite,
         quiet=quiet,
     )
     say(_summary_line(output, plan, summary), quiet)

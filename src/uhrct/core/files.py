@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.workspace import Workspace
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, *, overwrite: bool | None = None) -> Iterator[Path]:
     """A private temporary folder beside `path`. The entry in it that has the name of `path` is moved there at the end.
 
     A killed run leaves the old file, or none, but never half of a new one. On an exception the temporary folder is
-    removed and `path` stays as it was.
+    removed and `path` stays as it was. `overwrite` says whether an old entry is replaced. By default a file is
+    replaced, and a folder only if it is empty.
 
     Raises
     ------
     UhrctError
-        If the file system refuses.
+        If the file system refuses. Errors of the caller that name the temporary entry name `path` instead.
 
     Example
     -------
@@ -35,14 +35,25 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        tmp = temporary_folder(path)
-        try:
-            yield tmp
-            move_into_place(tmp / path.name, path)
-        finally:
-            shutil.rmtree(tmp, ignore_errors=True)
+        with Workspace(path) as work:
+            try:
+                yield work.new
+            except UhrctError as error:
+                raise UhrctError(str(error).replace(str(work.new / path.name), str(path))) from error
+            work.publish(overwrite=not (work.new / path.name).is_dir() if overwrite is None else overwrite)
     except OSError as error:
-        raise UhrctError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise UhrctError(f"{path}: cannot be written ({reason(error)})") from error
+
+
+def reason(error: OSError) -> str:
+    """Why a file could not be written, for messages.
+
+    >>> reason(OSError(errno.ENOSPC, "No space left on device")), reason(FileExistsError(errno.EEXIST, "File exists"))
+    ('No space left on device', 'another program has made it meanwhile; choose another name')
+    """
+    if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+        return "another program has made it meanwhile; choose another name"
+    return error.strerror or str(error)
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
@@ -50,15 +61,3 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     with atomic(path) as folder:
         (folder / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def temporary_folder(path: Path) -> Path:
-    """A new private folder on the same file system as `path`, so that a rename from it is atomic."""
-    return Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".uhrct-", suffix=".tmp"))
-
-
-def move_into_place(made: Path, final: Path) -> None:
-    """Rename a finished file or folder to its final name. A folder replaces only an empty folder."""
-    if final.is_dir():
-        final.rmdir()  # fails unless empty: two series must never mix
-    os.replace(made, final)

@@ -13,7 +13,7 @@ from uhrct.core.files import write_atomic
 from uhrct.core.volume import Vector, Volume
 from uhrct.evaluation.measures import NOTE
 from uhrct.evaluation.summary import rows
-from uhrct.io.paths import check_parent
+from uhrct.io.outputs import check_files
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +30,7 @@ def evaluate_files(
     psf_fwhm_mm: float | None = None,
     json_path: Path | None = None,
     html_path: Path | None = None,
+    overwrite: bool = False,
     spacing_mm: Vector | None = None,
     count_padding: bool = False,
     quiet: bool = False,
@@ -44,6 +45,7 @@ def evaluate_files(
     lr : the scan that `test` was made from; adds the consistency
     kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
     json_path, html_path : outputs
+    overwrite : replace outputs that exist
     spacing_mm : (z, y, x) of `.npz` inputs without spacing
     count_padding : whether voxels beside padding count (`uhrct.evaluation.compare.compare`)
     quiet : print nothing
@@ -54,7 +56,7 @@ def evaluate_files(
         If an input cannot be read, the grids differ, an output cannot be written, or a library is missing.
     """
     inputs = [p for p in (reference, test, lr) if p is not None]
-    _check_outputs(inputs, {"`json_path`": json_path, "`html_path`": html_path})
+    _check_outputs(inputs, {"`json_path`": json_path, "`html_path`": html_path}, overwrite)
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
         raise UhrctError("`kind` and `psf_fwhm_mm` describe how the LR scan arises; give it with `lr`")
@@ -116,17 +118,11 @@ def _identity(path: Path, volume: Volume) -> dict[str, Any]:
     return {"file": path.name, "shape": list(volume.shape), "spacing_mm": [float(s) for s in volume.spacing_mm]}
 
 
-def _check_outputs(inputs: list[Path], outputs: dict[str, Path | None]) -> None:
-    taken = {p.resolve() for p in inputs}
+def _check_outputs(inputs: list[Path], outputs: dict[str, Path | None], overwrite: bool) -> None:
     for option, path in outputs.items():
-        if path is None:
-            continue
-        if path.is_dir():
+        if path is not None and path.is_dir():
             raise UhrctError(f"{path}: {option} writes a file, but this is a folder; choose another")
-        if path.resolve() in taken or any(p.is_dir() and p.resolve() in path.resolve().parents for p in inputs):
-            raise UhrctError(f"{path}: {option} would overwrite an input or the other output; choose another")
-        taken.add(path.resolve())
-        check_parent(path)
+    check_files(inputs, [path for path in outputs.values() if path is not None], overwrite)
 
 
 def _check_libraries(html: bool) -> None:

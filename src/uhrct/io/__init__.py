@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
+from uhrct.io import outputs as output_checks
 from uhrct.io import paths
 from uhrct.io.derivation import Derivation, DicomOptions
 from uhrct.io.info import SeriesInfo
@@ -143,13 +144,14 @@ def open_writer(
     source: Volume | None = None,
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
+    overwrite: bool = False,
 ) -> SlabWriter:
     """A context manager that takes a volume slab by slab. The file appears at `path` when it is complete.
 
     Parameters
     ----------
     path : str or path
-        The suffix selects the format. A name without suffix is a DICOM folder (new or empty); `.dcm` is one slice.
+        The suffix selects the format. A name without suffix is a DICOM folder; `.dcm` is one slice.
     grid : Grid
         Grid of the whole output. The caller must write `grid.shape[0]` slices, in ascending z.
     dtype : int16 or float32
@@ -160,11 +162,13 @@ def open_writer(
         What was done, for DICOM.
     dicom : DicomOptions, optional
         Transfer syntax, private elements and anonymity of a DICOM output. Other formats ignore it.
+    overwrite : bool
+        Replace an output that exists. A DICOM folder is replaced only if uhrct wrote everything in it.
 
     Raises
     ------
     UhrctError
-        If the output cannot be written. After an exception or a kill there is no file under the final name.
+        If the output cannot be written, or exists. After an exception or a kill there is no file under the final name.
 
     Example
     -------
@@ -178,23 +182,23 @@ def open_writer(
     (4, 2, 3)
     """
     path = Path(path)
-    paths.check_outputs(None, [path])
+    check_outputs(None, [path], overwrite=overwrite)
     suffix = paths.output_suffix(path)
     if suffix == ".npz":
         from uhrct.io.npz import NpzWriter
 
-        return NpzWriter(path, grid, np.dtype(dtype))
+        return NpzWriter(path, grid, np.dtype(dtype), overwrite)
     if not _is_dicom(suffix):
-        from uhrct.io.itk import ItkWriter
+        from uhrct.io.image_writer import ImageWriter
 
-        return ItkWriter(path, grid, np.dtype(dtype))
+        return ImageWriter(path, grid, np.dtype(dtype), overwrite)
     if source is not None and source.meta.get("dicom_frames"):
         from uhrct.io.dicom.enhanced import EnhancedWriter
 
-        return EnhancedWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
+        return EnhancedWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions(), overwrite)
     from uhrct.io.dicom.write import DicomWriter
 
-    return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions())
+    return DicomWriter(path, grid, np.dtype(dtype), source, derivation, dicom or DicomOptions(), overwrite)
 
 
 def open_map_writer(
@@ -205,6 +209,7 @@ def open_map_writer(
     source: Volume | None = None,
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
+    overwrite: bool = False,
 ) -> SlabWriter:
     """As `open_writer`, for float32 values that are not HU. A DICOM output is a Parametric Map.
 
@@ -216,7 +221,7 @@ def open_map_writer(
         Grid of the whole map.
     quantity : str
         ``structure`` (0 to 1) or ``uncertainty`` (standard deviation in HU).
-    source, derivation, dicom : optional
+    source, derivation, dicom, overwrite : optional
         As for `open_writer`. Maps are always stored uncompressed.
 
     Raises
@@ -234,18 +239,23 @@ def open_map_writer(
     np.float32(12.5)
     """
     path = Path(path)
-    paths.check_outputs(None, [path])
+    check_outputs(None, [path], overwrite=overwrite)
     if not _is_dicom(paths.output_suffix(path)):
-        return open_writer(path, grid, dtype=np.float32)
+        return open_writer(path, grid, dtype=np.float32, overwrite=overwrite)
     from uhrct.io.dicom.maps import DicomMapWriter
 
-    return DicomMapWriter(path, grid, quantity, source, derivation, dicom or DicomOptions())
+    return DicomMapWriter(path, grid, quantity, source, derivation, dicom or DicomOptions(), overwrite)
 
 
 def write(
-    volume: Volume, path: AnyPath, derivation: Derivation | None = None, dicom: DicomOptions | None = None
+    volume: Volume,
+    path: AnyPath,
+    derivation: Derivation | None = None,
+    dicom: DicomOptions | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write a whole volume. Formats and errors are those of `open_writer`.
+    """Write a whole volume. Formats, arguments and errors are those of `open_writer`.
 
     Example
     -------
@@ -258,7 +268,13 @@ def write(
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume")
     with open_writer(
-        path, volume.grid, dtype=volume.hu.dtype, source=volume, derivation=derivation, dicom=dicom
+        path,
+        volume.grid,
+        dtype=volume.hu.dtype,
+        source=volume,
+        derivation=derivation,
+        dicom=dicom,
+        overwrite=overwrite,
     ) as writer:
         for z in range(volume.shape[0]):
             writer.write(volume.hu[z : z + 1])
@@ -273,6 +289,7 @@ def write_segmentation(
     source: Volume | None = None,
     derivation: Derivation | None = None,
     dicom: DicomOptions | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a label mask: DICOM SEG into a folder or `.dcm` file, a plain label image into other formats.
 
@@ -286,7 +303,7 @@ def write_segmentation(
         As for `open_writer`.
     segments : sequence of Segment
         What the labels mean.
-    source, derivation, dicom : optional
+    source, derivation, dicom, overwrite : optional
         As for `open_writer`.
 
     Raises
@@ -306,19 +323,21 @@ def write_segmentation(
     [[[0, 1, 2]]]
     """
     path = Path(path)
-    paths.check_outputs(None, [path])
+    check_outputs(None, [path], overwrite=overwrite)
     labels = checked_mask(mask, grid, segments)
     if not _is_dicom(paths.output_suffix(path)):
-        with open_writer(path, grid, dtype=np.int16) as writer:
+        with open_writer(path, grid, dtype=np.int16, overwrite=overwrite) as writer:
             writer.write(labels.astype(np.int16))
         return
     from uhrct.io.dicom.seg import write_seg
 
-    write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions())
+    write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions(), overwrite)
 
 
-def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath]) -> None:
+def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath], *, overwrite: bool = False) -> None:
     """Raise before hours of work what the writers would raise at their end.
+
+    All files of an output count: the data file of `.mhd`, and the files of a DICOM folder.
 
     Parameters
     ----------
@@ -326,12 +345,15 @@ def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath]) -> Non
         What is read.
     outputs : paths
         Everything that will be written.
+    overwrite : bool
+        Whether an output may replace a file that exists, or a DICOM folder in which uhrct wrote everything.
 
     Raises
     ------
     UhrctError
-        If an output equals, contains or lies inside the input or another output, has an unknown suffix, is a folder
-        that is not empty, or its parent is missing or cannot be written to.
+        If an output equals, contains or lies inside the input or another output, also by a link; if it exists and may
+        not be replaced; if it is a symbolic link; if its suffix is unknown; or if its parent is missing, cannot be
+        written to or cannot hold the name.
 
     Example
     -------
@@ -340,7 +362,8 @@ def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath]) -> Non
     ...
     uhrct.core.errors.UhrctError: scan.nii.gz: output equals input; choose another output
     """
-    paths.check_outputs(None if input_path is None else Path(input_path), [Path(p) for p in outputs])
+    inputs = [] if input_path is None else [Path(input_path)]
+    output_checks.check_volumes(inputs, [Path(p) for p in outputs], overwrite)
 
 
 def _input(path: AnyPath) -> tuple[Path, str]:

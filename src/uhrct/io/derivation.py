@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 
 from uhrct.core.errors import UhrctError
 
@@ -50,6 +51,9 @@ class Derivation:
     series_number_offset: int = 1000
 
 
+KEY_LENGTH = 16
+
+
 @dataclass(frozen=True)
 class DicomOptions:
     """How a DICOM output is stored, and what it keeps of its source.
@@ -62,11 +66,15 @@ class DicomOptions:
         Keep the private elements of the source. They may hold anything, even names.
     anonymize : bool
         Apply the basic profile of PS3.15 annex E to everything taken from the source.
+    anonymize_key : str, optional
+        Secret text of at least 16 characters. The same text always gives the same new UIDs and pseudonyms. Default:
+        a random secret of this object. So outputs that are written with one object stay in one study.
 
     Raises
     ------
     UhrctError
-        If the transfer syntax is unknown, or private elements should be kept in an anonymous series.
+        If the transfer syntax is unknown, private elements should be kept in an anonymous series, or the key is short
+        or without use.
 
     Example
     -------
@@ -77,6 +85,8 @@ class DicomOptions:
     transfer_syntax: str = "explicit"
     keep_private: bool = False
     anonymize: bool = False
+    anonymize_key: str | None = field(default=None, repr=False)
+    secret: bytes = field(init=False, repr=False, compare=False, default_factory=lambda: secrets.token_bytes(32))
 
     def __post_init__(self) -> None:
         if self.transfer_syntax not in TRANSFER_SYNTAXES:
@@ -84,6 +94,12 @@ class DicomOptions:
             raise UhrctError(f"transfer syntax {self.transfer_syntax!r} cannot be written; choose one of {known}")
         if self.keep_private and self.anonymize:
             raise UhrctError("private elements may hold the patient's name; choose `keep_private` or `anonymize`")
+        if self.anonymize_key is not None:
+            if not self.anonymize:
+                raise UhrctError("`anonymize_key` is for anonymous outputs: add `anonymize=True`")
+            if len(self.anonymize_key) < KEY_LENGTH:
+                raise UhrctError(f"`anonymize_key` is short enough to be guessed: give {KEY_LENGTH} characters or more")
+            object.__setattr__(self, "secret", self.anonymize_key.encode("utf-8", "surrogateescape"))
 
     @property
     def uid(self) -> str:

@@ -1,9 +1,8 @@
-"""Format of a path, and whether an output may be written there."""
+"""Format of a path, and how names are shown."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from uhrct.core.errors import UhrctError
@@ -69,45 +68,3 @@ def output_suffix(path: Path) -> str:
     if not suffix and path.exists():
         raise UhrctError(f"{path}: is a file, cannot become a DICOM folder; choose another name or a suffix")
     return suffix
-
-
-def check_outputs(input_path: Path | None, outputs: list[Path]) -> None:
-    """See `uhrct.io.check_outputs`."""
-    for path in outputs:
-        suffix = output_suffix(path)
-        if input_path is not None:
-            _check_apart(path, input_path)
-        if suffix == "" and path.is_dir() and any(path.iterdir()):
-            # a reader could not tell two series in one folder apart
-            raise UhrctError(f"{path}: folder is not empty; choose another or an empty one for a DICOM series")
-        check_parent(path)
-    if len({p.resolve() for p in outputs}) < len(outputs):
-        raise UhrctError(f"{outputs[0]}: two outputs have the same name; give each its own")
-    for path in outputs:
-        if any(other.resolve() in path.resolve().parents for other in outputs):
-            raise UhrctError(f"{path}: lies inside another output of this run; put it beside")
-
-
-def _check_apart(path: Path, input_path: Path) -> None:
-    out, source = path.resolve(), input_path.resolve()
-    if out == source or (out.exists() and source.exists() and out.samefile(source)):
-        raise UhrctError(f"{path}: output equals input; choose another output")
-    if source in out.parents:
-        raise UhrctError(f"{path}: output lies inside the input {input_path}; choose another output")
-    if out in source.parents:
-        raise UhrctError(f"{path}: output folder contains the input {input_path}; choose another output")
-
-
-def check_parent(path: Path) -> None:
-    """Raise `UhrctError` if nothing can be created next to `path`.
-
-    Only creating something is a reliable test: permission bits do not show a read-only file system.
-    """
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise UhrctError(f"{path}: folder {parent} does not exist; create it first")
-    try:
-        with tempfile.TemporaryDirectory(dir=parent, prefix=".uhrct-", suffix=".tmp"):
-            pass
-    except OSError as error:
-        raise UhrctError(f"{path}: cannot write into {parent} ({error.strerror}); choose another place") from None

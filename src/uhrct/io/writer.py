@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,10 @@ from types import TracebackType
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.files import move_into_place, temporary_folder
+from uhrct.core.files import reason
 from uhrct.core.volume import Grid
+from uhrct.core.workspace import Workspace
+from uhrct.io.ownership import foreign_entry
 
 
 class SlabWriter(ABC):
@@ -23,15 +24,22 @@ class SlabWriter(ABC):
     there. Subclasses turn slabs into bytes.
     """
 
-    def __init__(self, path: Path, grid: Grid, dtype: np.dtype) -> None:
+    def __init__(self, path: Path, grid: Grid, dtype: np.dtype, overwrite: bool) -> None:
         if dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
             raise UhrctError(f"{path}: HU are written as int16 or float32, not {dtype}")
         self.path = path
         self.grid = grid
         self.dtype = dtype
+        self.overwrite = overwrite
         self.stored_dtype = dtype.newbyteorder("<")
         self.written = 0
         self._stack = contextlib.ExitStack()
+        self._work = Workspace(path)
+
+    @property
+    def tmp(self) -> Path:
+        """The temporary folder, in which the output is made under its final name."""
+        return self._work.new
 
     @abstractmethod
     def _start(self) -> None:
@@ -41,13 +49,15 @@ class SlabWriter(ABC):
     def _append(self, slab: np.ndarray) -> None:
         """Store a C-contiguous little-endian slab; `self.written` is the index of its first slice."""
 
-    def _entries(self) -> list[Path]:
-        """Final paths, in the order of the renames. Until then all are in `self.tmp`."""
-        return [self.path]
+    def _publish(self) -> None:
+        """Give the complete output its final name. All things on `self._stack` are closed."""
+        if self.overwrite and self.path.is_dir() and foreign_entry(self.path):
+            raise UhrctError(f"{self.path}: cannot be written (another program has put files into it meanwhile)")
+        self._work.publish(overwrite=self.overwrite)
 
     def __enter__(self) -> SlabWriter:
         with self._readable_errors():
-            self.tmp = temporary_folder(self.path)
+            self._work.__enter__()
         try:
             with self._readable_errors():
                 self._start()
@@ -82,30 +92,24 @@ class SlabWriter(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
+        with self._readable_errors(), contextlib.ExitStack() as last:
+            last.push(self._work)
             if kind is not None:
                 # report the first error; closing a half-written zip may fail too
                 with contextlib.suppress(OSError, ValueError):
                     self._stack.__exit__(kind, error, traceback)
                 return
-            with self._readable_errors():
-                self._stack.close()
-                if self.written != self.grid.shape[0]:
-                    raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices written")
-                self._publish()
-        finally:
-            shutil.rmtree(self.tmp, ignore_errors=True)
-
-    def _publish(self) -> None:
-        for final in self._entries():
-            move_into_place(self.tmp / final.name, final)
+            self._stack.close()
+            if self.written != self.grid.shape[0]:
+                raise UhrctError(f"{self.path}: {self.written} of {self.grid.shape[0]} slices written")
+            self._publish()
 
     @contextlib.contextmanager
     def _readable_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise UhrctError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            raise UhrctError(f"{self.path}: cannot be written ({reason(error)})") from error
         except UhrctError as error:  # encoders do not know the file
             named = str(error).startswith(str(self.path))
             raise error if named else UhrctError(f"{self.path}: {error}") from None

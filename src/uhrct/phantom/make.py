@@ -18,6 +18,9 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.files import atomic
 from uhrct.core.progress import track
 from uhrct.core.volume import Grid
+from uhrct.io.outputs import check_files
+from uhrct.io.ownership import own_data_file
+from uhrct.io.paths import output_suffix
 from uhrct.phantom.anatomy import Anatomy, Plane
 from uhrct.phantom.families import Draw
 from uhrct.phantom.scene import FIELD_MM, Imager, Scene, Slab, View, make_scene
@@ -89,6 +92,7 @@ def phantom_folder(
     beam: str = "fan",
     psf_fwhm_mm: float | None = None,
     name: str = "ct.nii.gz",
+    overwrite: bool = False,
     quiet: bool = False,
     density: float = 1.0,
 ) -> None:
@@ -96,7 +100,7 @@ def phantom_folder(
 
     Parameters
     ----------
-    out : a new folder
+    out : a new or empty folder
     seed, family : which chest
     shape, spacing_mm, centre_mm : its grid (see `make_view`)
     dose : 1 is a usual chest scan; noise falls with its root; None or 0 gives no noise (imaging "model" only)
@@ -105,6 +109,7 @@ def phantom_folder(
         shapes the noise; the PSF blurs
     beam : of the projections: fan or parallel
     name : of the image file; its suffix gives the format
+    overwrite : replace a folder that holds nothing but files with the names of this phantom
     density : share of the full number of vessel tips, for quick tests
 
     Raises
@@ -131,11 +136,8 @@ def phantom_folder(
     out = Path(out)
     if out.is_file():
         raise UhrctError(f"{out}: is a file; choose a new folder")
-    if out.exists() and any(out.iterdir()):
-        raise UhrctError(f"{out}: exists and is not empty; choose a new folder")
-    if not out.absolute().parent.is_dir():
-        raise UhrctError(f"{out.parent}: no such folder; create it first")
-    io.check_outputs(None, [out.absolute().parent / name])  # checks the suffix
+    check_files([], [out], overwrite, lambda folder: _foreign_entry(folder, name))
+    output_suffix(out / name)
     _check_in_view(Draw(family, seed), view)
     begin = time.monotonic()
     if not quiet:
@@ -144,7 +146,7 @@ def phantom_folder(
     how: dict[str, Any] = {"kind": imaging, "dose": dose, "psf_fwhm_mm": view.psf_mm, "kernel": kernel}
     if imaging == "projections":
         how |= {"beam": beam}
-    with atomic(out) as tmp:
+    with atomic(out, overwrite=overwrite) as tmp:
         folder = tmp / out.name
         folder.mkdir()
         _image(scene, view, folder, name, how, noise_kernel, quiet)
@@ -154,6 +156,12 @@ def phantom_folder(
             f"(z, y, x) in {time.monotonic() - begin:.1f} s",
             file=sys.stderr,
         )
+
+
+def _foreign_entry(folder: Path, name: str) -> Path | None:
+    """The first entry that is no file of a phantom with an image called `name`."""
+    ours = {name, "truth.json", "truth.npz", *(f"{kind}.nii.gz" for kind in MASKS), own_data_file(folder / name)}
+    return next((e for e in sorted(folder.iterdir()) if e.name not in ours or e.is_symlink() or not e.is_file()), None)
 
 
 def _check_projections(view: View, dose: float | None) -> None:

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def write_result(
     structure: Path | None = None,
     uncertainty: Path | None = None,
     dicom: io.DicomOptions | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> RunSummary:
     """Compute the result of a plan and write it. Each file appears only when it is complete.
@@ -44,6 +46,8 @@ def write_result(
         File or DICOM folder of the result.
     structure, uncertainty : Path, optional
         Files of the structure map and of the standard deviation between samples.
+    dicom, overwrite
+        As for `uhrct.io.open_writer`.
 
     Raises
     ------
@@ -53,17 +57,12 @@ def write_result(
     begin = time.monotonic()
     residuals: list[float] = []
     clipped = 0
-    about = derivation(plan)
-    dicom = dicom or io.DicomOptions()
+    how: dict[str, Any] = {"source": volume, "derivation": derivation(plan), "dicom": dicom, "overwrite": overwrite}
     passes = -(-volume.shape[0] // plan.batch)
     with ExitStack() as stack:
-        image = stack.enter_context(
-            io.open_writer(output, plan.grid, dtype=volume.hu.dtype, source=volume, derivation=about, dicom=dicom)
-        )
+        image = stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))
         maps = {
-            field: stack.enter_context(
-                io.open_map_writer(path, plan.grid, quantity, source=volume, derivation=about, dicom=dicom)
-            )
+            field: stack.enter_context(io.open_map_writer(path, plan.grid, quantity, **how))
             for field, quantity, path in (
                 ("structure", "structure", structure),
                 ("sd_hu", "uncertainty", uncertainty),

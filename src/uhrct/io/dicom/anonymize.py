@@ -1,96 +1,76 @@
-"""Remove the identity of the patient from source headers: basic profile of PS3.15 annex E.
+"""Remove the identity of the patient from source headers: basic profile of PS3.15 annex E, as a list of what stays.
 
-The table of the profile comes from dicom-anonymizer (Kitware, MIT), which is generated from the standard. This module
-adds: rules apply inside sequences too; new UIDs are a function of the old ones, so that all outputs of a study stay in
-one study and a second run gives the same files; dates are removed instead of set to 1 January of year 1.
+Only the attributes of `keep_list.py` stay, with values that their value representation allows. UIDs and the pseudonym
+of the patient are computed from the old ones and a secret key. Without the key nobody can check whether an anonymous
+file belongs to a known UID or patient number.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Callable, Iterator
+import hmac
+import re
+from collections.abc import Callable
 from typing import Any
 
-from pydicom import Dataset, Sequence
+from pydicom import DataElement, Dataset, Sequence
+from pydicom.charset import python_encoding
 from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_VM
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import generate_uid
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+from pydicom.uid import UID_dictionary, generate_uid
 
-from uhrct.core.errors import UhrctError
-from uhrct.io.dicom.source import EMPTY
+from uhrct.core.version import __version__
+from uhrct.io.dicom.header import ENHANCED_CT, quiet
+from uhrct.io.dicom.keep_list import EMPTIED, KEEP
+from uhrct.io.dicom.regions import ANYWHERE, REGIONS
 
-EDITION = "dicomfields_2024b"
-#: UIDs of the standard itself (classes, transfer syntaxes) identify nobody.
-STANDARD = "1.2.840.10008."
+DUMMY_SERIAL_NUMBER = "ANONYMIZED"
 
 
-def anonymized(headers: list[Dataset]) -> list[Dataset]:
+def anonymized(headers: list[Dataset], key: bytes) -> list[Dataset]:
     """Copies of `headers` without patient, staff, place, date and device.
 
     Voxels are not changed: burnt-in text and recognisable anatomy remain. The basic profile covers attributes only.
 
-    Raises
-    ------
-    UhrctError
-        If dicom-anonymizer is not installed.
+    Parameters
+    ----------
+    key : bytes
+        Secret. The same key gives the same UIDs and pseudonyms, so that outputs of one study stay together.
     """
-    rules, name = _rules()
-    with disable_value_validation():
-        return [_anonymized(header, rules, name) for header in headers]
+    with disable_value_validation(), quiet():
+        return [_anonymized(header, key) for header in headers]
 
 
-def new_uid(uid: str) -> str:
-    """The UID that replaces `uid` in anonymous files. The same `uid` always gives the same result.
+def new_uid(uid: str, key: bytes) -> str:
+    """The UID that replaces `uid` in anonymous files. UIDs of the standard itself identify nobody and stay.
 
-    >>> new_uid("1.2.3") == new_uid("1.2.3") != new_uid("1.2.4"), new_uid("1.2.840.10008.1.2")
+    >>> new_uid("1.2.3", b"a") == new_uid("1.2.3", b"a") != new_uid("1.2.3", b"b"), new_uid("1.2.840.10008.1.2", b"a")
     (True, '1.2.840.10008.1.2')
     """
-    return uid if not uid or uid.startswith(STANDARD) else generate_uid(entropy_srcs=["anonymous", uid])
+    return uid if not uid or uid in UID_dictionary else generate_uid(entropy_srcs=[_keyed("uid", uid, key)])
 
 
-def _rules() -> tuple[dict[Any, Callable[..., None]], str]:
-    try:
-        from dicomanonymizer import simpledicomanonymizer as library
-        from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
-    except ImportError:
-        raise UhrctError("`anonymize` needs dicom-anonymizer: pip install 'uhrct[dicom]'") from None
-    from importlib.metadata import version
-
-    rules = dict(library.initialize_actions(EDITION))
-    tags = dicom_anonymization_database_selector(EDITION)
-    rules.update({tag: library.keep for tag in tags["U_TAGS"]})  # `new_uid` replaces these
-    rules.update({tag: _remove for tag in tags["X_Z_U_STAR_TAGS"]})  # references to images outside the output
-    return rules, f"dicom-anonymizer {version('dicom-anonymizer')}"
+def _keyed(what: str, value: str, key: bytes) -> str:
+    return hmac.digest(key, f"{what}\n{value}".encode("utf-8", "surrogateescape"), "sha256").hex()
 
 
-def _remove(dataset: Dataset, tag: tuple[int, int]) -> None:
-    if tag in dataset:
-        del dataset[tag]
-
-
-def _anonymized(header: Dataset, rules: dict[Any, Callable[..., None]], name: str) -> Dataset:
-    from dicomanonymizer import anonymize_dataset
-
-    out = Dataset()
-    implicit, little = header.original_encoding
-    out.set_original_encoding(implicit, little, header.original_character_set)
+def _anonymized(header: Dataset, key: bytes) -> Dataset:
+    out = _kept(header, key)
+    implicit, little_endian = header.original_encoding
+    out.set_original_encoding(implicit, little_endian, header.original_character_set)
     out.file_meta = FileMetaDataset()
     out.file_meta.TransferSyntaxUID = getattr(header, "file_meta", Dataset()).get("TransferSyntaxUID", "")
-    tags = header.keys()
-    for tag in tags:
-        if not tag.is_private:
-            out[tag] = copy.deepcopy(header.get_item(tag))
-    out.remove_private_tags()  # those inside sequences
-    for part in _parts(out):
-        _renew_uids(part)
-        anonymize_dataset(part, base_rules_gen=lambda: rules)
-        _drop_dates(part)
-    pseudonym = "ANON-" + hashlib.sha256(str(out.get("StudyInstanceUID", "")).encode()).hexdigest()[:10].upper()
-    out.PatientName = out.PatientID = pseudonym
+    for keyword in EMPTIED:
+        setattr(out, keyword, "")
+    if out.get("SOPClassUID") in ENHANCED_CT:
+        out.DeviceSerialNumber = DUMMY_SERIAL_NUMBER
+        out.AcquisitionContextSequence = Sequence()
+    out.PatientName = out.PatientID = "ANON-" + _keyed("patient", _patient(header), key)[:16].upper()
     out.PatientIdentityRemoved = "YES"
     out.LongitudinalTemporalInformationModified = "REMOVED"
-    out.DeidentificationMethod = f"PS3.15 basic profile ({name})"
+    out.DeidentificationMethod = f"uhrct {__version__}: PS3.15 basic profile, list of what is kept"
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
     code.CodeMeaning = "Basic Application Confidentiality Profile"
@@ -98,26 +78,83 @@ def _anonymized(header: Dataset, rules: dict[Any, Callable[..., None]], name: st
     return out
 
 
-def _parts(dataset: Dataset) -> Iterator[Dataset]:
-    """`dataset` and, after the caller has processed it, all items that remain inside."""
-    yield dataset
-    for element in dataset:
+def _patient(header: Dataset) -> str:
+    """What identifies the patient at a site; the study if the file does not say."""
+    number = str(header.get("PatientID") or "").strip()
+    issuer = str(header.get("IssuerOfPatientID") or "").strip()
+    return f"{number}\n{issuer}" if number else f"study\n{header.get('StudyInstanceUID', '')}"
+
+
+def _kept(dataset: Dataset, key: bytes) -> Dataset:
+    """The elements of a dataset or item that may stay, with new UIDs."""
+    out = Dataset()
+    for tag in dataset.keys():  # noqa: SIM118  (iteration over the dataset itself would parse all elements)
+        if int(tag) in KEEP:
+            element = _kept_element(dataset, tag, key)
+            if element is not None:
+                out.add(element)
+    return out
+
+
+def _kept_element(dataset: Dataset, tag: BaseTag, key: bytes) -> DataElement | None:
+    """The element with a checked value; None if it must go."""
+    try:
+        element = dataset[tag]
+        if element.VR not in KEEP[int(tag)]:
+            return None
+        if element.keyword == "AnatomicRegionSequence":
+            return DataElement(tag, "SQ", Sequence([_region(element.value)]))
         if element.VR == "SQ":
-            for item in element.value:
-                yield from _parts(item)
+            items = [_kept(item, key) for item in element.value]
+            return DataElement(tag, "SQ", Sequence(items)) if any(len(item) for item in items) else None
+        values = _values(element.value)
+        if element.VR == "UI":
+            renewed = [new_uid(str(uid), key) for uid in values]
+            return DataElement(tag, "UI", renewed if len(renewed) > 1 else "".join(renewed))
+        if element.keyword == "SpecificCharacterSet":
+            return element if all(value in python_encoding for value in values) else None
+        return element if _is_count(len(values), tag) and all(map(_CHECKS[element.VR], values)) else None
+    except Exception:  # pydicom raises many types on values that do not fit; such values go
+        return None
 
 
-def _renew_uids(dataset: Dataset) -> None:
-    for element in dataset:
-        if element.VR == "UI" and element.value and element.tag != 0x00080016:
-            one = isinstance(element.value, str)
-            element.value = new_uid(element.value) if one else [new_uid(uid) for uid in element.value]
+def _values(value: Any) -> list[Any]:
+    if isinstance(value, MultiValue | list):
+        return list(value)
+    return [] if value is None else [value]
 
 
-def _drop_dates(dataset: Dataset) -> None:
-    for element in list(dataset):
-        if element.VR in ("DA", "TM", "DT"):
-            if element.keyword in EMPTY:
-                element.value = ""
-            else:
-                del dataset[element.tag]
+def _region(items: Sequence) -> Dataset:
+    """The region of the body if uhrct knows its code, else the entire body. Other text in the item goes."""
+    given = {(str(item.get("CodeValue", "")), str(item.get("CodingSchemeDesignator", ""))) for item in items}
+    known = [code for code in REGIONS.values() if code[:2] in given]
+    out = Dataset()
+    out.CodeValue, out.CodingSchemeDesignator, out.CodeMeaning = known[0] if known else ANYWHERE
+    return out
+
+
+def _is_count(count: int, tag: BaseTag) -> bool:
+    """Whether the standard allows so many values: "1", "3", "1-n", "2-2n"."""
+    least, _, most = dictionary_VM(tag).partition("-")
+    return count == 0 or (count >= int(least) if "n" in most else int(least) <= count <= int(most or least))
+
+
+def _is_code(value: Any) -> bool:
+    return re.fullmatch(r"[A-Z0-9_ ]{0,16}", str(value)) is not None
+
+
+def _is_number(value: Any) -> bool:
+    """Numbers of a CT are small. The bytes of a text, read as a number, are not."""
+    return value == "" or (isinstance(value, int | float) and abs(value) < 1e9)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+#: What a value of a listed attribute must be.
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "CS": _is_code,
+    **dict.fromkeys(("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"), _is_number),
+    **dict.fromkeys(("SH", "LO"), _is_text),
+}

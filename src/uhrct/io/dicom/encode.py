@@ -20,16 +20,20 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr, write_data_element
 from pydicom.tag import BaseTag
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.version import __version__
 from uhrct.io.derivation import TRANSFER_SYNTAXES
+from uhrct.io.ownership import IMPLEMENTATION_UID
 
 Elements = dict[int, bytes]
 """Encoded elements by tag."""
 
 #: VRs whose raw bytes cannot be copied: unknown ones, and those that contain other elements.
 _PARSED = (None, "SQ", "UN")
+
+
+IMPLEMENTATION_NAME = f"UHRCT_{__version__}"[:16]
 
 
 class ElementCache:
@@ -132,8 +136,9 @@ def sequence_element(tag: int, items: Iterable[bytes]) -> bytes:
 def preamble(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
     """The part of a file before the dataset: marker and file meta information (PS3.10 7.1)."""
     version = b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\x01"
-    uids = ((0x02, sop_class), (0x03, sop_instance), (0x10, transfer_syntax), (0x12, PYDICOM_IMPLEMENTATION_UID))
+    uids = ((0x02, sop_class), (0x03, sop_instance), (0x10, transfer_syntax), (0x12, IMPLEMENTATION_UID))
     group = version + b"".join(short_element(0x00020000 + element, "UI", uid.encode()) for element, uid in uids)
+    group += short_element(0x00020013, "SH", IMPLEMENTATION_NAME.encode())
     return b"\0" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(group)) + group
 
 

@@ -50,15 +50,16 @@ class EnhancedWriter(DicomWriter):
         source: Volume,
         derivation: Derivation | None,
         options: DicomOptions,
+        overwrite: bool,
     ) -> None:
-        super().__init__(path, grid, dtype, source, derivation, options)
+        super().__init__(path, grid, dtype, source, derivation, options, overwrite)
         if options.transfer_syntax == "explicit" and 2 * np.prod(grid.shape, dtype=np.int64) > 0xFFFFFFFE:
             raise UhrctError(f"{path}: more than 4 GiB in one DICOM file; choose `transfer_syntax=jpegls` or .nii.gz")
         wholes = {id(whole): whole for whole, _ in source.meta["dicom_frames"]}
         if options.anonymize:
             from uhrct.io.dicom.anonymize import anonymized
 
-            wholes = dict(zip(wholes, anonymized(list(wholes.values())), strict=True))
+            wholes = dict(zip(wholes, anonymized(list(wholes.values()), options.secret), strict=True))
         self._frames = [(wholes[id(whole)], number) for whole, number in source.meta["dicom_frames"]]
         self._intercepts: list[int] = []
 

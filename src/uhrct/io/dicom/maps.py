@@ -74,8 +74,9 @@ class DicomMapWriter(SlabWriter):
         source: Volume | None,
         derivation: Derivation | None,
         options: DicomOptions,
+        overwrite: bool,
     ) -> None:
-        super().__init__(path, grid, np.dtype(np.float32))
+        super().__init__(path, grid, np.dtype(np.float32), overwrite)
         if 4 * np.prod(grid.shape, dtype=np.int64) > 0xFFFFFFFE:
             raise UhrctError(f"{path}: a DICOM map holds at most 4 GiB; choose .nii.gz or .nrrd")
         highdicom()

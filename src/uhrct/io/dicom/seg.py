@@ -33,6 +33,7 @@ def write_seg(
     source: Volume | None,
     derivation: Derivation | None,
     options: DicomOptions,
+    overwrite: bool,
 ) -> None:
     """See `uhrct.io.write_segmentation`; `labels` are uint16 of shape (z, y, x)."""
     if not labels.any():
@@ -40,7 +41,7 @@ def write_seg(
     derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "mask", codes=())
     headers = dicom_source(source, options)
     uid = uid_maker(headers, source, derivation)
-    with disable_value_validation(), atomic(path) as tmp:
+    with disable_value_validation(), atomic(path, overwrite=overwrite) as tmp:
         file = tmp / path.name
         if path.suffix.lower() != ".dcm":
             file.mkdir()

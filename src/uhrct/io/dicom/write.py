@@ -57,8 +57,9 @@ class DicomWriter(SlabWriter):
         source: Volume | None,
         derivation: Derivation | None,
         options: DicomOptions,
+        overwrite: bool,
     ) -> None:
-        super().__init__(path, grid, dtype)
+        super().__init__(path, grid, dtype, overwrite)
         if max(grid.shape[1:]) > 65535:
             raise UhrctError(f"{path}: DICOM holds at most 65535 rows and columns, not {grid.shape[1:]}; use .nrrd")
         self._one_file = path.suffix.lower() == ".dcm"
@@ -202,7 +203,7 @@ def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
     if options.anonymize:
         from uhrct.io.dicom.anonymize import anonymized
 
-        headers = anonymized(headers)
+        headers = anonymized(headers, options.secret)
     return Source(headers, volume)
 
 
