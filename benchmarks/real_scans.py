@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -19,13 +20,12 @@ import numpy as np
 import torch
 
 from uhrct import io
-from uhrct.benchmark.methods import restorer
 from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Volume
 from uhrct.evaluation.pictures import pyplot
-from uhrct.evaluation.protocol import CONTEXT, Restore, evenly_spaced
+from uhrct.evaluation.protocol import CONTEXT, evenly_spaced
 from uhrct.evaluation.real_scans import agreement, edge_gradient, noise_hu, overshoot_hu, overshoot_ratio
 from uhrct.models.model import Model
 from uhrct.physics.resampling import upsample_stack
@@ -36,16 +36,27 @@ from uhrct.upscaling.upscaler import Upscaler
 TWICE = ("validation/lungdx_a0001_B", "validation/lungdx_a0001_L")
 
 
+def upscaled(upscaler: Upscaler, volume: Volume, k: int) -> np.ndarray:
+    """Slice k as `uhrct upscale` makes it, with what the header says, of a scan of its neighbours alone."""
+    numbers = np.arange(k - CONTEXT, k + CONTEXT + 1).clip(0, volume.shape[0] - 1)
+    headers = volume.meta.get("dicom")
+    meta = {"dicom": [headers[n] for n in numbers]} if headers else {}
+    part = dataclasses.replace(volume, hu=np.maximum(volume.hu[numbers], np.int16(FLOOR_HU)), meta=meta)
+    return upscaler(part).volume.hu[CONTEXT].astype(np.float32)
+
+
 def stack_of(volume: Volume, k: int) -> torch.Tensor:
     """Slice k with its neighbours (2 CONTEXT + 1, y, x), padding as air; ends go on."""
     numbers = np.arange(k - CONTEXT, k + CONTEXT + 1).clip(0, volume.shape[0] - 1)
     return torch.from_numpy(volume.hu[numbers].astype(np.float32)).clamp(min=FLOOR_HU)
 
 
-def slice_row(restore: Restore, volume: Volume, k: int, scale: tuple[int, int, int]) -> tuple[dict[str, Any], Any, Any]:
+def slice_row(
+    upscaler: Upscaler, volume: Volume, k: int, scale: tuple[int, int, int]
+) -> tuple[dict[str, Any], Any, Any]:
     """Figures of one slice, and the slice by the method and by bicubic."""
     stack = stack_of(volume, k)
-    ours = restore(stack, volume.spacing_mm)[0].float().numpy()
+    ours = upscaled(upscaler, volume, k)
     bicubic = upsample_stack(stack, scale)[0].numpy()
     fine_mm = (volume.spacing_mm[1] / scale[1], volume.spacing_mm[2] / scale[2])
     row: dict[str, Any] = {"slice": k}
@@ -81,17 +92,16 @@ def kernel_of(folder: Path) -> str:
     return f"{header.get('Manufacturer') or '?'} {name if isinstance(name, str) else name[0]}"
 
 
-def twice(restore: Restore, data: Path, scale: tuple[int, int, int], count: int) -> dict[str, dict[str, float]]:
+def twice(upscaler: Upscaler, data: Path, scale: tuple[int, int, int], count: int) -> dict[str, dict[str, float]]:
     """Agreement of the upscaled soft reconstruction with the sharp one: ours, bicubic."""
     soft, sharp = (io.read(data / name) for name in TWICE)
     fine_mm = (soft.spacing_mm[1] / scale[1], soft.spacing_mm[2] / scale[2])
     found: dict[str, list[dict[str, float]]] = {"ours": [], "bicubic": []}
     for k in evenly_spaced(soft.shape[0], count + 2)[1:-1]:
-        stack = stack_of(soft, k)
         reference = upsample_stack(stack_of(sharp, k), scale)[0].numpy()
         images = {
-            "ours": restore(stack, soft.spacing_mm)[0].numpy(),
-            "bicubic": upsample_stack(stack, scale)[0].numpy(),
+            "ours": upscaled(upscaler, soft, k),
+            "bicubic": upsample_stack(stack_of(soft, k), scale)[0].numpy(),
         }
         for name, image in images.items():
             found[name].append(agreement(image, reference, fine_mm))
@@ -153,7 +163,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each series")
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)
-    restore = restorer(Upscaler(model, denoise=args.denoise))
+    upscaler = Upscaler(model, denoise=args.denoise)
     scale = model.config.scale
     splits = ("validation", "test") if args.test else ("validation",)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
@@ -166,14 +176,14 @@ def main() -> None:
         name = f"{folder.parent.name}/{folder.name}"
         rows = []
         for k in evenly_spaced(volume.shape[0], args.slices + 2)[1:-1]:
-            row, ours, bicubic = slice_row(restore, volume, k, scale)
+            row, ours, bicubic = slice_row(upscaler, volume, k, scale)
             rows.append(row)
         if args.pictures:
             args.pictures.mkdir(parents=True, exist_ok=True)
             picture(name, k, ours, bicubic, volume.spacing_mm[1] / scale[1], args.pictures)
         results["series"][name] = {"kernel": kernel_of(folder), "summary": summary(rows), "rows": rows}
     both_there = all((args.data / name).is_dir() for name in TWICE)
-    results["agreement"] = twice(restore, args.data, scale, args.slices) if both_there else {}
+    results["agreement"] = twice(upscaler, args.data, scale, args.slices) if both_there else {}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
 

@@ -216,7 +216,7 @@ def test_results_of_something_else_do_not_stay(place: Path, changed: str) -> Non
         change(place, "slices: 1}", "slices: 1, seed: 7}")
     elif changed == "case":
         volume = io.read(place / CASE)
-        io.write(volume.on_grid(volume.grid, volume.hu + 1), place / CASE)
+        io.write(volume.on_grid(volume.grid, volume.hu + 1), place / CASE, overwrite=True)
     else:
         save_model(place / "learned-x2", 0, (1, 4, 4))
     assert {m["name"] for m in run(place).runs[-1]["methods"]} == {"bicubic", "projected"}

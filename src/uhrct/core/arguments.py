@@ -30,7 +30,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         plain = float(value)
         if math.isfinite(plain) and low <= plain <= high:
             return plain
-    raise UhrctError(f"`{name}` is {_short(value)}; give a number{_range(low, high)}")
+    raise UhrctError(f"`{name}` is {shown(value)}; give a number{_range(low, high)}")
 
 
 def whole(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:
@@ -45,14 +45,14 @@ def whole(name: str, value: Any, low: float = -math.inf, high: float = math.inf)
     is_whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
     if is_whole and not isinstance(value, bool) and low <= value <= high:
         return int(value)
-    raise UhrctError(f"`{name}` is {_short(value)}; give a whole number{_range(low, high)}")
+    raise UhrctError(f"`{name}` is {shown(value)}; give a whole number{_range(low, high)}")
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value`, if it is one of the words `choices`."""
     if isinstance(value, str) and value in choices:
         return str(value)
-    raise UhrctError(f"`{name}` is {_short(value)}; choose from {', '.join(choices)}")
+    raise UhrctError(f"`{name}` is {shown(value)}; choose from {', '.join(choices)}")
 
 
 def scale_factors(name: str, value: Any) -> tuple[int, int, int]:
@@ -78,7 +78,7 @@ def scale_factors(name: str, value: Any) -> tuple[int, int, int]:
         if factors:
             return (1, factors[0], factors[0]) if len(factors) == 1 else (factors[0], factors[1], factors[2])
     raise UhrctError(
-        f"`{name}` is {_short(given)}; give a whole number from 1 to {LARGEST_FACTOR}, such as 2, or factors ZxYxX, "
+        f"`{name}` is {shown(given)}; give a whole number from 1 to {LARGEST_FACTOR}, such as 2, or factors ZxYxX, "
         "such as 5x1x1"
     )
 
@@ -89,7 +89,7 @@ def _range(low: float, high: float) -> str:
     return f" from {low:g}" if math.isinf(high) else f" from {low:g} to {high:g}"
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value as it may be printed: short, in one line, without escape sequences."""
     text = ascii(value) if isinstance(value, str | bytes) else " ".join(str(value).split())
     text = "".join(c if c.isprintable() else "?" for c in text)

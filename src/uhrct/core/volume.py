@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uhrct.core import exchange
-from uhrct.core.arguments import number
+from uhrct.core.arguments import number, shown
 from uhrct.core.errors import UhrctError
 
 Vector = exchange.Vector
@@ -203,8 +203,9 @@ class Grid:
 def _three(name: str, values: Any) -> Vector:
     try:
         a, b, c = (number(name, value) for value in values)
-    except (TypeError, ValueError):
-        raise UhrctError(f"`{name}` is {values}; give three numbers in mm") from None
+    except (TypeError, ValueError, UhrctError):
+        kind = "positive" if name == "spacing_mm" else "finite"
+        raise UhrctError(f"`{name}` is {shown(values)}; give three {kind} numbers in mm") from None
     return a, b, c
 
 

@@ -112,12 +112,11 @@ def assume(
                 increment_mm=scan.increment_mm,
             )
         reasons |= dict.fromkeys(("blur", "noise"), "estimated by a network")
-    scan = replace(
-        scan,
-        **given,
-        psf_known=scan.psf_known or "psf_fwhm" in given,
-        noise_known=scan.noise_known or "noise_hu" in given,
-    )
+    known = {
+        "psf_known": scan.psf_known or "psf_fwhm" in given,
+        "noise_known": scan.noise_known or "noise_hu" in given,
+    }
+    scan = replace(scan, **known | given)
     said = {"psf_fwhm": "blur", "noise_hu": "noise", "slice_thickness": "slices"}
     return Assumptions(scan, reasons | {said[name]: "your choice" for name in given if name in said})
 
