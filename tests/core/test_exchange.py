@@ -74,3 +74,5 @@ def test_a_sheared_affine_and_vectors_are_refused() -> None:
         Volume.from_nibabel(nib.Nifti1Image(np.zeros((2, 2, 2, 2), np.int16), np.eye(4)))
     with pytest.raises(UhrctError, match="`image`"):
         Volume.from_sitk(sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3))
+    with pytest.raises(UhrctError, match="three dimensions"):
+        Volume.from_sitk(sitk.Image([4, 4], sitk.sitkInt16))

@@ -62,13 +62,19 @@ def everything(source: Volume, out: Path, **options: Any) -> list[Path]:
     return [*made, out / "seg.dcm"]
 
 
+def two_slices(series: Path, folder: Path) -> list[Path]:
+    """Copy two neighbouring slices of a series into a new folder; their original files."""
+    chosen = sorted(series.glob("*.dcm"))[40:42]
+    folder.mkdir()
+    for file in chosen:
+        shutil.copy(file, folder)
+    return chosen
+
+
 @pytest.mark.parametrize("series", REAL)
 def test_real_series(tmp_path: Path, shared_ct: Path, series: str) -> None:
     pytest.importorskip("highdicom")
-    old = sorted((shared_ct / series).glob("*.dcm"))[40:42]
-    (tmp_path / "in").mkdir()
-    for file in old:
-        shutil.copy(file, tmp_path / "in")
+    old = two_slices(shared_ct / series, tmp_path / "in")
     source = io.read(tmp_path / "in")
     new = everything(source, tmp_path)
     known = errors(old)
@@ -116,10 +122,7 @@ def test_anonymous_outputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("series", REAL)
 def test_anonymous_outputs_of_real_series(tmp_path: Path, shared_ct: Path, series: str) -> None:
     pytest.importorskip("highdicom")
-    old = sorted((shared_ct / series).glob("*.dcm"))[40:42]
-    (tmp_path / "in").mkdir()
-    for file in old:
-        shutil.copy(file, tmp_path / "in")
+    old = two_slices(shared_ct / series, tmp_path / "in")
     new = everything(io.read(tmp_path / "in"), tmp_path, anonymize=True, anonymize_key="a long secret of one site")
     assert errors(new) <= errors(old)
     assert new_contradictions(new, old) == set()

@@ -64,7 +64,10 @@ def upscale(
     ] = Quality.standard,
     denoise: Annotated[
         float | None,
-        typer.Option(help="Share of the noise of the scan to remove, from 0 (keep it) to 1.", show_default=False),
+        typer.Option(
+            help="Share of the noise of the scan to remove, from 0 (keep it) to 1. The shipped weights cannot do this yet.",
+            show_default=False,
+        ),
     ] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Write the structure map (0 to 1) to this file too.", rich_help_panel=OUTPUT)
@@ -81,12 +84,13 @@ def upscale(
     noise_hu: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation of the noise of the scan in HU, in homogeneous tissue. Default: measured.",
+            help="Standard deviation of the noise of the scan in HU, in homogeneous tissue. Default: estimated.",
             rich_help_panel=SCAN,
         ),
     ] = None,
     psf_fwhm_mm: Annotated[
-        float | None, typer.Option(help="In-plane blur of the scan, FWHM. Default: estimated.", rich_help_panel=SCAN)
+        float | None,
+        typer.Option(help="In-plane blur of the scan, FWHM in mm. Default: estimated.", rich_help_panel=SCAN),
     ] = None,
     slice_thickness_mm: Annotated[
         float | None, typer.Option(help="Slice thickness of the scan. Default: from the file.", rich_help_panel=SCAN)

@@ -82,28 +82,19 @@ def to_nibabel(hu: np.ndarray, affine: np.ndarray) -> Any:
 
 
 def from_sitk(image: Any) -> Parts:
-    """Voxels and geometry of a SimpleITK image of two or three dimensions; a 2D image becomes a slice of 1 mm.
+    """Voxels and geometry of a SimpleITK image of three dimensions.
 
     Raises
     ------
     UhrctError
-        If voxels are vectors, or the image has other dimensions.
+        If voxels are vectors, or the image has other dimensions: a 2D image states no distance between slices.
     """
     import SimpleITK as sitk
 
-    n = image.GetDimension()
-    if n not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
-        raise UhrctError("`image` is no single volume of scalar voxels; give one with two or three dimensions")
-    direction = np.eye(3)
-    direction[:n, :n] = np.reshape(image.GetDirection(), (n, n))
-    spacing, origin = [*image.GetSpacing(), 1.0][:3], [*image.GetOrigin(), 0.0][:3]
-    voxels = sitk.GetArrayFromImage(image)
-    return (
-        as_hu(voxels.reshape(-1, *voxels.shape[-2:])),
-        (spacing[2], spacing[1], spacing[0]),
-        (origin[0], origin[1], origin[2]),
-        direction[:, ::-1].copy(),
-    )
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise UhrctError("`image` is no single volume of scalar voxels; give one with three dimensions")
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    return as_hu(sitk.GetArrayFromImage(image)), image.GetSpacing()[::-1], image.GetOrigin(), direction[:, ::-1].copy()
 
 
 def to_sitk(hu: np.ndarray, spacing_mm: Vector, origin_mm: Vector, direction: np.ndarray) -> Any:

@@ -126,9 +126,11 @@ def _measured(
 ) -> tuple[ScanProperties, dict[str, str]]:
     """The scan with the noise that its voxels show and the blur that its header tells."""
     kernel, why = _header_kernel(volume)
+    if factor == 1:
+        kernel, why = None, "not used, because the pixels stay"
     reasons = {"blur": why}
-    if kernel is None or factor == 1:
-        scan = replace(scan, psf_known=False)
+    if kernel is None:
+        scan = replace(scan, psf_known=factor == 1)
     else:
         scan = replace(scan, psf_fwhm=psf_of_kernel(kernel, volume.spacing_mm[1], factor))
     if not noise_given:

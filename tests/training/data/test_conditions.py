@@ -154,6 +154,10 @@ def test_the_header_tells_the_blur_of_an_original_image(tmp_path: Path) -> None:
     assert "from kernel B20f in the header: 50 % contrast at 2.8 lp/cm" in str(soft)
     assert "kernel ?[31mX is not in the table" in str(assumed("\x1b[31mX", "ORIGINAL"))
     assert not assumed("B20f", "DERIVED").scan.psf_known
+    thick = Model(ModelConfig(scale=(5, 1, 1), context=2, properties=True, conditions=True, mean=size))
+    through_plane = make_plan(Volume(tissue(3), (5.0, *SPACING)), UpscaleSettings(), thick).assumptions
+    assert through_plane.scan.psf_known  # pixels stay: there is no blur to know
+    assert "(not used, because the pixels stay)" in str(through_plane)
 
 
 def test_a_target_keeps_the_share_of_the_noise_that_is_wished(patient: Patient) -> None:

@@ -191,15 +191,8 @@ class BatchMaker:
             low, high = KERNEL
             share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
             hr, clean = (torch.cat([v[:plain], _detail(v[plain:], share).clamp(min=FLOOR_HU)]) for v in (hr, clean))
-        scans = [
-            draw_scan(
-                ScanProperties(psf_fwhm=self.acquisition.psf_fwhm, increment_mm=c.increment_mm),
-                self.settings.denoised,
-                self.sz > 1,
-                g,
-            )
-            for c in crops
-        ]
+        usual, share = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm), self.settings.denoised
+        scans = [draw_scan(replace(usual, increment_mm=c.increment_mm), share, self.sz > 1, g) for c in crops]
         # noise that is kept in part must be in the target too
         hr = _with_noise(hr, crops, [s.noise_hu if s.denoise < 1 else 0.0 for s in scans], g)
         silent = [replace(s, noise_hu=0.0) for s in scans]
@@ -209,8 +202,7 @@ class BatchMaker:
         lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
         lr = _with_noise(lr, crops, [s.noise_hu if s.denoise == 1 else 0.0 for s in scans], g)
         scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
-        wanted = torch.tensor([s.denoise for s in scans], device=hr.device)[:, None, None, None]
-        return torch.lerp(hr, clean, wanted), lr, scans
+        return torch.lerp(hr, clean, torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]), lr, scans
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         """The scan that an item comes from: the clean one, or for a share of the items another one."""
