@@ -65,7 +65,7 @@ def upscale(
     denoise: Annotated[
         float | None,
         typer.Option(
-            help="Share of the noise of the scan to remove, from 0 (keep it) to 1. The shipped weights cannot do this yet.",
+            help="Share of the noise of the scan to remove, from 0 to 1. The shipped weights cannot do this yet.",
             show_default=False,
         ),
     ] = None,

@@ -191,8 +191,8 @@ class BatchMaker:
             low, high = KERNEL
             share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
             hr, clean = (torch.cat([v[:plain], _detail(v[plain:], share).clamp(min=FLOOR_HU)]) for v in (hr, clean))
-        usual, share = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm), self.settings.denoised
-        scans = [draw_scan(replace(usual, increment_mm=c.increment_mm), share, self.sz > 1, g) for c in crops]
+        usual, removed = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm), self.settings.denoised
+        scans = [draw_scan(replace(usual, increment_mm=c.increment_mm), removed, self.sz > 1, g) for c in crops]
         # noise that is kept in part must be in the target too
         hr = _with_noise(hr, crops, [s.noise_hu if s.denoise < 1 else 0.0 for s in scans], g)
         silent = [replace(s, noise_hu=0.0) for s in scans]
