@@ -3,10 +3,10 @@
     python tests/io/fuzz_reader.py seeds CORPUS           # small files of every kind to start from
     python tests/io/fuzz_reader.py CORPUS -max_total_time=600 -timeout=20 -rss_limit_mb=3000 -max_len=16384
 
-An input is one byte that says which suffix the file has, and the file. Whatever `read` and `inspect` do but
-return, or raise `UhrctError` with one line, is a finding: it is stored in CORPUS-findings, once for each line of
-code that raised, and the search goes on. Decoders in C that crash end the run; libFuzzer then leaves the input
-behind as crash-*. Findings that were fixed live on as tests in `test_fuzz_findings.py`.
+An input is one byte that says which suffix the file has, and the file. Beside a .mhd lies `a.raw` with 48 bytes of
+voxels. `read` and `inspect` must return, or raise `UhrctError` with one line. Everything else is a finding: it is
+stored in CORPUS-findings, once for each line of code that raised, and the search goes on. Decoders in C that crash end
+the run; libFuzzer then leaves the input behind as crash-*. Findings that were fixed live on as tests in `test_fuzz_findings.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-SUFFIXES = (".dcm", ".zip", "", ".nii", ".nii.gz", ".nrrd", ".mha", ".npz")
+SUFFIXES = (".dcm", ".zip", "", ".nii", ".nii.gz", ".nrrd", ".mha", ".npz", ".mhd")
 
 
 def seeds(corpus: Path) -> None:
@@ -79,12 +79,13 @@ def main() -> None:
         return
     import atheris
 
-    with atheris.instrument_imports(include=["uhrct.io", "pydicom"]):
+    with atheris.instrument_imports(include=["uhrct.io", "pydicom", "nibabel", "nrrd"]):
         from uhrct import io  # noqa: F401
-        from uhrct.io import image, npz  # noqa: F401
+        from uhrct.io import image, metaimage, nifti, npz, nrrd  # noqa: F401
         from uhrct.io.dicom import read  # noqa: F401
     warnings.simplefilter("ignore")
     folder = Path(tempfile.mkdtemp(prefix="uhrct-fuzz-"))
+    (folder / "a.raw").write_bytes(bytes(48))
     findings = Path(sys.argv[1].rstrip("/") + "-findings")
     findings.mkdir(exist_ok=True)
 
