@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the reader. Not part of `make test`: it needs atheris (`pip install atheris`).
 
     python tests/io/fuzz_reader.py seeds CORPUS           # small files of every kind to start from
-    python tests/io/fuzz_reader.py CORPUS -max_total_time=600 -timeout=20 -rss_limit_mb=3000 -max_len=16384
+    python tests/io/fuzz_reader.py CORPUS -max_total_time=1800 -timeout=20 -rss_limit_mb=3000 -max_len=16384
 
 An input is one byte that says which suffix the file has, and the file. Beside a .mhd lies `a.raw` with 48 bytes of
 voxels. `read` and `inspect` must return, or raise `UhrctError` with one line. Everything else is a finding: it is

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from ct_files import make_series, refusal
 from ct_syntaxes import make_enhanced
+from pydicom import DataElement, Dataset
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
@@ -66,6 +67,24 @@ def test_header_bytes(tmp_path: Path, old: bytes, new: bytes) -> None:
 def test_enhanced_that_contradicts_itself(tmp_path: Path) -> None:
     make_enhanced(tmp_path / "a.dcm", whole=lambda ds: ds.PerFrameFunctionalGroupsSequence.pop())
     assert "states 4 frames but describes 3" in refusal(tmp_path)
+
+
+def test_number_where_functional_groups_are_expected(tmp_path: Path) -> None:
+    def edit(ds: Dataset) -> None:
+        ds.PerFrameFunctionalGroupsSequence = None
+        ds["PerFrameFunctionalGroupsSequence"] = DataElement("PerFrameFunctionalGroupsSequence", "DS", "4")
+
+    make_enhanced(tmp_path / "a.dcm", whole=edit)
+    assert "damaged DICOM header" in refusal(tmp_path)
+
+
+def test_sequence_where_a_word_is_expected(tmp_path: Path) -> None:
+    def edit(ds: Dataset) -> None:
+        ds.ImageType = None
+        ds["ImageType"] = DataElement("ImageType", "SQ", [Dataset()])
+
+    make_enhanced(tmp_path / "a.dcm", whole=edit)
+    assert "damaged DICOM header" in refusal(tmp_path)
 
 
 def test_png_called_nifti(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydicom import Dataset
 
 from uhrct.core.errors import UhrctError
 from uhrct.io.dicom.files import DicomFile
-from uhrct.io.dicom.header import ENHANCED_CT
+from uhrct.io.dicom.header import ENHANCED_CT, check_used
 
 #: Functional groups whose attributes describe the frame itself (PS3.3 C.7.6.16.2 and C.8.15.3).
 GROUPS = (
@@ -69,7 +69,10 @@ def split(file: DicomFile, header: Dataset) -> list[Slice]:
     try:
         if shared:
             _merge(base, shared[0])
-        return [Slice(file, _merge(_copy(base), group), index, header) for index, group in enumerate(frames)]
+        slices = [Slice(file, _merge(_copy(base), group), index, header) for index, group in enumerate(frames)]
+        for one in slices:
+            check_used(one.header)
+        return slices
     except UhrctError:
         raise
     except Exception as error:

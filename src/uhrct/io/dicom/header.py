@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
+from pydicom.sequence import Sequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from uhrct.core.errors import UhrctError
@@ -58,8 +59,7 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
     """
     try:
         header = load(file, pixels=False)
-        for key in USED:
-            header.get(key)  # pydicom converts a value at its first use
+        check_used(header)
         for element in header.file_meta:
             str(element.value)
         for key in WHOLE:
@@ -83,6 +83,14 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
     if stored_as is None or (is_ct and "Rows" not in header):
         raise UhrctError(f"{file.name} is truncated or damaged (its header ends too early); export it again")
     return header
+
+
+def check_used(header: Dataset) -> None:
+    """Raise what pydicom raises, or `ValueError`, if an attribute that reading needs cannot be parsed."""
+    for key in USED:
+        value = header.get(key)  # pydicom converts a value at its first use
+        if value not in (None, "") and isinstance(value, Sequence | Dataset) != key.endswith("Sequence"):
+            raise ValueError(f"{key} has a wrong value representation")
 
 
 def load(file: DicomFile, *, pixels: bool) -> Dataset:
