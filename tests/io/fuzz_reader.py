@@ -6,7 +6,7 @@
 An input is one byte that says which suffix the file has, and the file. Beside a .mhd lies `a.raw` with 48 bytes of
 voxels. `read` and `inspect` must return, or raise `UhrctError` with one line. Everything else is a finding: it is
 stored in CORPUS-findings, once for each line of code that raised, and the search goes on. Decoders in C that crash end
-the run; libFuzzer then leaves the input behind as crash-*. Findings that were fixed live on as tests in `test_fuzz_findings.py`.
+the run; libFuzzer then leaves the input behind as crash-*. Fixed findings are tests in `test_fuzz_findings.py`.
 """
 
 from __future__ import annotations

@@ -81,13 +81,44 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
     return lungs.reshape(image.shape)
 
 
+def body_mask(hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """The body in one slice with everything that it encloses, without the table, the air of the room and padding.
+
+    Parameters
+    ----------
+    hu : (y, x), HU
+    spacing_mm : (y, x)
+
+    Returns
+    -------
+    ndarray of bool, (y, x)
+        All False if the slice shows no tissue.
+
+    Example
+    -------
+    >>> y, x = np.mgrid[:100, :100]
+    >>> chest = np.where(np.hypot(y - 50, x - 50) < 40, 40.0, -1000.0)
+    >>> body = body_mask(chest, (2.0, 2.0))
+    >>> bool(body[50, 50]), bool(body[2, 2])
+    (True, False)
+    """
+    smooth, padding = _smoothed(hu, spacing_mm)
+    return _body(smooth, padding, spacing_mm)
+
+
+def _smoothed(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """(slice without noise, where it is padding or NaN)."""
+    from scipy import ndimage  # evaluation extra
+
+    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
+    return ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm]), finite <= PADDING_HU
+
+
 def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """(lung by its HU in one slice, voxels that cannot be lung: airways, room, padding)."""
     from scipy import ndimage  # evaluation extra
 
-    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
-    padding = finite <= PADDING_HU
-    smooth = ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm])
+    smooth, padding = _smoothed(hu, spacing_mm)
     inside = _body(smooth, padding, spacing_mm)
     low = inside & (smooth < LUNG_BELOW_HU)
     airways = np.zeros_like(low)
