@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.models.model import Features, Model, stacks
@@ -94,7 +94,7 @@ def compute_part(plan: Plan, volume: Volume, start: int = 0, stop: int | None = 
         around = np.arange(first - context, middle[-1] + context + 1).clip(0, n - 1)
         lr = torch.from_numpy(volume.hu[around].astype(np.float32))
         if not torch.isfinite(lr).all():
-            raise UhrctError("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
+            raise InputRefused("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
         yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises)
 
 

@@ -312,7 +312,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     uhrct_npz(tmp_path / "d1")
     store = tmp_path / "store"
     code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store)
-    assert code == 1
+    assert code == 3
     assert err.count("not packed") == 3
     assert "--input-spacing" in err
     told = ("--input-spacing", "1,0.34,0.34")
