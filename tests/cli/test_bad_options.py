@@ -253,9 +253,7 @@ def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: 
 
 
 @pytest.mark.parametrize("spacing", ["1", "3", "1,1,1"])
-def test_a_scan_that_is_fine_enough_is_nothing_to_do(
-    uhrct: Uhrct, weights: Path, tmp_path: Path, spacing: str
-) -> None:
+def test_a_scan_that_is_fine_enough_is_nothing_to_do(uhrct: Uhrct, weights: Path, tmp_path: Path, spacing: str) -> None:
     io.write(Volume(np.zeros((2, 16, 16), np.int16), (1, 1, 1)), tmp_path / "in.npz")
     command = ("upscale", tmp_path / "in.npz", tmp_path / "out.nii", "--weights", weights, "--spacing", spacing)
     refused(uhrct(*command), "nowhere finer", "nothing to do", code=NOTHING)

@@ -157,7 +157,9 @@ def test_nan_and_scans_without_spacing_are_refused(uhrct: Uhrct, tmp_path: Path)
     refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "nan.npz", *spacing), "nan.npz", "NaN", code=REFUSED)
     refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz"), "--input-spacing", code=REFUSED)
     lr = ("--lr", tmp_path / "lr.npz")
-    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz", *spacing, *lr), "lr.npz", "spacing_mm", code=REFUSED)
+    refused(
+        uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz", *spacing, *lr), "lr.npz", "spacing_mm", code=REFUSED
+    )
 
 
 @pytest.mark.parametrize(

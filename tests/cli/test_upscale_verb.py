@@ -119,7 +119,7 @@ def test_agreement_with_the_data_is_measured_and_said(
         result = done(
             uhrct("upscale", tmp_path / "in.npz", tmp_path / f"{mode}.npz", "--weights", weights, "--consistency", mode)
         )
-        left[mode] = float(result.err.split("measured data by ")[1].split(" HU")[0])
+        left[mode] = float(result.err.split("differs from the scan by ")[1].split(" HU")[0])
     assert left["hard"] < 0.3
     assert left["off"] > left["hard"]
 

@@ -55,7 +55,9 @@ def evaluate_files(
         If an input cannot be read, the grids differ, an output cannot be written, or a library is missing.
     """
     inputs = [p for p in (reference, test, lr) if p is not None]
-    _check_outputs(inputs, {"`json_path`": None if json_path == STDOUT else json_path, "`html_path`": html_path}, overwrite)
+    _check_outputs(
+        inputs, {"`json_path`": None if json_path == STDOUT else json_path, "`html_path`": html_path}, overwrite
+    )
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
         raise UhrctError("`kind` and `psf_fwhm_mm` describe how the LR scan arises; give it with `lr`")

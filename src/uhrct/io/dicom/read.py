@@ -55,7 +55,9 @@ def inspect_dicom(path: Path) -> list[SeriesInfo]:
         SeriesInfo(kind="DICOM", number=0, problem=shown(problem), path=str(file.place(top)))
         for file, problem in found.damaged
     ]
-    return [_info(series, place) for series, place in zip(found.series, _places(found, path, top), strict=True)] + damaged
+    return [
+        _info(series, place) for series, place in zip(found.series, _places(found, path, top), strict=True)
+    ] + damaged
 
 
 def _places(found: Found, path: Path, top: Path) -> list[str]:
