@@ -175,6 +175,7 @@ def upscale(
         slice_thickness_mm=slice_thickness_mm,
         tile=tile,
     )
+    dicom = dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key)
     volume = read_input(input, series, input_spacing, untilt)
     plan = make_plan(volume, settings)
     for line in _plan_lines(plan, volume):
@@ -185,7 +186,7 @@ def upscale(
         output,
         structure=structure,
         uncertainty=uncertainty,
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
+        dicom=dicom,
         overwrite=overwrite,
         quiet=quiet,
     )
