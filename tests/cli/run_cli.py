@@ -25,9 +25,13 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
-def refused(result: Result, *words: str) -> None:
-    """One line on stderr that says `words`, an exit code that scripts notice, no traceback, no patient."""
-    assert result.code == 2, result
+#: exit codes, as docs/report.md promises them
+INTERNAL, USAGE, REFUSED, NOTHING = 1, 2, 3, 4
+
+
+def refused(result: Result, *words: str, code: int = USAGE) -> None:
+    """One line on stderr that says `words`, the exit code that says what is wrong, no traceback, no patient."""
+    assert result.code == code, result
     lines = result.err.splitlines()
     assert len(lines) == 1, result.err
     assert lines[0].startswith("uhrct: ")

@@ -1,4 +1,4 @@
-"""Bad input: one line that says what is wrong, exit code 2, nothing left behind."""
+"""Bad input: one line that says what is wrong, exit code 3, nothing left behind."""
 
 import gzip
 import struct
@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ct_files import make_series
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from run_cli import Uhrct, done, everything, refused
+from run_cli import REFUSED, Uhrct, done, everything, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
@@ -133,7 +133,7 @@ def test_bad_input(
     source, words = make(tmp_path)
     before = everything(tmp_path)
     options = ("--weights", weights) if verb == "upscale" else ()
-    refused(uhrct(verb, source, tmp_path / "out.nii.gz", *options), str(source), words)
+    refused(uhrct(verb, source, tmp_path / "out.nii.gz", *options), str(source), words, code=REFUSED)
     assert everything(tmp_path) == before
 
 

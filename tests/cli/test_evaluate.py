@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
-from run_cli import Uhrct, done, everything, refused
+from run_cli import REFUSED, USAGE, Uhrct, done, everything, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
@@ -154,10 +154,12 @@ def test_nan_and_scans_without_spacing_are_refused(uhrct: Uhrct, tmp_path: Path)
     hu[0, 3, 3] = np.nan
     np.savez(tmp_path / "nan.npz", arr_0=hu)
     spacing = ("--input-spacing", "1,1,1")
-    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "nan.npz", *spacing), "nan.npz", "NaN")
-    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz"), "--input-spacing")
+    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "nan.npz", *spacing), "nan.npz", "NaN", code=REFUSED)
+    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz"), "--input-spacing", code=REFUSED)
     lr = ("--lr", tmp_path / "lr.npz")
-    refused(uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz", *spacing, *lr), "lr.npz", "spacing_mm")
+    refused(
+        uhrct("evaluate", tmp_path / "a.npz", tmp_path / "a.npz", *spacing, *lr), "lr.npz", "spacing_mm", code=REFUSED
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,8 @@ def test_grids_that_differ(
     fields = {f: getattr(hr, f) for f in ("hu", "spacing_mm", "origin_mm", "direction")}
     io.write(Volume(**{**fields, **change}), tmp_path / "other.nrrd")
     before = everything(tmp_path)
-    refused(uhrct("evaluate", pair[0], tmp_path / "other.nrrd", "--json", tmp_path / "o.json"), "grids differ", words)
+    result = uhrct("evaluate", pair[0], tmp_path / "other.nrrd", "--json", tmp_path / "o.json")
+    refused(result, "grids differ", words, code=REFUSED)
     assert everything(tmp_path) == before
 
 
@@ -187,6 +190,9 @@ def test_senseless_arguments(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Pa
     for arguments, words in (
         ((hr, tmp_path / "none.nii"), ("none.nii", "no such file")),
         ((hr, sr, "--lr", sr), ("one grid",)),
+    ):
+        refused(uhrct("evaluate", *arguments), *words, code=REFUSED)
+    for arguments, words in (
         ((hr, sr, "--json", hr), ("hr.nii.gz", "choose another")),
         ((hr, sr, "--html", tmp_path / "folder"), ("folder",)),
         ((hr, sr, "--json", tmp_path / "no" / "o.json"), ("does not exist",)),
@@ -197,7 +203,7 @@ def test_senseless_arguments(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Pa
         ((hr, sr, "--lr", sr, "--psf-fwhm-mm", "-1"), ("--psf-fwhm-mm",)),
         ((hr, sr, "--input-spacing", "1,1,1"), ("--input-spacing",)),
     ):
-        refused(uhrct("evaluate", *arguments), *words)
+        refused(uhrct("evaluate", *arguments), *words, code=USAGE)
     assert everything(tmp_path) == before
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import PATIENT, make_series
-from run_cli import Uhrct, done, refused, same_place
+from run_cli import NOTHING, REFUSED, Uhrct, done, refused, same_place
 
 import uhrct.cli.main
 from uhrct import io
@@ -134,8 +134,12 @@ def test_info_of_files(uhrct: Uhrct, scan: Volume, tmp_path: Path, name: str) ->
 
 
 def test_info_of_nothing(uhrct: Uhrct, tmp_path: Path) -> None:
-    refused(uhrct("info", tmp_path / "none"), "no such file")
-    refused(uhrct("info", tmp_path), "folder is empty")
+    refused(uhrct("info", tmp_path / "none"), "no such file", code=REFUSED)
+    refused(uhrct("info", tmp_path), "folder is empty", code=NOTHING)
+    (tmp_path / "a.txt").write_text("no image")
+    refused(uhrct("info", tmp_path), "no DICOM among 1 files", code=NOTHING)
+    # a command that needs a scan lacks its input
+    refused(uhrct("degrade", tmp_path, tmp_path.parent / "out.nii"), "no DICOM", code=REFUSED)
 
 
 def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

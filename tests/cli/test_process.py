@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_cli import Result, Uhrct, done, everything, refused
+from run_cli import REFUSED, Result, Uhrct, done, everything, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
@@ -60,7 +60,9 @@ def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_exit_code_and_line_of_a_real_process(tmp_path: Path) -> None:
     process = run_process("upscale", tmp_path / "none.nii", tmp_path / "out.nii")
-    refused(Result(process.returncode, process.stdout, process.stderr), "none.nii: no such file or folder")
+    refused(
+        Result(process.returncode, process.stdout, process.stderr), "none.nii: no such file or folder", code=REFUSED
+    )
 
 
 def test_help_needs_no_torch() -> None:

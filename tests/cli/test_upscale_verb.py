@@ -7,7 +7,7 @@ import pytest
 from ct_files import make_series
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from run_cli import Uhrct, done, everything, refused, same_place
+from run_cli import REFUSED, Uhrct, done, everything, refused, same_place
 
 from uhrct import io
 from uhrct.core.volume import Volume
@@ -119,7 +119,7 @@ def test_agreement_with_the_data_is_measured_and_said(
         result = done(
             uhrct("upscale", tmp_path / "in.npz", tmp_path / f"{mode}.npz", "--weights", weights, "--consistency", mode)
         )
-        left[mode] = float(result.err.split("measured data by ")[1].split(" HU")[0])
+        left[mode] = float(result.err.split("differs from the scan by ")[1].split(" HU")[0])
     assert left["hard"] < 0.3
     assert left["off"] > left["hard"]
 
@@ -139,8 +139,8 @@ def test_maps_lie_beside_the_image(uhrct: Uhrct, weights: Path, scan: Volume, tm
     assert sd.hu.max() > 0.1
 
 
-def test_nothing_is_said_when_quiet(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
-    """No progress, no disclaimer, no note about the localizer that lies in the series."""
+def test_only_notes_are_said_when_quiet(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:
+    """No progress, no plan, no disclaimer; but the note that the localizer in the series was left out."""
 
     def scout(k, ds):
         if k == 4:
@@ -148,6 +148,7 @@ def test_nothing_is_said_when_quiet(uhrct: Uhrct, weights: Path, tmp_path: Path)
 
     make_series(tmp_path / "in", shape=(5, 12, 14), edit=scout)
     options = ("--weights", weights, "--steps", 2, "--quiet")
+    said = "uhrct: note: ignored 1 localizer image(s) in the series"
     for verb, target, more in (
         ("upscale", "a.nii.gz", options),
         ("upscale", "b", options),
@@ -155,14 +156,14 @@ def test_nothing_is_said_when_quiet(uhrct: Uhrct, weights: Path, tmp_path: Path)
         ("structure", "d.nrrd", ("-q",)),
     ):
         result = done(uhrct(verb, tmp_path / "in", tmp_path / target, *more))
-        assert (result.out, result.err) == ("", "")
+        assert (result.out, result.err.splitlines()) == ("", [said])
     loud = done(uhrct("upscale", tmp_path / "in", tmp_path / "e.npz", "--weights", weights))
-    assert "uhrct: note: ignored 1 localizer" in loud.err
+    assert said in loud.err
     assert "upscale: done in" in loud.err
 
 
 def test_errors_are_said_when_quiet(uhrct: Uhrct, tmp_path: Path) -> None:
-    refused(uhrct("upscale", tmp_path / "none", tmp_path / "out", "--quiet"), "no such file or folder")
+    refused(uhrct("upscale", tmp_path / "none", tmp_path / "out", "--quiet"), "no such file or folder", code=REFUSED)
 
 
 def test_slices_of_nothing_but_padding(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_spacing_of_an_npz_by_option(uhrct: Uhrct, weights: Path, tmp_path: Path
     np.savez(tmp_path / "in.npz", np.zeros((9, 11), np.int16))
     out = tmp_path / "out.npz"
     base = ("upscale", tmp_path / "in.npz", out, "--weights", weights)
-    refused(uhrct(*base), "--input-spacing Z,Y,X")
+    refused(uhrct(*base), "--input-spacing Z,Y,X", code=REFUSED)
     refused(uhrct(*base, "--input-spacing", "1,2"), "three positive numbers")
     refused(uhrct(*base, "--input-spacing", "1,0,2"), "three positive numbers")
     refused(uhrct(*base, "--input-spacing", "1,a,2"), "numbers separated by commas")

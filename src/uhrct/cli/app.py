@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, NothingToDo, UhrctError
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +21,12 @@ if TYPE_CHECKING:
     from uhrct.io import DicomOptions
 
 NOTE = "Research use only; not a medical device."
+
+#: exit codes, see docs/report.md; 0 is success
+INTERNAL, USAGE, REFUSED, NOTHING = 1, 2, 3, 4
+
+#: all notes of this run, in order, for the report
+NOTES: list[str] = []
 
 #: titles of the groups of options in `--help`
 OUTPUT, SCAN, DICOM, INPUT, ADVANCED = "Output", "Scan properties", "DICOM", "Input", "Advanced"
@@ -39,7 +43,12 @@ class Command(TyperCommand):
             return super().invoke(ctx)
         except UhrctError as error:
             names = {p.name: p.opts[0] if p.param_type_name == "option" else str(p.name).upper() for p in self.params}
-            raise UhrctError(as_options(str(error), names)) from error
+            raise type(error)(as_options(str(error), names)) from error
+
+
+def exit_code(error: UhrctError) -> int:
+    """The exit code of an error, by its class."""
+    return {InputRefused: REFUSED, NothingToDo: NOTHING}.get(type(error), USAGE)
 
 
 def as_options(message: str, names: dict[Any, str]) -> str:
@@ -74,13 +83,6 @@ class Degradation(StrEnum):
 
 class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
-
-
-def _silence(quiet: bool) -> bool:
-    if quiet:
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-    return quiet
 
 
 FORMATS = "A DICOM folder, .zip, DICOMDIR or DICOM file; .nii, .nii.gz, .nrrd, .mha, .mhd; or .npz (array arr_0 in HU)."
@@ -144,7 +146,19 @@ Overwrite = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", callback=_silence)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Hide progress and summaries. Notes and errors are still printed.")
+]
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write a report in JSON to this file, see docs/report.md. -: to stdout; all else then goes to stderr.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
 
 
 def read_input(path: Path, series: str | None, input_spacing: str | None, untilt: bool) -> Volume:
@@ -154,7 +168,7 @@ def read_input(path: Path, series: str | None, input_spacing: str | None, untilt
     try:
         return io.read(path, series=series, spacing_mm=parsed_spacing(input_spacing), untilt=untilt)
     except UhrctError as error:  # the spacing that `read` asks for is not the spacing of the result
-        raise UhrctError(as_options(str(error), READ_OPTIONS)) from error
+        raise type(error)(as_options(str(error), READ_OPTIONS)) from error
 
 
 def dicom_options(
@@ -205,8 +219,19 @@ def say(text: str, quiet: bool = False) -> None:
         print(text, file=sys.stderr)
 
 
-def print_table(table: Table) -> None:
+def note(what: object) -> None:
+    """Print a note or a warning, and keep it for the report."""
+    NOTES.append(one_line(what))
+    print(f"uhrct: note: {NOTES[-1]}", file=sys.stderr)
+
+
+def print_table(table: Table, json_path: Path | None = None) -> None:
+    """Print a table to stdout; to stderr if stdout is for JSON."""
     from rich.console import Console
 
+    from uhrct.core.files import STDOUT
+
+    file = sys.stderr if json_path == STDOUT else sys.stdout
     # no markup: a series description such as "[/C]" is plain text
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False).print(table)
+    width = None if file.isatty() else 200
+    Console(file=file, width=width, markup=False, highlight=False, emoji=False).print(table)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from uhrct import io
+from uhrct.cli.app import exit_code
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.volume import Volume
@@ -37,7 +38,7 @@ def main() -> None:
             run(Path("demo"))
     except UhrctError as e:
         print(f"uhrct: {e}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(exit_code(e))
 
 
 def run(out: Path) -> None:

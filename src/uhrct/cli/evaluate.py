@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uhrct.cli.app import FORMATS, OUTPUT, Degradation, InputSpacing, Overwrite, Quiet, parsed_spacing
+from uhrct.cli.app import FORMATS, OUTPUT, Degradation, InputSpacing, Json, Overwrite, Quiet, parsed_spacing
 
 LR = "Low-resolution scan"
 
@@ -20,10 +20,7 @@ def evaluate(
             help="The volume to compare with REFERENCE. It must be on the same voxel grid.", show_default=False
         ),
     ],
-    json_path: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write every metric of every slice to this file.", rich_help_panel=OUTPUT),
-    ] = None,
+    json_path: Json = None,
     html_path: Annotated[
         Path | None,
         typer.Option("--html", help="Write a page with tables, plots and pictures.", rich_help_panel=OUTPUT),

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from uhrct.cli.app import READ_OPTIONS, Input, as_options, print_table
+from uhrct.cli.app import READ_OPTIONS, Input, Json, Overwrite, as_options, print_table
+
+if TYPE_CHECKING:
+    from uhrct.io import SeriesInfo
+
+INFO_SCHEMA, MODELS_SCHEMA = "uhrct-info-1", "uhrct-models-1"
 
 
-def info(input: Input) -> None:
+def info(input: Input, json_path: Json = None, overwrite: Overwrite = False) -> None:
     """List the series in a file or folder, and whether each can be processed."""
     from rich.table import Table
 
     from uhrct import io
+    from uhrct.core.files import write_json
+    from uhrct.core.version import __version__
+    from uhrct.io.paths import shown
 
+    io.check_outputs(input, [], files=[json_path], overwrite=overwrite)
     table = Table(box=None, pad_edge=False)
     for name in (
         "#",
+        "path",
         "kind",
         "description",
         "voxels z y x",
@@ -26,9 +38,11 @@ def info(input: Input) -> None:
         "can be processed",
     ):
         table.add_column(name, overflow="fold")
-    for s in io.inspect(input):
+    found = io.inspect(input)
+    for s in found:
         table.add_row(
             str(s.number or "-"),
+            shown(s.path),
             f"{s.kind} {s.modality}".strip(),
             s.description,
             " ".join(map(str, s.shape)) if s.shape else "?",
@@ -38,30 +52,76 @@ def info(input: Input) -> None:
             s.transfer_syntax,
             as_options(s.processable, READ_OPTIONS),
         )
-    print_table(table)
+    print_table(table, json_path)
+    if json_path is not None:
+        series = [_series(s) for s in found]
+        write_json(json_path, {"schema": INFO_SCHEMA, "uhrct": __version__, "input": str(input), "series": series})
 
 
-def models() -> None:
+def _series(s: SeriesInfo) -> dict[str, Any]:
+    """One series of the listing in JSON (docs/report.md)."""
+    return {
+        "number": s.number or None,
+        "path": s.path,
+        "kind": s.kind,
+        "modality": s.modality,
+        "uid": s.uid,
+        "description": s.description,
+        "shape": None if s.shape is None else list(s.shape),
+        "spacing_mm": None if s.spacing_mm is None else [float(v) for v in s.spacing_mm],
+        "plane": s.orientation,
+        "scanner": s.scanner,
+        "transfer_syntax": s.transfer_syntax,
+        "can_be_processed": not s.problem,
+        "problem": as_options(s.problem, READ_OPTIONS),
+        "needs": as_options(s.needs, READ_OPTIONS),
+        "notes": list(s.notes),
+    }
+
+
+def models(json_path: Json = None, overwrite: Overwrite = False) -> None:
     """List the shipped weights: scale, size, licence, training data, scores."""
     from rich.table import Table
 
+    from uhrct import io
+    from uhrct.core.files import write_json
+    from uhrct.core.version import __version__
     from uhrct.models.choice import scale_word
-    from uhrct.models.model import available_models, read_config
+    from uhrct.models.model import available_models
 
+    io.check_outputs(None, [], files=[json_path], overwrite=overwrite)
     table = Table(box=None, pad_edge=False)
     for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over interpolation"):
         table.add_column(name, overflow="fold")
-    for folder in available_models():
-        config, _ = read_config(folder)
-        card = json.loads((folder / "card.json").read_text()) if (folder / "card.json").is_file() else {}
-        gains = "; ".join(f"{k} {v:+.2f} dB" for k, v in card.get("gain_db", {}).items())
+    found = [_model(folder) for folder in available_models()]
+    for m in found:
         table.add_row(
-            folder.name,
-            scale_word(config.scale),
-            f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB",
-            "yes" if config.denoiser is not None else "no",
-            card.get("licence", "?"),
-            card.get("training_data", "?"),
-            gains or "?",
+            m["name"],
+            scale_word(m["scale"]),
+            f"{m['bytes'] / 1e6:.1f} MB",
+            "yes" if m["draws_samples"] else "no",
+            m["licence"] or "?",
+            m["training_data"] or "?",
+            "; ".join(f"{k} {v:+.2f} dB" for k, v in m["gain_db"].items()) or "?",
         )
-    print_table(table)
+    print_table(table, json_path)
+    if json_path is not None:
+        write_json(json_path, {"schema": MODELS_SCHEMA, "uhrct": __version__, "models": found})
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    """One entry of the listing in JSON (docs/report.md)."""
+    from uhrct.models.model import read_config
+
+    config, sha256 = read_config(folder)
+    card = json.loads((folder / "card.json").read_text()) if (folder / "card.json").is_file() else {}
+    return {
+        "name": folder.name,
+        "scale": list(config.scale),
+        "bytes": (folder / "model.safetensors").stat().st_size,
+        "sha256": sha256 or None,
+        "draws_samples": config.denoiser is not None,
+        "licence": card.get("licence"),
+        "training_data": card.get("training_data"),
+        "gain_db": card.get("gain_db", {}),
+    }

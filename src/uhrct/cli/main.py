@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
+import traceback
 import warnings
-from typing import Annotated, Any, NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
-from uhrct.cli.app import Command, one_line
+from uhrct.cli.app import INTERNAL, NOTES, USAGE, Command, exit_code, note, one_line
 from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.degrade import degrade
 from uhrct.cli.evaluate import evaluate
@@ -25,6 +28,8 @@ from uhrct.core.errors import UhrctError
 app = typer.Typer(
     help="Super-resolution of CT scans. Research use only; not a medical device.",
     no_args_is_help=True,
+    epilog="Exit codes: 0 done, 1 internal error, 2 wrong options or existing outputs, 3 input refused, "
+    "4 nothing to do. See docs/report.md.",
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
@@ -55,32 +60,53 @@ def common(
     pass
 
 
+class Notes(logging.Handler):
+    """Prints log records as notes, and keeps them for the report."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
 def main() -> None:
-    """Entry point. An error of the user becomes one line and exit code 2, without a traceback."""
-    logging.basicConfig(format="uhrct: note: %(message)s", stream=sys.stderr)
-
-    def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"uhrct: note: {one_line(message)}", file=sys.stderr)
-
-    warnings.showwarning = note
+    """Entry point. An error of the user becomes one line and an exit code (docs/report.md), without a traceback."""
+    NOTES.clear()
+    root = logging.getLogger()
+    if not any(isinstance(handler, Notes) for handler in root.handlers):
+        root.addHandler(Notes())
+    warnings.showwarning = lambda message, *_, **__: note(message)
     # as Ctrl-C does, raise an exception: unfinished outputs are then removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except UhrctError as e:
-        _fail(e)
+        _fail(e, exit_code(e))
     except BrokenPipeError:
         sys.exit(1)
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
-        _fail(f"{where}{e.strerror or e}")
-    except (MemoryError, RuntimeError, ImportError) as e:
+        _fail(f"{where}{e.strerror or e}", USAGE)
+    except Exception as e:
         # torch reports a lack of memory only in the text of a RuntimeError, and the linker in that of an ImportError
-        if not isinstance(e, MemoryError) and not re.search("out of memory|allocate memory|failed to map", str(e)):
-            raise
-        _fail("not enough memory; try a smaller --tile, or --device cpu if a GPU ran out")
+        known = isinstance(e, RuntimeError | ImportError)
+        if isinstance(e, MemoryError) or (known and re.search("out of memory|allocate memory|failed to map", str(e))):
+            _fail("not enough memory; try a smaller --tile, or --device cpu if a GPU ran out", USAGE)
+        _report_bug(e)
 
 
-def _fail(what: object) -> NoReturn:
+def _fail(what: object, code: int) -> NoReturn:
     print(f"uhrct: {one_line(what)}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
+
+
+def _report_bug(error: Exception) -> NoReturn:
+    """One line about a mistake of ours. The text of the exception is left out, because it may hold patient data."""
+    if os.environ.get("UHRCT_DEBUG") == "1":
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "uhrct" in Path(f.filename).parts] or frames
+    place = f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}"
+    _fail(
+        f"internal error ({type(error).__name__} in {place}); please report it, with the traceback that "
+        "UHRCT_DEBUG=1 prints",
+        INTERNAL,
+    )

@@ -12,6 +12,7 @@ import typer
 
 from uhrct.cli.app import (
     READ_OPTIONS,
+    REFUSED,
     Device,
     InputSpacing,
     Quiet,
@@ -109,4 +110,4 @@ def pack(
     for line in report.problems:
         print(f"uhrct: not packed: {one_line(as_options(line, READ_OPTIONS))}", file=sys.stderr)
     if report.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(REFUSED)

@@ -11,6 +11,7 @@ import typer
 from uhrct.cli.app import (
     ADVANCED,
     NOTE,
+    NOTES,
     OUTPUT,
     SCAN,
     Anonymize,
@@ -18,6 +19,7 @@ from uhrct.cli.app import (
     Device,
     Input,
     InputSpacing,
+    Json,
     KeepPrivate,
     Output,
     Overwrite,
@@ -34,6 +36,7 @@ from uhrct.cli.app import (
 from uhrct.core.errors import UhrctError
 
 if TYPE_CHECKING:
+    from uhrct.core.volume import Volume
     from uhrct.upscaling.plan import Plan
 
 
@@ -80,6 +83,7 @@ def upscale(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    json_path: Json = None,
     overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
@@ -145,10 +149,13 @@ def upscale(
 ) -> None:
     """Super-resolve a CT. The result covers the same volume with finer voxels, in HU."""
     from uhrct import io
+    from uhrct.core.files import write_json
     from uhrct.upscaling.files import write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
-    io.check_outputs(input, [output, *(p for p in (structure, uncertainty) if p is not None)], overwrite=overwrite)
+    outputs = {"image": output, "structure": structure, "uncertainty": uncertainty}
+    volumes = [path for path in outputs.values() if path is not None]
+    io.check_outputs(input, volumes, files=[json_path], overwrite=overwrite)
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     settings = UpscaleSettings(
@@ -168,27 +175,33 @@ def upscale(
         slice_thickness_mm=slice_thickness_mm,
         tile=tile,
     )
+    dicom = dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key)
     volume = read_input(input, series, input_spacing, untilt)
     plan = make_plan(volume, settings)
-    for line in _plan_lines(plan):
+    for line in _plan_lines(plan, volume):
         say(line, quiet)
-    summary = write_result(
+    report = write_result(
         plan,
         volume,
         output,
         structure=structure,
         uncertainty=uncertainty,
-        dicom=dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key),
+        dicom=dicom,
         overwrite=overwrite,
         quiet=quiet,
     )
-    say(_summary_line(output, plan, summary), quiet)
+    say(_summary_line(output, plan, report), quiet)
+    if json_path is not None:
+        report["input"]["path"] = str(input)
+        for file in report["files"]:
+            file["path"] = str(outputs[file["content"]])
+        write_json(json_path, report | {"warnings": NOTES})
 
 
-def _plan_lines(plan: Plan) -> list[str]:
+def _plan_lines(plan: Plan, volume: Volume) -> list[str]:
     from uhrct.upscaling.plan import format_mm
 
-    lines = []
+    lines = [_scan_line(volume)]
     if plan.resampled:
         own = format_mm(plan.model_grid.spacing_mm)
         lines.append(
@@ -199,11 +212,31 @@ def _plan_lines(plan: Plan) -> list[str]:
     return lines
 
 
-def _summary_line(output: Path, plan: Plan, summary: Any) -> str:
+def _scan_line(volume: Volume) -> str:
+    """What the file states about the scan."""
+    slices, (z_mm, y_mm, x_mm) = volume.shape[0], volume.spacing_mm
+    apart = "1 slice" if slices == 1 else f"{slices} slices, {z_mm:.2f} mm apart"
+    thickness_mm = volume.slice_thickness_mm
+    thick = "thickness not stated" if thickness_mm is None else f"{thickness_mm:.2f} mm thick"
+    pixels = f"{y_mm:.2f}" if abs(y_mm - x_mm) < 0.005 else f"{y_mm:.2f} x {x_mm:.2f}"
+    return f"scan: {apart}, {thick}, pixels {pixels} mm"
+
+
+def _summary_line(output: Path, plan: Plan, report: dict[str, Any]) -> str:
     from uhrct.upscaling.plan import format_mm
 
     shape = " x ".join(map(str, plan.grid.shape))
-    line = f"{output}: {shape} voxels of {format_mm(plan.grid.spacing_mm)} in {summary.seconds:.1f} s. "
-    if summary.consistency_hu is not None:
-        line += f"It differs from the measured data by {summary.consistency_hu:.2f} HU on average. "
-    return line + NOTE
+    size = f"{output}: {shape} voxels of {format_mm(plan.grid.spacing_mm)} in {report['seconds']:.1f} s"
+    return f"{size}. {_consistency(plan, report)}. {NOTE}"
+
+
+def _consistency(plan: Plan, report: dict[str, Any]) -> str:
+    """How far the result is from the scan, and what that means."""
+    found_hu, noise_hu = report["consistency_hu"], plan.scan.noise_hu
+    if found_hu is None:
+        return f"Its difference from the scan was not measured, because {report['consistency_not_measured']}"
+    line = f"Through the scanner model it differs from the scan by {found_hu:.1f} HU on average"
+    if "noise" not in plan.assumptions.reasons or not plan.scan.noise_known or found_hu > 1.25 * noise_hu:
+        return line
+    about = "which is" if found_hu > 0.75 * noise_hu else "which is less than"
+    return f"{line}, {about} the scan's noise ({noise_hu:.0f} HU)"

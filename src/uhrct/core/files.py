@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.workspace import Workspace
+
+#: stands for stdout where a JSON file is written
+STDOUT = Path("-")
 
 
 @contextlib.contextmanager
@@ -39,7 +45,7 @@ def atomic(path: str | Path, *, overwrite: bool | None = None) -> Iterator[Path]
             try:
                 yield work.new
             except UhrctError as error:
-                raise UhrctError(str(error).replace(str(work.new / path.name), str(path))) from error
+                raise type(error)(str(error).replace(str(work.new / path.name), str(path))) from error
             work.publish(overwrite=not (work.new / path.name).is_dir() if overwrite is None else overwrite)
     except OSError as error:
         raise UhrctError(f"{path}: cannot be written ({reason(error)})") from error
@@ -61,3 +67,21 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     with atomic(path) as folder:
         (folder / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write plain values as a JSON file, or to stdout if `path` is `STDOUT`. Raises `UhrctError` as `write_atomic`.
+
+    Example
+    -------
+    >>> write_json(STDOUT, {"voxels": 2})
+    {
+     "voxels": 2
+    }
+    """
+    text = json.dumps(data, indent=1, allow_nan=False) + "\n"
+    if Path(path) == STDOUT:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_atomic(path, text)

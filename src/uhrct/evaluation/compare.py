@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused
 from uhrct.core.hu import PADDING_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined, undefined
@@ -35,7 +35,7 @@ def check_grids(reference: Grid, test: Grid) -> None:
     >>> check_grids(Grid((4, 8, 8), (1, 0.7, 0.7)), Grid((4, 8, 8), (1, 0.7, 0.8)))
     Traceback (most recent call last):
     ...
-    uhrct.core.errors.UhrctError: grids differ: spacing (1, 0.7, 0.7) against (1, 0.7, 0.8) mm, by up to 0.1 mm.
+    uhrct.core.errors.InputRefused: grids differ: spacing (1, 0.7, 0.7) against (1, 0.7, 0.8) mm, by up to 0.1 mm.
     Nothing is resampled here; bring both to one grid first
     """
     differences = []
@@ -57,7 +57,7 @@ def check_grids(reference: Grid, test: Grid) -> None:
     if angle > ANGLE_DEGREES:
         differences.append(f"direction of axes, by {angle:.3g} degrees")
     if differences:
-        raise UhrctError(
+        raise InputRefused(
             f"grids differ: {'; '.join(differences)}. Nothing is resampled here; bring both to one grid first"
         )
 
@@ -78,15 +78,15 @@ def acquisition_between(hr: Grid, lr: Grid, kind: str = "scanner", *, psf_fwhm_m
     shape = tuple(n // s for n, s in zip(hr.shape, scale, strict=True))
     expected = f"the LR must have {shape} voxels of {_shown(np.multiply(hr.spacing_mm, scale))} mm at the same corner"
     if (np.abs(ratios / scale - 1) > SPACING_SHARE).any() or shape != lr.shape:
-        raise UhrctError(
+        raise InputRefused(
             f"LR of {lr.shape} voxels of {_shown(lr.spacing_mm)} mm is no whole fraction of the reference's "
             f"{hr.shape} of {_shown(hr.spacing_mm)} mm; {expected}"
         )
     shift = float(np.linalg.norm(np.subtract(hr.corner_mm, lr.corner_mm)))
     if shift > PLACE_MM or not np.allclose(hr.direction, lr.direction, atol=math.radians(ANGLE_DEGREES)):
-        raise UhrctError(f"LR and reference lie {shift:.3g} mm apart or are turned; {expected}")
+        raise InputRefused(f"LR and reference lie {shift:.3g} mm apart or are turned; {expected}")
     if scale == (1, 1, 1):
-        raise UhrctError("LR and reference have one grid; the LR must be the scan that the test was made from")
+        raise InputRefused("LR and reference have one grid; the LR must be the scan that the test was made from")
     if psf_fwhm_mm is None:
         return Acquisition(scale, kind)
     return Acquisition.from_mm(scale, lr_spacing_mm=lr.spacing_mm, psf_fwhm_mm=psf_fwhm_mm)

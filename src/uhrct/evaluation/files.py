@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from uhrct import io
-from uhrct.core.errors import UhrctError
-from uhrct.core.files import write_atomic
+from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.files import STDOUT, write_atomic, write_json
 from uhrct.core.volume import Vector, Volume
 from uhrct.evaluation.measures import NOTE
 from uhrct.evaluation.summary import rows
@@ -44,7 +43,7 @@ def evaluate_files(
     reference, test : files on one grid
     lr : the scan that `test` was made from; adds the consistency
     kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
-    json_path, html_path : outputs
+    json_path, html_path : outputs; if `json_path` is `uhrct.core.files.STDOUT`, the table goes to stderr
     overwrite : replace outputs that exist
     spacing_mm : (z, y, x) of `.npz` inputs without spacing
     count_padding : whether voxels beside padding count (`uhrct.evaluation.compare.compare`)
@@ -56,7 +55,9 @@ def evaluate_files(
         If an input cannot be read, the grids differ, an output cannot be written, or a library is missing.
     """
     inputs = [p for p in (reference, test, lr) if p is not None]
-    _check_outputs(inputs, {"`json_path`": json_path, "`html_path`": html_path}, overwrite)
+    _check_outputs(
+        inputs, {"`json_path`": None if json_path == STDOUT else json_path, "`html_path`": html_path}, overwrite
+    )
     _check_libraries(html_path is not None)
     if lr is None and (psf_fwhm_mm is not None or kind != "scanner"):
         raise UhrctError("`kind` and `psf_fwhm_mm` describe how the LR scan arises; give it with `lr`")
@@ -77,15 +78,15 @@ def evaluate_files(
     if lr is not None and low is not None:
         files["lr"] = _identity(lr, low)
     if json_path is not None:
-        text = json.dumps(files | result.as_dict(), indent=1, allow_nan=False)
-        write_atomic(json_path, text + "\n")
+        write_json(json_path, files | result.as_dict())
     if html_path is not None:
         from uhrct.evaluation.html_report import html_report
 
         write_atomic(html_path, html_report(result, volumes[0], volumes[1], files))
     if not quiet:
-        _print(table(result))
-        print(f"Means are over the slices where a metric is defined. {NOTE}")
+        screen = sys.stderr if json_path == STDOUT else sys.stdout
+        _print(table(result), screen)
+        print(f"Means are over the slices where a metric is defined. {NOTE}", file=screen)
 
 
 def table(result: Comparison) -> Table:
@@ -111,7 +112,7 @@ def _read_lr(path: Path) -> Volume:
         if "no voxel spacing" not in str(error):
             raise
         # `spacing_mm` belongs to the reference. The LR's own spacing gives the scale.
-        raise UhrctError(f"{path}: no voxel spacing in the file; store spacing_mm (z, y, x) in it") from None
+        raise InputRefused(f"{path}: no voxel spacing in the file; store spacing_mm (z, y, x) in it") from None
 
 
 def _identity(path: Path, volume: Volume) -> dict[str, Any]:
@@ -137,7 +138,8 @@ def _check_libraries(html: bool) -> None:
         check_libraries()
 
 
-def _print(table: Table) -> None:
+def _print(table: Table, screen: TextIO) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False, emoji=False).print(table)
+    width = None if screen.isatty() else 200
+    Console(file=screen, width=width, markup=False, highlight=False, emoji=False).print(table)

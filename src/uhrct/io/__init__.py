@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, NothingToDo, UhrctError, WrongArgument
+from uhrct.core.files import STDOUT
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.io import outputs as output_checks
 from uhrct.io import paths
@@ -70,7 +72,8 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     Raises
     ------
     UhrctError
-        If the input is not one regular CT volume. The message names the file, the problem and what to do.
+        If the input is not one regular CT volume (`InputRefused`), or an argument does not fit it. The message names
+        the file, the problem and what to do.
 
     Example
     -------
@@ -99,7 +102,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     except UhrctError as error:
         raise _located(path, suffix, error) from error
     except OSError as error:
-        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
+        raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
 
 def inspect(path: AnyPath) -> list[SeriesInfo]:
@@ -108,7 +111,8 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
     Raises
     ------
     UhrctError
-        If there is nothing to inspect. Series that `read` would refuse are listed with their `problem`.
+        If a folder or zip holds no image (`NothingToDo`), or the input cannot be read (`InputRefused`). Series that
+        `read` would refuse are listed with their `problem`.
 
     Example
     -------
@@ -122,18 +126,20 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
         if suffix == ".npz":
             from uhrct.io.npz import inspect_npz
 
-            return [inspect_npz(path)]
+            return [replace(inspect_npz(path), path=path.name)]
         if not _is_dicom(suffix):
             from uhrct.io.image import inspect_image
 
-            return [inspect_image(path)]
+            return [replace(inspect_image(path), path=path.name)]
         from uhrct.io.dicom.read import inspect_dicom
 
         return inspect_dicom(path)
+    except NothingToDo as error:  # for `read` this is an input without a scan
+        raise NothingToDo(str(_located(path, suffix, error))) from error
     except UhrctError as error:
         raise _located(path, suffix, error) from error
     except OSError as error:
-        raise UhrctError(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
+        raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
 
 def open_writer(
@@ -334,7 +340,13 @@ def write_segmentation(
     write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions(), overwrite)
 
 
-def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath], *, overwrite: bool = False) -> None:
+def check_outputs(
+    input_path: AnyPath | None,
+    outputs: Sequence[AnyPath],
+    *,
+    files: Sequence[AnyPath | None] = (),
+    overwrite: bool = False,
+) -> None:
     """Raise before hours of work what the writers would raise at their end.
 
     All files of an output count: the data file of `.mhd`, and the files of a DICOM folder.
@@ -344,7 +356,9 @@ def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath], *, ove
     input_path : path or None
         What is read.
     outputs : paths
-        Everything that will be written.
+        All volumes that will be written. Their suffixes select formats.
+    files : paths
+        Other files that will be written, such as a report. None, and `uhrct.core.files.STDOUT`, count for nothing.
     overwrite : bool
         Whether an output may replace a file that exists, or a DICOM folder in which uhrct wrote everything.
 
@@ -363,7 +377,8 @@ def check_outputs(input_path: AnyPath | None, outputs: Sequence[AnyPath], *, ove
     uhrct.core.errors.UhrctError: scan.nii.gz: output equals input; choose another output
     """
     inputs = [] if input_path is None else [Path(input_path)]
-    output_checks.check_volumes(inputs, [Path(p) for p in outputs], overwrite)
+    others = [Path(p) for p in files if p is not None and Path(p) != STDOUT]
+    output_checks.check_volumes(inputs, [Path(p) for p in outputs], others, overwrite)
 
 
 def _input(path: AnyPath) -> tuple[Path, str]:
@@ -374,7 +389,7 @@ def _input(path: AnyPath) -> tuple[Path, str]:
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
-        raise UhrctError(f"{paths.shown(path)}: {reason}") from None
+        raise InputRefused(f"{paths.shown(path)}: {reason}") from None
     return path, "" if path.is_dir() else paths.known_suffix(path)
 
 
@@ -389,4 +404,5 @@ def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
         text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
         if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":
             text += f" (suffix {paths.shown(path.suffix)} is unknown; known are {paths.KNOWN})"
-    return UhrctError(f"{paths.shown(path)}: {text}")
+    kind = WrongArgument if isinstance(error, WrongArgument) else InputRefused
+    return kind(f"{paths.shown(path)}: {text}")

@@ -38,6 +38,9 @@ class SeriesInfo:
         Why `read` would refuse it, "" if nothing in the headers speaks against it.
     needs : str
         The option without which `read` refuses it, and why; "" where it needs none.
+    path : str
+        Where it lies, relative to the listed folder, or in the listed zip: its folder, or its first file if another
+        series lies in that folder too. For a single file, its name.
     notes : tuple of str
         What `read` leaves out: localizers among the slices, identical copies.
     """
@@ -54,6 +57,7 @@ class SeriesInfo:
     transfer_syntax: str = ""
     problem: str = ""
     needs: str = ""
+    path: str = ""
     notes: tuple[str, ...] = ()
 
     @property

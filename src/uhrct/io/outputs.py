@@ -19,12 +19,16 @@ Identity = tuple[int, int]
 Foreign = Callable[[Path], Path | None]
 
 
-def check_volumes(inputs: Sequence[Path], outputs: Sequence[Path], overwrite: bool) -> None:
-    """See `uhrct.io.check_outputs`. The suffix of each output selects a format."""
+def check_volumes(inputs: Sequence[Path], outputs: Sequence[Path], files: Sequence[Path], overwrite: bool) -> None:
+    """See `uhrct.io.check_outputs`. The suffix of each of the `outputs` selects a format."""
     for path in outputs:
         _check_name(path)
         output_suffix(path)
-    check_files(inputs, outputs, overwrite)
+    for path in files:
+        _check_name(path)
+        if path.is_dir():
+            raise UhrctError(f"{shown(path)}: is a folder; give the name of a file")
+    check_files(inputs, [*outputs, *files], overwrite)
 
 
 def check_files(

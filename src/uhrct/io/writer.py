@@ -41,6 +41,16 @@ class SlabWriter(ABC):
         """The temporary folder, in which the output is made under its final name."""
         return self._work.new
 
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID of a DICOM output, else ""."""
+        return ""
+
+    @property
+    def instance_uids(self) -> tuple[str, ...]:
+        """SOPInstanceUIDs of the files of a DICOM output, in their order."""
+        return ()
+
     @abstractmethod
     def _start(self) -> None:
         """Open files below `self.tmp`. Things to close go onto `self._stack`."""

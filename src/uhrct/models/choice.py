@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import NothingToDo, UhrctError
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models, model_folder, read_config
 
@@ -56,11 +56,11 @@ def nearest_scale(
     Raises
     ------
     UhrctError
-        If the requested spacing is not finer than the scan's along any axis.
+        If the requested spacing is not finer than the scan's along any axis (`NothingToDo`), or there are no weights.
     """
     ratio = [a / b for a, b in zip(have_mm, want_mm, strict=True)]
     if max(ratio) < 1.01:
-        raise UhrctError(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm} mm; there is nothing to do")
+        raise NothingToDo(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm} mm; there is nothing to do")
     served = set(served_scales(weights).values())
     if not served:
         raise UhrctError("no weights are installed; give weights")

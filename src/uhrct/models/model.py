@@ -153,6 +153,7 @@ class Model(nn.Module):
             self.denoiser = DSSP(inputs=inputs, noisy=True, **common, **config.denoiser.as_dict())
         self.estimator = ScanEstimator(len(ESTIMATED), config.estimator) if config.estimator else None
         self.weights_sha256 = ""
+        self.weights_name = ""
 
     def features(self, lr_hu: Tensor, spacing_mm: Any, properties: Tensor | ScanProperties | None = None) -> Features:
         """The inputs of the networks for LR slices.
@@ -267,7 +268,7 @@ class Model(nn.Module):
         folder = model_folder(name)
         config, sha256 = read_config(folder)
         model = cls(config)
-        model.weights_sha256 = load_weights(model, folder, sha256)
+        model.weights_sha256, model.weights_name = load_weights(model, folder, sha256), folder.resolve().name
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False)
 

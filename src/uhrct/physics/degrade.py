@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uhrct.core.arguments import choice, number, scale_factors, whole
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.physics.kernels import STANDARD, Kernel
@@ -93,7 +93,7 @@ def degrade(
         first, last = max(k - around, 0), min(k + around + 1, grid.shape[0])
         hr = torch.from_numpy(volume.hu[first * sz : last * sz, :y, :x].astype(np.float32))
         if not torch.isfinite(hr).all():
-            raise UhrctError("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
+            raise InputRefused("the scan holds NaN or infinite values; replace them (by -1000 for air) and try again")
         padding = hr <= PADDING_HU
         held = hr.masked_fill(padding, FLOOR_HU)
         if kernel is not None:

@@ -97,7 +97,7 @@ def assume(
         slice_thickness=min(max(thickness_mm / increment_mm, 0.2), 4.0),
         increment_mm=min(increment_mm, 20.0) if n > 1 else 0.0,
     )
-    reasons = {"slices": "said by the file"}
+    reasons = {"slices": _thickness_reason(volume, model)}
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
     if model.config.conditions:
         scan, found = _measured(scan, volume, picked, model.config.scale[1], "noise_hu" in given)
@@ -119,6 +119,12 @@ def assume(
     scan = replace(scan, **known | given)
     said = {"psf_fwhm": "blur", "noise_hu": "noise", "slice_thickness": "slices"}
     return Assumptions(scan, reasons | {said[name]: "your choice" for name in given if name in said})
+
+
+def _thickness_reason(volume: Volume, model: Model) -> str:
+    if model.config.scale[0] == 1:
+        return "assumed, because this scale keeps the slices"
+    return "assumed, because the file states no thickness" if volume.slice_thickness_mm is None else "said by the file"
 
 
 def _measured(

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uhrct import io
-from uhrct.core.progress import track
+from uhrct.core.progress import Progress
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.upscaling.plan import Plan, format_mm
+from uhrct.upscaling.report import run_report
 from uhrct.upscaling.slabs import compute_slabs
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run found out: seconds, mean |A y - x| in HU (None where slices overlap), voxels clipped to 16 bits."""
-
-    seconds: float
-    consistency_hu: float | None
-    clipped: int
 
 
 def write_result(
@@ -37,7 +28,7 @@ def write_result(
     dicom: io.DicomOptions | None = None,
     overwrite: bool = False,
     quiet: bool = False,
-) -> RunSummary:
+) -> dict[str, Any]:
     """Compute the result of a plan and write it. Each file appears only when it is complete.
 
     Parameters
@@ -48,6 +39,13 @@ def write_result(
         Files of the structure map and of the standard deviation between samples.
     dicom, overwrite
         As for `uhrct.io.open_writer`.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    dict
+        The report of the run (`uhrct.upscaling.report`).
 
     Raises
     ------
@@ -58,25 +56,30 @@ def write_result(
     residuals: list[float] = []
     clipped = 0
     how: dict[str, Any] = {"source": volume, "derivation": derivation(plan), "dicom": dicom, "overwrite": overwrite}
-    passes = -(-volume.shape[0] // plan.batch)
+    progress = Progress("upscale", volume.shape[0], unit="slices", quiet=quiet, announce=work_in_words(plan))
     with ExitStack() as stack:
-        image = stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))
-        maps = {
-            field: stack.enter_context(io.open_map_writer(path, plan.grid, quantity, **how))
-            for field, quantity, path in (
-                ("structure", "structure", structure),
-                ("sd_hu", "uncertainty", uncertainty),
-            )
-            if path is not None
-        }
-        for slab in track(compute_slabs(plan, volume), "upscale", quiet=quiet, total=passes):
-            image.write(slab.hu)
-            for field, writer in maps.items():
-                writer.write(np.asarray(getattr(slab, field), np.float32))
+        writers = {"image": stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))}
+        for quantity, path in (("structure", structure), ("uncertainty", uncertainty)):
+            if path is not None:
+                writers[quantity] = stack.enter_context(io.open_map_writer(path, plan.grid, quantity, **how))
+        stack.enter_context(progress)
+        for slab in compute_slabs(plan, volume, progress.advance):
+            writers["image"].write(slab.hu)
+            for quantity, values in (("structure", slab.structure), ("uncertainty", slab.sd_hu)):
+                if quantity in writers:
+                    writers[quantity].write(np.asarray(values, np.float32))
             residuals += slab.residual_hu
             clipped += slab.clipped
-    consistency_hu = float(np.mean(residuals)) if residuals else None
-    return RunSummary(time.monotonic() - begin, consistency_hu, clipped)
+    seconds = time.monotonic() - begin
+    return run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, writers=writers)
+
+
+def work_in_words(plan: Plan) -> str:
+    """The amount of work, for an estimate of its time: "8 samples of 120 slices"."""
+    s, slices = plan.settings, plan.model_grid.shape[0] // plan.model.config.scale[0]
+    if s.steps > 1:
+        return f"{s.samples} sample{'s' * (s.samples > 1)} of {slices} slices"
+    return f"{slices} slices" + (", quality best" if s.quality == "best" else "")
 
 
 def derivation(plan: Plan) -> io.Derivation:

@@ -28,6 +28,11 @@ PIXELS_PER_PASS = 2**17
 #: share of the noise that is removed unless the caller says otherwise
 DENOISE = 1.0
 
+#: passes of quality "best": axes to flip, and whether to transpose
+TURNS: list[tuple[tuple[int, ...], bool]] = [
+    (flips, swapped) for swapped in (False, True) for flips in ((), (-2,), (-1,), (-2, -1))
+]
+
 #: choose(scale, weights, device) -> model
 ChooseModel = Callable[[tuple[int, int, int], str | Path | None, str], Model]
 
@@ -170,6 +175,13 @@ class Plan:
     def resampled(self) -> bool:
         """Whether the result is resampled from the model's grid to the spacing that was asked for."""
         return self.settings.target_spacing_mm is not None
+
+    @property
+    def passes(self) -> int:
+        """How often networks run over each slice."""
+        s = self.settings
+        mean = 0 if self.model.mean is None else len(TURNS) if s.quality == "best" else 1
+        return mean + (s.samples * s.steps if s.steps > 1 else 0)
 
     @property
     def scale_name(self) -> str:

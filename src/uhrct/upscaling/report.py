@@ -1,23 +1,34 @@
-"""What a run did, as plain values for JSON: input, assumptions, settings, weights, consistency, time.
+"""What a run did, as plain values for JSON: input, assumptions, settings, weights, consistency, time, files.
 
 The keys are a schema: `docs/report.md` describes them, and a change of their meaning changes `SCHEMA`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
+from uhrct.io import SlabWriter
 from uhrct.upscaling.plan import Plan
 
-SCHEMA = "uhrct-report-1"
+SCHEMA = "uhrct-report-2"
 NOTE = "Research use only; not a medical device."
 
 
 def run_report(
-    plan: Plan, source: Grid, *, seconds: float, consistency_hu: float | None, clipped: int
+    plan: Plan,
+    source: Grid,
+    *,
+    seconds: float,
+    residual_hu: Sequence[float],
+    clipped: int,
+    writers: Mapping[str, SlabWriter] | None = None,
 ) -> dict[str, Any]:
     """The report of one run.
 
@@ -28,16 +39,20 @@ def run_report(
         Of the input.
     seconds : float
         Time of the computation.
-    consistency_hu : float or None
-        Mean |A y - x| in HU.
+    residual_hu : sequence of float
+        Mean |A y - x| in HU of each slice where it was measured.
     clipped : int
         Voxels that did not fit into 16 bits.
+    writers : mapping, optional
+        What was written: "image", "structure", "uncertainty" -> its writer.
     """
     scan = asdict(plan.scan)
     for name, known in (("psf_fwhm", plan.scan.psf_known), ("noise_hu", plan.scan.noise_known)):
         if not known:
             scan[name] = None
     settings = {f.name: getattr(plan.settings, f.name) for f in fields(plan.settings)}
+    if settings["weights"] is not None:
+        settings["weights"] = Path(settings["weights"]).resolve().name  # a report names no folders
     return {
         "schema": SCHEMA,
         "uhrct": __version__,
@@ -45,15 +60,34 @@ def run_report(
         "input": _grid(source),
         "output": _grid(plan.grid),
         "scale": list(plan.model.config.scale),
-        "weights_sha256": plan.model.weights_sha256,
+        "weights": {"name": plan.model.weights_name, "sha256": plan.model.weights_sha256},
         "computed_in": plan.computed_in,
-        "scan_properties": scan,
+        "scan_properties": _plain(scan),
         "reasons": dict(plan.assumptions.reasons),
-        "settings": {name: _plain(value) for name, value in settings.items()},
-        "consistency_hu": consistency_hu,
+        "settings": _plain(settings),
+        "consistency_hu": float(np.mean(residual_hu)) if residual_hu else None,
+        "consistency_not_measured": None if residual_hu else not_measured(plan),
         "clipped_voxels": clipped,
         "seconds": round(seconds, 3),
+        "files": [
+            {
+                "content": content,
+                "series_instance_uid": writer.series_uid or None,
+                "sop_instance_uids": list(writer.instance_uids),
+            }
+            for content, writer in (writers or {}).items()
+        ],
     }
+
+
+def not_measured(plan: Plan) -> str:
+    """Why a run that measured no consistency could not do so.
+
+    Where slices overlap, an input slice also measures its neighbours. An unknown blur is an unknown scanner model.
+    """
+    if not plan.scan.psf_known:
+        return "the blur of the scan is unknown"
+    return "all slices are padding" if plan.acquisition.slice_by_slice else "slices overlap"
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
@@ -66,6 +100,11 @@ def _grid(grid: Grid) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(value)
-    return value if isinstance(value, bool | int | float | str | dict | None) else str(value)
+    """Values that JSON knows, also inside a dictionary or a tuple."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.models.model import Features, Model, stacks
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.regrid import Regrid
-from uhrct.upscaling.plan import Plan
+from uhrct.upscaling.plan import TURNS, Plan
 
 log = logging.getLogger(__name__)
+
+#: advance(n): is told that n input slices are done; a fraction while the networks run on a slab
+Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,21 @@ class Slab:
     clipped: int = 0
 
 
-def compute_slabs(plan: Plan, volume: Volume) -> Iterator[Slab]:
+def compute_slabs(plan: Plan, volume: Volume, advance: Advance | None = None) -> Iterator[Slab]:
     """The result on `plan.grid`, in ascending z, in the type of the input.
+
+    Parameters
+    ----------
+    plan : Plan;  volume : Volume
+    advance : callable, optional
+        Is called with the number of input slices that were done since the last call, for a progress bar.
 
     Raises
     ------
     UhrctError
         If the volume holds NaN or infinite values.
     """
-    slabs = compute_part(plan, volume)
+    slabs = compute_part(plan, volume, advance=advance)
     if plan.resampled:
         slabs = _regridded(slabs, plan.model_grid, plan.grid)
     clipped = 0
@@ -75,7 +84,9 @@ def compute_slabs(plan: Plan, volume: Volume) -> Iterator[Slab]:
         log.warning("%d voxels beyond 16 bits were clipped", clipped)
 
 
-def compute_part(plan: Plan, volume: Volume, start: int = 0, stop: int | None = None) -> Iterator[Slab]:
+def compute_part(
+    plan: Plan, volume: Volume, start: int = 0, stop: int | None = None, advance: Advance | None = None
+) -> Iterator[Slab]:
     """The result of the input slices `start` to `stop`, on the model's grid, as float32.
 
     The slices are the same as in the result of the whole volume.
@@ -94,12 +105,28 @@ def compute_part(plan: Plan, volume: Volume, start: int = 0, stop: int | None = 
         around = np.arange(first - context, middle[-1] + context + 1).clip(0, n - 1)
         lr = torch.from_numpy(volume.hu[around].astype(np.float32))
         if not torch.isfinite(lr).all():
-            raise UhrctError("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
-        yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises)
+            raise InputRefused("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
+        passed = _count_passes(plan, len(middle), advance)
+        yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises, passed)
+
+
+def _count_passes(plan: Plan, slices: int, advance: Advance | None) -> Callable[[int], None]:
+    """A function that takes a number of network passes and advances by the slices that they are worth."""
+
+    def passed(count: int) -> None:
+        if advance is not None:
+            advance(slices * count / plan.passes)
+
+    return passed
 
 
 def _compute_slab(
-    plan: Plan, around: Tensor, middle: range, spacing_mm: tuple[float, ...], noises: list[SliceNoise]
+    plan: Plan,
+    around: Tensor,
+    middle: range,
+    spacing_mm: tuple[float, ...],
+    noises: list[SliceNoise],
+    passed: Callable[[int], None],
 ) -> Slab:
     """`around`: the input slices `middle` with their neighbours, (context + B + context, y, x), HU."""
     model, context, count = plan.model, plan.model.config.context, len(middle)
@@ -111,9 +138,9 @@ def _compute_slab(
     with torch.inference_mode(), _autocast(plan):
         stack = stacks(around, range(context, context + count), context)
         f = model.features(stack, spacing_mm, plan.scan)
-        mean = None if model.mean is None else _mean_hu(plan, f, stack, spacing_mm)
+        mean = None if model.mean is None else _mean_hu(plan, f, stack, spacing_mm, passed)
         if noises:
-            draws = (_sample(plan, f, mean, middle, spacing_mm, noise) for noise in noises)
+            draws = (_sample(plan, f, mean, middle, spacing_mm, noise, passed) for noise in noises)
             samples = torch.stack([_consistent(plan, y, measured) for y in draws])
             hr = samples.mean(0)
         else:
@@ -136,7 +163,9 @@ def _compute_slab(
     return Slab(middle[0] * sz, _slices(hr), structure, sd_hu, residual_hu)
 
 
-def _mean_hu(plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ...]) -> Tensor:
+def _mean_hu(
+    plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ...], passed: Callable[[int], None]
+) -> Tensor:
     """The posterior mean (B, sz, y', x') of stacks with features `f`.
 
     Quality "best" averages over the eight flips and transpositions of the slices. A network is not quite indifferent
@@ -144,19 +173,26 @@ def _mean_hu(plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ..
     """
     model, tile = plan.model, plan.settings.tile
     total = model.mean_hu(f, tile)[0]
+    passed(1)
     if plan.settings.quality != "best":
         return total
-    turns = [(flips, swapped) for swapped in (False, True) for flips in ((), (-2,), (-1,), (-2, -1))]
-    for flips, swapped in turns[1:]:
+    for flips, swapped in TURNS[1:]:
         turned = stack.flip(flips).mT if swapped else stack.flip(flips)
         turned_mm = tuple(reversed(spacing_mm)) if swapped else spacing_mm
         hr = model.mean_hu(model.features(turned.contiguous(), turned_mm, plan.scan), tile)[0]
         total = total + (hr.mT if swapped else hr).flip(flips)
-    return total / len(turns)
+        passed(1)
+    return total / len(TURNS)
 
 
 def _sample(
-    plan: Plan, f: Any, mean: Tensor | None, middle: range, spacing_mm: tuple[float, ...], noise: SliceNoise
+    plan: Plan,
+    f: Any,
+    mean: Tensor | None,
+    middle: range,
+    spacing_mm: tuple[float, ...],
+    noise: SliceNoise,
+    passed: Callable[[int], None],
 ) -> Tensor:
     sz = plan.model.config.scale[0]
 
@@ -164,7 +200,9 @@ def _sample(
         fine = [torch.cat([noise(k * sz + j, step) for j in range(sz)]) for k in middle]
         return torch.stack(fine).to(plan.device)
 
-    return plan.model.sample_hu(f, mean, spacing_mm, stacked, plan.settings.steps, plan.settings.tile)
+    hr = plan.model.sample_hu(f, mean, spacing_mm, stacked, plan.settings.steps, plan.settings.tile)
+    passed(plan.settings.steps)
+    return hr
 
 
 def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:

@@ -113,11 +113,10 @@ class Upscaler:
             volume.on_grid(plan.grid, arrays[name].astype(np.float32)) if name in arrays else None
             for name in ("structure", "sd_hu")
         )
-        consistency_hu = float(np.mean(residuals)) if residuals else None
-        report = run_report(
-            plan, volume.grid, seconds=time.monotonic() - begin, consistency_hu=consistency_hu, clipped=clipped
-        )
-        return Result(volume.on_grid(plan.grid, arrays["hu"]), structure, uncertainty, plan, consistency_hu, report)
+        seconds = time.monotonic() - begin
+        report = run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped)
+        fine = volume.on_grid(plan.grid, arrays["hu"])
+        return Result(fine, structure, uncertainty, plan, report["consistency_hu"], report)
 
     def _choose_model(self, scale: tuple[int, int, int], weights: str | Path | None, device: str) -> Model:
         key = (scale, weights, device)

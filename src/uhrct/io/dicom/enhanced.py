@@ -66,6 +66,10 @@ class EnhancedWriter(DicomWriter):
     def _check_slices(self) -> None:
         """One file holds all slices."""
 
+    @property
+    def instance_uids(self) -> tuple[str, ...]:
+        return (self._uid("instance"),)
+
     def _start(self) -> None:
         self._stack.enter_context(disable_value_validation())
         self._pixels = self._stack.enter_context((self.tmp / "frames").open("w+b"))

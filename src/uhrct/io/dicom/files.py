@@ -7,10 +7,10 @@ import os
 import stat
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import NothingToDo, UhrctError
 from uhrct.io.paths import shown
 
 #: Largest allowed ratio of unpacked to compressed bytes of a zip member, beyond the first `FREE_BYTES`.
@@ -28,6 +28,12 @@ class DicomFile:
     path: Path
     member: zipfile.ZipInfo | None = None
     archive: zipfile.ZipFile | None = None
+
+    def place(self, top: Path) -> PurePath:
+        """The path relative to the folder `top` where it lies in it, else the whole path; in a zip, that in the zip."""
+        if self.member is not None:
+            return PurePosixPath(self.member.filename)
+        return self.path.relative_to(top) if self.path.is_relative_to(top) else self.path
 
     def open(self) -> Bounded:
         """A stream that neither reads nor reserves more bytes than the file has.
@@ -100,7 +106,7 @@ def find_files(path: Path) -> list[DicomFile]:
         raise UhrctError("is neither a file nor a folder; give a folder with DICOM files")
     if not files:
         what = "folder" if path.is_dir() else "zip"
-        raise UhrctError(f"{what} is empty; give a folder with DICOM files")
+        raise NothingToDo(f"{what} is empty; give a folder with DICOM files")
     return files
 
 

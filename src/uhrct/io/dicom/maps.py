@@ -85,6 +85,14 @@ class DicomMapWriter(SlabWriter):
         self._source = dicom_source(source, options)
         self._uid = uid_maker(self._source, source, self._derivation)
 
+    @property
+    def series_uid(self) -> str:
+        return self._uid(self._quantity.name, "series")
+
+    @property
+    def instance_uids(self) -> tuple[str, ...]:
+        return (self._uid(self._quantity.name, "instance"),)
+
     def _start(self) -> None:
         file = self.tmp / self.path.name
         if self.path.suffix.lower() != ".dcm":

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from uhrct.io.dicom.frames import Slice
 from uhrct.io.dicom.geometry import Stack, arrange
 from uhrct.io.dicom.header import quiet, text
 from uhrct.io.dicom.pixels import check_decodable, decode, syntax_of
-from uhrct.io.dicom.scan import Series, choose, scan
+from uhrct.io.dicom.scan import Found, Series, choose, scan
 from uhrct.io.dicom.tilt import upright, upright_grid
 from uhrct.io.info import SeriesInfo, orientation_of
 from uhrct.io.paths import shown
@@ -50,11 +50,30 @@ def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
 def inspect_dicom(path: Path) -> list[SeriesInfo]:
     """One entry per series, numbered as in `read`; damaged files last."""
     found = scan(path)
-    damaged = [SeriesInfo(kind="DICOM", number=0, problem=shown(problem)) for problem in found.damaged]
-    return [_info(series) for series in found.series] + damaged
+    top = path if path.is_dir() else path.parent
+    damaged = [
+        SeriesInfo(kind="DICOM", number=0, problem=shown(problem), path=str(file.place(top)))
+        for file, problem in found.damaged
+    ]
+    return [
+        _info(series, place) for series, place in zip(found.series, _places(found, path, top), strict=True)
+    ] + damaged
 
 
-def _info(series: Series) -> SeriesInfo:
+def _places(found: Found, path: Path, top: Path) -> list[str]:
+    """The folder of each series, or its first file if another series lies in that folder too."""
+    files = [sorted({one.file.place(top) for one in series.slices}) for series in found.series]
+    places = []
+    for k, own in enumerate(files):
+        folder = PurePath(os.path.commonpath([file.parent for file in own]))
+        others = (file for other in files[:k] + files[k + 1 :] for file in other)
+        alone = top / own[0] == path  # a single file was given
+        shared = any(file.is_relative_to(folder) for file in others)
+        places.append(str(own[0] if alone or shared else folder))
+    return places
+
+
+def _info(series: Series, place: str) -> SeriesInfo:
     header = series.slices[0].header
     described = [text(header, key) for key in ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")]
     info = SeriesInfo(
@@ -67,6 +86,7 @@ def _info(series: Series) -> SeriesInfo:
         scanner=" ".join(said for said in described if said),
         transfer_syntax=syntax_of(header).name,
         notes=series.notes,
+        path=place,
     )
     try:
         stack = arrange(series)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import NothingToDo, UhrctError, WrongArgument
 from uhrct.io.dicom.files import DicomFile, find_files, find_referenced
 from uhrct.io.dicom.frames import Slice, split
 from uhrct.io.dicom.header import CT_IMAGE, DICOMDIR, ENHANCED_CT, load, quiet, read_header, text
@@ -65,10 +65,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Found:
-    """All series, and one line for each damaged DICOM file."""
+    """All series; all damaged DICOM files, each with one line about its damage."""
 
     series: list[Series]
-    damaged: list[str] = field(default_factory=list)
+    damaged: list[tuple[DicomFile, str]] = field(default_factory=list)
 
 
 def is_localizer(header: Dataset) -> bool:
@@ -95,7 +95,7 @@ def scan(path: Path) -> Found:
 def _scan(files: list[DicomFile], alone: bool) -> Found:
     groups: dict[str, list[Slice]] = {}
     others: set[str] = set()
-    damaged: list[str] = []
+    damaged: list[tuple[DicomFile, str]] = []
     for file in files:
         try:
             header = read_header(file, alone)
@@ -107,12 +107,13 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
             slices = split(file, header)
             groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(slices)
         except UhrctError as error:
-            damaged.append(str(error))
+            damaged.append((file, str(error)))
     if damaged and not groups:
-        raise UhrctError(damaged[0])
+        raise UhrctError(damaged[0][1])
     if not groups:
         held = f"DICOM but no images ({', '.join(sorted(others))})" if others else f"no DICOM among {len(files)} files"
-        raise UhrctError(f"holds {held}; give a folder with a CT series")
+        kind = UhrctError if alone else NothingToDo
+        raise kind(f"holds {held}; give a folder with a CT series")
     series: list[Series] = []
     for uid, slices in sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0])):
         real, notes = _without_localizers(slices)
@@ -133,15 +134,15 @@ def choose(found: Found, wanted: str | None) -> Series:
         series and how to choose.
     """
     if found.damaged:
-        raise UhrctError(found.damaged[0])
+        raise UhrctError(found.damaged[0][1])
     series = found.series
     listing = "; ".join(str(s) for s in series)
     if wanted is not None:
         fitting = [s for s in series if wanted == s.uid] or [s for s in series if wanted == str(s.number)]
         if len(fitting) > 1:
-            raise UhrctError(f"series {wanted} has {len(fitting)} phases; choose one by `series=NUMBER`: {listing}")
+            raise WrongArgument(f"series {wanted} has {len(fitting)} phases; choose one by `series=NUMBER`: {listing}")
         if not fitting:
-            raise UhrctError(f"no series {wanted} here; choose one of {listing}")
+            raise WrongArgument(f"no series {wanted} here; choose one of {listing}")
         return fitting[0]
     if len(series) == 1:
         return series[0]

@@ -76,6 +76,14 @@ class DicomWriter(SlabWriter):
         if self._one_file and self.grid.shape[0] != 1:
             raise UhrctError(f"{self.path}: one .dcm file holds one slice, not {self.grid.shape[0]}; give a folder")
 
+    @property
+    def series_uid(self) -> str:
+        return self._uid("series")
+
+    @property
+    def instance_uids(self) -> tuple[str, ...]:
+        return tuple(self._uid("instance", str(k)) for k in range(self.grid.shape[0]))
+
     def _start(self) -> None:
         self._folder = self.tmp / self.path.name
         if self._one_file:
@@ -175,7 +183,7 @@ class DicomWriter(SlabWriter):
             if self._source.was_tilted:
                 out.GantryDetectorTilt = "0"  # no longer true, and readers would correct for it
         out.SOPClassUID = CT_IMAGE
-        out.SeriesInstanceUID = self._uid("series")
+        out.SeriesInstanceUID = self.series_uid
         out.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
         describe(out, self._derivation, self._synthetic(), earlier)
         _, down, right = grid.direction.T
