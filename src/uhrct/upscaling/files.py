@@ -97,5 +97,15 @@ def derivation(plan: Plan) -> io.Derivation:
     return io.Derivation(
         description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
         key=f"{__version__} {what}",
-        suffix=f"SR {plan.scale_name}",
+        suffix=plan.scale_name,
+        reach_mm=_reach_mm(plan),
     )
+
+
+def _reach_mm(plan: Plan) -> float:
+    """How far beyond its own faces a slice of the result draws on the scan."""
+    config, fine_mm, out_mm = plan.model.config, plan.model_grid.spacing_mm[0], plan.grid.spacing_mm[0]
+    reach_mm = config.context * config.scale[0] * fine_mm
+    if abs(out_mm / fine_mm - 1) > 1e-6:  # cubic resampling reads two slices of the coarser grid on each side
+        reach_mm += 2 * max(fine_mm, out_mm) - out_mm / 2
+    return reach_mm
