@@ -85,9 +85,7 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
     """(lung by its HU in one slice, voxels that cannot be lung: airways, room, padding)."""
     from scipy import ndimage  # evaluation extra
 
-    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
-    padding = finite <= PADDING_HU
-    smooth = ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm])
+    smooth, padding = _smoothed(hu, spacing_mm)
     inside = _body(smooth, padding, spacing_mm)
     low = inside & (smooth < LUNG_BELOW_HU)
     airways = np.zeros_like(low)
@@ -104,6 +102,43 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
         if piece.sum() * voxel_cm2 < SMALLEST_CM2 or _is_gas(piece, smooth[where], spacing_mm):
             low[where] &= ~piece
     return low & ~airways, airways | ~inside
+
+
+def body_mask(hu: ArrayLike, spacing_mm: tuple[float, float], *, depth_mm: float = 0.0) -> np.ndarray:
+    """The body in one slice, with lungs and all that it encloses, without room, table, clothes and padding.
+
+    Parameters
+    ----------
+    hu : array_like, (y, x), HU
+    spacing_mm : (y, x)
+    depth_mm : float
+        Leave out what lies less deep below the skin or beside padding. The edge of the image is no skin.
+
+    Returns
+    -------
+    ndarray of bool, shaped like `hu`
+        All False where no body was found.
+
+    Example
+    -------
+    >>> y, x = np.mgrid[:100, :100]
+    >>> chest = np.where(np.hypot(y - 50, x - 50) < 30, 40.0, -1000.0)
+    >>> chest[90:92] = 100  # a table
+    >>> mask = body_mask(chest, (1.0, 1.0), depth_mm=10)
+    >>> bool(mask[50, 50]), bool(mask[50, 25]), bool(mask[91, 50])
+    (True, False, False)
+    """
+    inside = _body(*_smoothed(np.asarray(hu), spacing_mm), spacing_mm)
+    return _erode(inside, depth_mm, spacing_mm) if depth_mm > 0 else inside
+
+
+def _smoothed(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """(slice without noise, where it is padding)."""
+    from scipy import ndimage
+
+    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
+    padding = finite <= PADDING_HU
+    return ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm]), padding
 
 
 def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
