@@ -20,7 +20,7 @@ from uhrct import io
 from uhrct.core.volume import Volume
 from uhrct.io import Derivation, DicomOptions, Segment
 
-X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="SR x2")
+X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="x2")
 REAL = (
     *("test/lidc0314", "train/cmbcrc01068", "train/lidc0001", "train/lidc0002", "train/lidc0003", "train/phantomfda"),
     "validation/rider0117",

@@ -19,7 +19,7 @@ from uhrct.io import Derivation, DicomOptions, Segment
 from uhrct.io.derivation import TRANSFER_SYNTAXES
 
 pytest.importorskip("imagecodecs", reason="imagecodecs is not installed (pip install 'uhrct[dicom]')")
-X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="SR x2")
+X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="x2")
 
 
 def complete(ds: Dataset) -> None:
@@ -83,7 +83,7 @@ def test_what_is_new_and_what_is_kept(tmp_path: Path, source: Volume) -> None:
         assert ds[kept].value == was[kept].value
     assert ds.SeriesInstanceUID != was.SeriesInstanceUID
     assert ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID != was.SOPInstanceUID
-    assert (ds.SeriesNumber, ds.SeriesDescription) == (1003, "CHEST 3 SR x2")
+    assert (ds.SeriesNumber, ds.SeriesDescription) == (1003, "CHEST 3 RESEARCH x2")
     assert ds.ImageType[:2] == ["DERIVED", "PRIMARY"]
     assert ds.ContentQualification == "RESEARCH"
     assert ds.SharedFunctionalGroupsSequence[0].FrameAnatomySequence[0].FrameLaterality == "U"
@@ -100,7 +100,8 @@ def test_what_is_new_and_what_is_kept(tmp_path: Path, source: Volume) -> None:
         assert frame.FrameContentSequence[0].InStackPositionNumber == k + 1
 
 
-def test_the_same_every_time(tmp_path: Path, source: Volume) -> None:
+def test_the_same_every_time(tmp_path: Path, source: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     for name in ("a.dcm", "b.dcm"):
         derive(source, tmp_path / name)
     assert (tmp_path / "a.dcm").read_bytes() == (tmp_path / "b.dcm").read_bytes()

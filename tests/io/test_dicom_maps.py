@@ -18,7 +18,7 @@ from uhrct.core.volume import Grid, Volume
 from uhrct.io import Derivation, DicomOptions, Segment
 
 hd: Any = pytest.importorskip("highdicom", reason="highdicom is not installed (pip install 'uhrct[dicom]')")
-X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="SR x2")
+X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="x2")
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def test_map(tmp_path: Path, source: Volume, quantity: str, unit: str, name: str
     np.testing.assert_array_equal(at_our_voxels(image.get_volume(), grid), values)
 
 
-def test_map_is_the_same_every_time(tmp_path: Path, source: Volume) -> None:
+def test_map_is_the_same_every_time(tmp_path: Path, source: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     for name in ("a.dcm", "b.dcm"):
         map_of(tmp_path / name, source, source.grid, "structure")
     assert (tmp_path / "a.dcm").read_bytes() == (tmp_path / "b.dcm").read_bytes()
@@ -99,7 +100,7 @@ def test_outputs_of_one_run_are_told_apart(tmp_path: Path, source: Volume) -> No
     c = dcmread(tmp_path / "c" / "00001.dcm")
     for key in ("SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "SeriesDescription"):
         assert len({str(ds[key].value) for ds in (a, b, c)}) == 3
-    assert a.SeriesDescription == "CHEST 3 SR x2 structure map"
+    assert a.SeriesDescription == "CHEST 3 RESEARCH x2 structure map"
 
 
 KEY = "a long secret of one site"
@@ -127,7 +128,7 @@ def test_japanese_patient(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     source = io.read(tmp_path / "in")
     _, ds = map_of(tmp_path / "map.dcm", source, source.grid, "structure")
     assert str(ds.PatientName) == name
-    assert ds.SeriesDescription == "胸部 SR x2 structure map"
+    assert ds.SeriesDescription == "胸部 RESEARCH x2 structure map"
     assert capfd.readouterr() == ("", "")
 
 
@@ -151,7 +152,10 @@ def test_without_highdicom_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("scale", [(1, 1, 1), (1, 2, 2), (3, 1, 1)])
-def test_segmentation(tmp_path: Path, source: Volume, scale: tuple[int, int, int]) -> None:
+def test_segmentation(
+    tmp_path: Path, source: Volume, scale: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     grid = source.refined_grid(scale)
     mask = np.random.default_rng(2).integers(0, 3, grid.shape).astype(np.uint8)
     mask[1] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,12 @@ X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0")
 
 def load(folder: Path) -> list[Dataset]:
     return [dcmread(p) for p in sorted(folder.iterdir())]
+
+
+def named(source: Volume, new: list[Dataset]) -> list[list[int]]:
+    """The source slices that each new slice names, as numbers."""
+    index = {h.SOPInstanceUID: k for k, h in enumerate(source.meta["dicom"])}
+    return [[index[r.ReferencedSOPInstanceUID] for r in ds.SourceImageSequence] for ds in new]
 
 
 def refine(source: Volume, scale: tuple[int, int, int]) -> Volume:
@@ -79,7 +86,7 @@ def test_what_is_new_and_what_is_kept(tmp_path: Path) -> None:
         assert now.ImageType == ["DERIVED", "SECONDARY", "AXIAL"]
         assert (now.Modality, now.ContentQualification) == ("CT", "RESEARCH")
         assert now.InstanceNumber == k + 1
-        assert (now.SeriesNumber, now.SeriesDescription) == (1003, "CHEST 3 SR")
+        assert (now.SeriesNumber, now.SeriesDescription) == (1003, "CHEST 3 RESEARCH")
         assert now.DerivationDescription == X2.description
         assert now.DerivationCodeSequence[0].CodeValue == "113085"
         [reference] = now.SourceImageSequence
@@ -93,7 +100,8 @@ def test_what_is_new_and_what_is_kept(tmp_path: Path) -> None:
         assert max(len(str(v.original_string)) for v in now.PixelSpacing) <= 16
 
 
-def test_uids_are_those_of_source_and_derivation(tmp_path: Path) -> None:
+def test_uids_are_those_of_source_and_derivation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     make_series(tmp_path / "in")
     source = io.read(tmp_path / "in")
     first, again = (write_x2(source, tmp_path / name) for name in ("a", "b"))
@@ -119,15 +127,30 @@ def test_edited_copies_never_share_uids(tmp_path: Path) -> None:
     ("scale", "expected"),
     [
         ((1, 2, 2), [[0], [1], [2], [3], [4]]),
-        ((2, 1, 1), [[0], [0, 1], [0, 1], [1, 2], [1, 2], [2, 3], [2, 3], [3, 4], [3, 4], [4]]),
+        ((2, 1, 1), [[0], [0], [1], [1], [2], [2], [3], [3], [4], [4]]),
     ],
 )
-def test_every_contributing_slice_is_named(tmp_path: Path, scale: tuple, expected: list[list[int]]) -> None:
+def test_every_slice_that_an_output_covers_is_named(tmp_path: Path, scale: tuple, expected: list[list[int]]) -> None:
     make_series(tmp_path / "in")
     source = io.read(tmp_path / "in")
-    index = {h.SOPInstanceUID: k for k, h in enumerate(source.meta["dicom"])}
-    new = write_x2(source, tmp_path / "out", scale)
-    assert [[index[r.ReferencedSOPInstanceUID] for r in ds.SourceImageSequence] for ds in new] == expected
+    assert named(source, write_x2(source, tmp_path / "out", scale)) == expected
+
+
+@pytest.mark.parametrize(
+    ("scale", "neighbours", "expected"),
+    [
+        ((1, 2, 2), 1, [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4]]),
+        ((3, 1, 1), 1, [[0, 1]] * 3 + [[0, 1, 2]] * 3 + [[1, 2, 3]] * 3 + [[2, 3, 4]] * 3 + [[3, 4]] * 3),
+        ((1, 1, 2), 2, [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4], [2, 3, 4]]),
+    ],
+)
+def test_neighbours_that_a_network_sees_are_named(
+    tmp_path: Path, scale: tuple, neighbours: int, expected: list[list[int]]
+) -> None:
+    make_series(tmp_path / "in")
+    source = io.read(tmp_path / "in")
+    derivation = replace(X2, reach_mm=neighbours * source.spacing_mm[0])
+    assert named(source, write_x2(source, tmp_path / "out", scale, derivation)) == expected
 
 
 def test_thicker_slices_name_all_that_they_cover(tmp_path: Path) -> None:
@@ -136,9 +159,18 @@ def test_thicker_slices_name_all_that_they_cover(tmp_path: Path) -> None:
     grid = source.grid.coarsened((3, 1, 1))
     with io.open_writer(tmp_path / "out", grid, dtype=np.int16, source=source, derivation=X2) as writer:
         writer.write(source.hu[1::3])
-    index = {h.SOPInstanceUID: k for k, h in enumerate(source.meta["dicom"])}
-    named = [[index[r.ReferencedSOPInstanceUID] for r in ds.SourceImageSequence] for ds in load(tmp_path / "out")]
-    assert named == [[0, 1, 2], [3, 4, 5]]
+    assert named(source, load(tmp_path / "out")) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_result_that_is_its_own_source_names_the_same(tmp_path: Path) -> None:
+    """`io.write` has no other source than the volume: fewer slices than headers must not move the headers."""
+    make_series(tmp_path / "in", shape=(6, 4, 4), edit=lambda k, ds: setattr(ds, "WindowCenter", str(k)))
+    source = io.read(tmp_path / "in")
+    thick = source.on_grid(source.grid.coarsened((3, 1, 1)), source.hu[1::3])
+    io.write(thick, tmp_path / "out", X2)
+    new = load(tmp_path / "out")
+    assert named(source, new) == [[0, 1, 2], [3, 4, 5]]
+    assert [ds.WindowCenter for ds in new] == [1, 4]  # of the source slice in the middle
 
 
 def test_what_must_not_be_carried_over(tmp_path: Path) -> None:
@@ -159,8 +191,9 @@ def test_what_must_not_be_carried_over(tmp_path: Path) -> None:
     for ds in write_x2(io.read(tmp_path / "in"), tmp_path / "out"):
         assert "secret" not in str(ds)
         assert 0x60003000 not in ds
-        for name in ("IconImageSequence", "LargestImagePixelValue", "InstanceCreationDate"):
+        for name in ("IconImageSequence", "LargestImagePixelValue"):
             assert name not in ds
+        assert ds.InstanceCreationDate != "20200101"
         assert ds.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3"
 
 
@@ -257,7 +290,7 @@ def test_series_description_stays_short_and_keeps_its_suffix(tmp_path: Path) -> 
     make_series(tmp_path / "in", edit=edit)
     [ds, *_] = write_x2(io.read(tmp_path / "in"), tmp_path / "out")
     assert len(ds.SeriesDescription) == 64
-    assert ds.SeriesDescription.endswith(" SR")
+    assert ds.SeriesDescription.endswith(" RESEARCH")
 
 
 def test_derived_series_beside_its_source_must_be_chosen(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from uhrct import io
 from uhrct.core.volume import Volume
 from uhrct.io import Derivation, DicomOptions, Segment
 
-X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="SR x2")
+X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="x2")
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,7 @@ def degrade(
     """Simulate a low-resolution scan from a CT (scanner model: PSF, voxel averaging, noise)."""
     from uhrct import io
     from uhrct.core.version import __version__
+    from uhrct.models.choice import scale_word
     from uhrct.physics.degrade import check_degradation
     from uhrct.physics.degrade import degrade as simulate
     from uhrct.physics.kernel_names import parse_kernel
@@ -97,7 +98,10 @@ def degrade(
     slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
     what = f"{kind.value} model, scale {settings['scale']}, {psf}{slab}, noise {noise_hu} HU, seed {seed}"
     about = io.Derivation(
-        description=f"uhrct {__version__} simulated low-resolution CT: {what}", key=what, suffix="simulated LR"
+        description=f"uhrct {__version__} simulated low-resolution CT: {what}",
+        key=what,
+        suffix=f"degraded {scale_word(settings['scale'])}",
+        reach_mm=max(0.0, ((slice_thickness_mm or 0) - low.spacing_mm[0]) / 2),
     )
     io.write(
         low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +85,13 @@ def upscale(
         ),
     ] = None,
     json_path: Json = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw scan, interpolation, result and difference of a few places into this .png or .html file.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
@@ -155,9 +163,13 @@ def upscale(
 
     outputs = {"image": output, "structure": structure, "uncertainty": uncertainty}
     volumes = [path for path in outputs.values() if path is not None]
-    io.check_outputs(input, volumes, files=[json_path], overwrite=overwrite)
+    io.check_outputs(input, volumes, files=[json_path, compare], overwrite=overwrite)
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
+    if compare is not None:
+        from uhrct.evaluation.before_after import BeforeAfter, check_comparison
+
+        check_comparison(compare)
     settings = UpscaleSettings(
         scale=scale,
         target_spacing_mm=None if target_spacing_mm is None else numbers(target_spacing_mm, "--spacing"),
@@ -180,6 +192,7 @@ def upscale(
     plan = make_plan(volume, settings)
     for line in _plan_lines(plan, volume):
         say(line, quiet)
+    before_after = None if compare is None else BeforeAfter(volume, plan.grid)
     report = write_result(
         plan,
         volume,
@@ -188,9 +201,15 @@ def upscale(
         uncertainty=uncertainty,
         dicom=dicom,
         overwrite=overwrite,
+        on_slab=None if before_after is None else before_after.feed,
         quiet=quiet,
     )
     say(_summary_line(output, plan, report), quiet)
+    if before_after is not None and compare is not None:
+        consistency_hu = report["consistency_hu"]
+        before_after.write(compare, consistency_hu=consistency_hu, assumed=plan.assumptions.lines())
+        report["comparison"] = asdict(before_after.figures())
+        say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
     if json_path is not None:
         report["input"]["path"] = str(input)
         for file in report["files"]:

@@ -171,7 +171,7 @@ class BeforeAfter:
         interpolation = along[0] @ plane @ along[1].T
         scan_mm, result_mm = ((g.spacing_mm[others[0]], g.spacing_mm[others[1]]) for g in (self.scan.grid, self.grid))
         scan = _held(self.scan.hu.take(index, axis))
-        return Cut(scan, interpolation.astype(np.float32), result, scan_mm, result_mm)
+        return Cut(scan, _held(interpolation), result, scan_mm, result_mm)
 
     def _matrix(self, axis: int) -> np.ndarray:
         if abs(self._steps[axis] - 1) < 1e-9:

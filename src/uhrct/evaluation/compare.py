@@ -99,6 +99,10 @@ class Comparison:
     slices: list[Scores]
     volume: Scores
     acquisition: Acquisition | None = None
+    #: lungs of the reference, (z, y, x) of bool
+    lungs: np.ndarray | None = None
+    #: whether voxels beside padding count
+    count_padding: bool = False
 
     def names(self) -> list[str]:
         """The metrics that were computed, in the order of tables."""
@@ -152,6 +156,8 @@ def compare(
     lr: Volume | None = None,
     acquisition: Acquisition | None = None,
     count_padding: bool = False,
+    lungs: np.ndarray | None = None,
+    label: str = "evaluate",
     quiet: bool = True,
 ) -> Comparison:
     """All metrics of `test` against `reference`.
@@ -162,6 +168,8 @@ def compare(
     lr : the scan that `test` was made from
     acquisition : how `lr` arises from the reference (default: `acquisition_between`)
     count_padding : whether voxels beside the padding of the reference count. By default a rim of `RIM_PX` is left out
+    lungs : lungs of the reference, of an earlier comparison (default: `lung_mask`)
+    label : name of the progress
     quiet : False shows progress
 
     Raises
@@ -180,12 +188,12 @@ def compare(
     if lr is not None and acquisition is None:
         acquisition = acquisition_between(reference.grid, lr.grid)
     if not count_padding:
-        reference, test = _without_rim(reference, test)
-    inside = lung_mask(reference.hu, reference.spacing_mm, quiet=quiet)
+        reference, test = without_rim(reference, test)
+    inside = lung_mask(reference.hu, reference.spacing_mm, quiet=quiet) if lungs is None else lungs
     measured = None if lr is None or acquisition is None else _ConsistencyOf(test, lr, acquisition)
     slab = _Betti3D(inside)
     slices = []
-    for z in track(range(reference.shape[0]), "evaluate", quiet=quiet):
+    for z in track(range(reference.shape[0]), label, quiet=quiet):
         scores = score_all(reference.hu[z], test.hu[z], reference.spacing_mm[1:], lung=inside[z])
         if measured is not None:
             measured.add(scores, z)
@@ -195,10 +203,10 @@ def compare(
     volume = Scores()
     volume.take(["flicker"], lambda: [flicker(reference.hu, test.hu, reference.spacing_mm)])
     volume.take(["betti0_error_3d", "betti1_error_3d"], slab.errors)
-    return Comparison(slices, volume, acquisition)
+    return Comparison(slices, volume, acquisition, inside, count_padding)
 
 
-def _without_rim(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
+def without_rim(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
     """Both volumes as padding within `RIM_PX` of the reference's padding.
 
     Where the field of view cuts the body, there is nothing that a low-resolution scan could have shown of the other

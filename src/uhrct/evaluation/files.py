@@ -17,6 +17,7 @@ from uhrct.io.outputs import check_files
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from uhrct.evaluation.baseline import Baseline
     from uhrct.evaluation.compare import Comparison
 
 
@@ -41,7 +42,7 @@ def evaluate_files(
     Parameters
     ----------
     reference, test : files on one grid
-    lr : the scan that `test` was made from; adds the consistency
+    lr : the scan that `test` was made from; adds the consistency, and its cubic interpolation as a baseline
     kind, psf_fwhm_mm : how `lr` arises from the reference: "scanner" or "bicubic", and the in-plane PSF
     json_path, html_path : outputs; if `json_path` is `uhrct.core.files.STDOUT`, the table goes to stderr
     overwrite : replace outputs that exist
@@ -69,34 +70,41 @@ def evaluate_files(
 
     volumes = [_read(p, spacing_mm if p != lr else None) for p in (reference, test)]
     check_grids(volumes[0].grid, volumes[1].grid)
-    low = acquisition = None
+    low = acquisition = baseline = None
     if lr is not None:
         low = _read_lr(lr)
         acquisition = acquisition_between(volumes[0].grid, low.grid, kind, psf_fwhm_mm=psf_fwhm_mm)
     result = compare(*volumes, lr=low, acquisition=acquisition, count_padding=count_padding, quiet=quiet)
     files = {"reference": _identity(reference, volumes[0]), "test": _identity(test, volumes[1])}
     if lr is not None and low is not None:
+        from uhrct.evaluation.baseline import interpolation
+
         files["lr"] = _identity(lr, low)
+        baseline = interpolation(volumes[0], low, result, quiet=quiet)
     if json_path is not None:
-        write_json(json_path, files | result.as_dict())
+        interpolated = {} if baseline is None else {"baseline": baseline.as_dict()}
+        write_json(json_path, files | result.as_dict() | interpolated)
     if html_path is not None:
         from uhrct.evaluation.html_report import html_report
 
-        write_atomic(html_path, html_report(result, volumes[0], volumes[1], files))
+        write_atomic(html_path, html_report(result, volumes[0], volumes[1], files, baseline))
     if not quiet:
         screen = sys.stderr if json_path == STDOUT else sys.stdout
-        _print(table(result), screen)
+        _print(table(result, baseline), screen)
         print(f"Means are over the slices where a metric is defined. {NOTE}", file=screen)
 
 
-def table(result: Comparison) -> Table:
+def table(result: Comparison, baseline: Baseline | None = None) -> Table:
     """The summary as a table for a terminal."""
     from rich.table import Table
 
     out = Table(box=None, pad_edge=False)
-    for name in ("metric", "mean", "unit", "better", "worst", "slices"):
-        out.add_column(name, justify="right" if name == "mean" else "left", overflow="fold")
-    for row in rows(result):
+    names = {"baseline": "interpolation"}
+    lines = rows(result, None if baseline is None else baseline.result)
+    for name in lines[0]:
+        number = name in ("mean", "baseline", "difference")
+        out.add_column(names.get(name, name), justify="right" if number else "left", overflow="fold")
+    for row in lines:
         out.add_row(*row.values())
     return out
 

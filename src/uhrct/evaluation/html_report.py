@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
-from uhrct.evaluation.compare import Comparison
-from uhrct.evaluation.measures import MEASURES, NOTE, without_padding
-from uhrct.evaluation.pictures import ERROR_HU, pyplot
-from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
+from uhrct.evaluation.baseline import Baseline
+from uhrct.evaluation.compare import Comparison, without_rim
+from uhrct.evaluation.measures import MEASURES, NOTE
+from uhrct.evaluation.pictures import pyplot
+from uhrct.evaluation.places import DEPTH_MM, Place, worst_places
+from uhrct.evaluation.report_pictures import Pictures, error_scale_hu
 from uhrct.evaluation.summary import rows
 
 #: Plots over the slices: (title, metrics).
@@ -33,7 +34,9 @@ PLOTS = (
 )
 
 
-def html_report(result: Comparison, reference: Volume, test: Volume, files: dict[str, Any]) -> str:
+def html_report(
+    result: Comparison, reference: Volume, test: Volume, files: dict[str, Any], baseline: Baseline | None = None
+) -> str:
     """The page as text.
 
     Parameters
@@ -41,29 +44,68 @@ def html_report(result: Comparison, reference: Volume, test: Volume, files: dict
     result : of `uhrct.evaluation.compare.compare`
     reference, test : the volumes that were compared
     files : name -> {"file", "shape", "spacing_mm"}, for the heading
+    baseline : the interpolation of the low-resolution scan, of `uhrct.evaluation.baseline.interpolation`
 
     Raises
     ------
     UhrctError
         If jinja2 or matplotlib is missing.
     """
+    check_libraries()
+    against = None if baseline is None else baseline.result
+    pictures, chosen = _pictures(result, reference, test, baseline)
     return render(
         "comparison.html",
         title=f"{files['test']['file']} against {files['reference']['file']}",
         files=files,
-        rows=rows(result),
-        plots=_plots(result),
+        rows=rows(result, against),
+        baseline=baseline is not None,
+        plots=_plots(result, against),
         pictures=[
             {
                 "what": what,
                 "slice": z,
                 "scores": _scores(result, z),
-                "png": _picture(reference.hu[z], test.hu[z], reference.spacing_mm[1:]),
+                "baseline": "" if against is None else _scores(against, z),
+                "images": pictures.slices(z),
+                "errors": pictures.errors(z),
+                "vessels": pictures.vessels(z),
             }
-            for what, z in _shown_slices(result)
+            for what, z in chosen
+        ],
+        error_hu=pictures.error_hu,
+        depth_mm=DEPTH_MM,
+        ends=result.acquisition is not None and result.acquisition.scale[0] > 1,
+        zooms=[
+            {"number": k + 1, "slice": p.z, "row": p.y, "column": p.x, "error": p.error_hu, "png": pictures.zoom(k)}
+            for k, p in enumerate(pictures.places)
         ],
         constants=json.dumps(result.as_dict()["constants"], indent=1),
     )
+
+
+def _pictures(
+    result: Comparison, reference: Volume, test: Volume, baseline: Baseline | None
+) -> tuple[Pictures, list[tuple[str, int]]]:
+    """The volumes as the metrics see them, the worst places, and the slices to show."""
+    tests = {} if baseline is None else {"interpolation": baseline.volume}
+    tests["test"] = test
+    if not result.count_padding:
+        tests = {name: without_rim(reference, volume)[1] for name, volume in tests.items()}
+        reference, _ = without_rim(reference, test)
+    scale = (1, 1, 1) if result.acquisition is None else result.acquisition.scale
+    places = worst_places(reference, tests["test"], ends=scale[0] if scale[0] > 1 else 0)
+    chosen = _shown_slices(result, places)
+    pictures = Pictures(
+        reference=reference,
+        tests=tests,
+        lungs=np.zeros(reference.shape, bool) if result.lungs is None else result.lungs,
+        lr=None if baseline is None else baseline.lr,
+        scale=scale,
+        error_hu=error_scale_hu(reference, list(tests.values()), [z for _, z in chosen]),
+        places=places,
+    )
+    return pictures, chosen
 
 
 def render(template: str, *, package: str = "uhrct.evaluation", **values: Any) -> str:
@@ -90,13 +132,18 @@ def check_libraries() -> None:
     pyplot()
 
 
-def _shown_slices(result: Comparison) -> list[tuple[str, int]]:
-    worst = result.worst("psnr_wide")
-    middle = ("Middle of the volume", len(result.slices) // 2)
-    if worst is None:
-        return [middle]
-    first = ("Worst PSNR, wide window", worst[0])
-    return [first] if worst[0] == middle[1] else [first, middle]
+def _shown_slices(result: Comparison, places: Sequence[Place]) -> list[tuple[str, int]]:
+    """Up to three slices, and why they are shown."""
+    chosen: dict[int, str] = {}
+    for name, why in (("psnr_wide", "Worst PSNR, wide window"), ("broken_mm", "Most broken vessels")):
+        worst = result.worst(name)
+        if worst is not None:
+            chosen.setdefault(worst[0], why)
+    if places:
+        chosen.setdefault(places[0].z, "Worst place (zoom 1)")
+    if not chosen:
+        chosen[len(result.slices) // 2] = "Middle of the volume"
+    return [(why, z) for z, why in chosen.items()]
 
 
 def _scores(result: Comparison, z: int) -> str:
@@ -108,8 +155,8 @@ def _scores(result: Comparison, z: int) -> str:
     return "; ".join(out)
 
 
-def _plots(result: Comparison) -> list[str]:
-    """SVG plots over the slices. One slice has none."""
+def _plots(result: Comparison, baseline: Comparison | None = None) -> list[str]:
+    """SVG plots over the slices, the baseline dashed. One slice has none."""
     if len(result.slices) < 2:
         return []
     plt = pyplot()
@@ -122,7 +169,10 @@ def _plots(result: Comparison) -> list[str]:
         for name, points in lines:
             m = MEASURES[name]
             z, values = zip(*points, strict=True)
-            axis.plot(z, np.multiply(values, m.printed_times), ".-", lw=1, ms=3, label=m.label)
+            [line] = axis.plot(z, np.multiply(values, m.printed_times), ".-", lw=1, ms=3, label=m.label)
+            if baseline is not None and name != "vessel_mm" and (others := baseline.defined(name)):
+                z, values = zip(*others, strict=True)
+                axis.plot(z, np.multiply(values, m.printed_times), "--", lw=1, color=line.get_color())
         axis.set(title=title, xlabel="slice", ylabel=MEASURES[lines[0][0]].unit)
         axis.grid(alpha=0.25)
         axis.legend(fontsize=6, frameon=False)
@@ -133,37 +183,3 @@ def _plots(result: Comparison) -> list[str]:
         plt.close(figure)
         out.append(text.getvalue()[text.getvalue().index("<svg") :])
     return out
-
-
-def _picture(reference: np.ndarray, test: np.ndarray, spacing_mm: tuple[float, ...]) -> str:
-    """Reference, test and error above; structure maps and their difference below. PNG in base64."""
-    plt = pyplot()
-    both = [np.nan_to_num(x.astype(np.float64), nan=FLOOR_HU, posinf=3071, neginf=FLOOR_HU) for x in (reference, test)]
-    pair = np.stack(without_padding(*both))
-    maps = structure_maps(pair, spacing_mm, SMSE_OPERATORS["vc"])
-    low, high = DISPLAY_WINDOWS_HU["lung"]
-    gray = {"cmap": "gray", "vmin": low, "vmax": high}
-    warm = {"cmap": "magma", "vmin": 0, "vmax": 1}
-    panels = (
-        (f"reference, {low:.0f} to {high:.0f} HU", pair[0], gray),
-        ("test", pair[1], gray),
-        (
-            f"test - reference, -/+ {ERROR_HU:.0f} HU",
-            pair[1] - pair[0],
-            {"cmap": "seismic", "vmin": -ERROR_HU, "vmax": ERROR_HU},
-        ),
-        ("structure of the reference (V_C)", maps[0], warm),
-        ("structure of the test", maps[1], warm),
-        ("structure lost (blue) and added (red)", maps[1] - maps[0], {"cmap": "seismic", "vmin": -0.5, "vmax": 0.5}),
-    )
-    stretch = spacing_mm[0] / spacing_mm[1]
-    height = min(4.2 * reference.shape[0] * stretch / reference.shape[1], 12)
-    figure, axes = plt.subplots(2, 3, figsize=(12.6, 2 * height + 0.6), layout="constrained")
-    for axis, (title, image, how) in zip(axes.flat, panels, strict=True):
-        axis.imshow(image, aspect=stretch, interpolation="nearest", **how)
-        axis.set_title(title, fontsize=8)
-        axis.axis("off")
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120)
-    plt.close(figure)
-    return base64.b64encode(data.getvalue()).decode()

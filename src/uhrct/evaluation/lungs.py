@@ -81,39 +81,6 @@ def lung_mask(hu: ArrayLike, spacing_mm: tuple[float, ...], *, quiet: bool = Tru
     return lungs.reshape(image.shape)
 
 
-def body_mask(hu: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """The body in one slice with everything that it encloses, without the table, the air of the room and padding.
-
-    Parameters
-    ----------
-    hu : (y, x), HU
-    spacing_mm : (y, x)
-
-    Returns
-    -------
-    ndarray of bool, (y, x)
-        All False if the slice shows no tissue.
-
-    Example
-    -------
-    >>> y, x = np.mgrid[:100, :100]
-    >>> chest = np.where(np.hypot(y - 50, x - 50) < 40, 40.0, -1000.0)
-    >>> body = body_mask(chest, (2.0, 2.0))
-    >>> bool(body[50, 50]), bool(body[2, 2])
-    (True, False)
-    """
-    smooth, padding = _smoothed(hu, spacing_mm)
-    return _body(smooth, padding, spacing_mm)
-
-
-def _smoothed(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """(slice without noise, where it is padding or NaN)."""
-    from scipy import ndimage  # evaluation extra
-
-    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
-    return ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm]), finite <= PADDING_HU
-
-
 def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """(lung by its HU in one slice, voxels that cannot be lung: airways, room, padding)."""
     from scipy import ndimage  # evaluation extra
@@ -135,6 +102,43 @@ def _low_attenuation(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[n
         if piece.sum() * voxel_cm2 < SMALLEST_CM2 or _is_gas(piece, smooth[where], spacing_mm):
             low[where] &= ~piece
     return low & ~airways, airways | ~inside
+
+
+def body_mask(hu: ArrayLike, spacing_mm: tuple[float, float], *, depth_mm: float = 0.0) -> np.ndarray:
+    """The body in one slice, with lungs and all that it encloses, without room, table, clothes and padding.
+
+    Parameters
+    ----------
+    hu : array_like, (y, x), HU
+    spacing_mm : (y, x)
+    depth_mm : float
+        Leave out what lies less deep below the skin or beside padding. The edge of the image is no skin.
+
+    Returns
+    -------
+    ndarray of bool, shaped like `hu`
+        All False where no body was found.
+
+    Example
+    -------
+    >>> y, x = np.mgrid[:100, :100]
+    >>> chest = np.where(np.hypot(y - 50, x - 50) < 30, 40.0, -1000.0)
+    >>> chest[90:92] = 100  # a table
+    >>> mask = body_mask(chest, (1.0, 1.0), depth_mm=10)
+    >>> bool(mask[50, 50]), bool(mask[50, 25]), bool(mask[91, 50])
+    (True, False, False)
+    """
+    inside = _body(*_smoothed(np.asarray(hu), spacing_mm), spacing_mm)
+    return _erode(inside, depth_mm, spacing_mm) if depth_mm > 0 else inside
+
+
+def _smoothed(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """(slice without noise, where it is padding)."""
+    from scipy import ndimage
+
+    finite = np.where(np.isfinite(hu), hu, PADDING_HU).astype(np.float32)
+    padding = finite <= PADDING_HU
+    return ndimage.gaussian_filter(finite.clip(-1024, 200), [SMOOTH_MM / s for s in spacing_mm]), padding
 
 
 def _body(smooth: np.ndarray, padding: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:

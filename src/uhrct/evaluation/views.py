@@ -91,7 +91,7 @@ def _views_of(hu: np.ndarray, spacing_mm: tuple[float, float], k: int) -> Iterat
     if min(side) < 4:
         return
     body = body_mask(small, mm)
-    inner = _deep(body, mm, DEPTH_MM)
+    inner = body_mask(small, mm, depth_mm=DEPTH_MM)
     lungs = _deep(lung_mask(small, mm), mm, FROM_PLEURA_MM)
     places = {"lung vessels": lungs, "bone": inner, "soft tissue": inner & (small > -200) & (small < 300)}
     for name, (window, counted) in _KINDS.items():

@@ -32,23 +32,27 @@ class Derivation:
         Everything besides the source that determines the voxels (weights hash, configuration, seed). The new UIDs are
         a function of source and key. So a second run gives the same series, and another configuration another one.
     suffix : str
-        Appended to SeriesDescription.
+        What the result is, such as ``x2`` or ``degraded 5x1x1``. SeriesDescription holds it after the word RESEARCH.
     codes : tuple of (value, scheme, meaning)
         For DerivationCodeSequence.
     series_number_offset : int
         Added to the source's SeriesNumber.
+    reach_mm : float
+        How far beyond its own faces an output slice draws on the source. SourceImageSequence names all source slices
+        that lie there. A network that sees one neighbour on each side has a reach of one slice distance.
 
     Example
     -------
-    >>> Derivation("uhrct 0.1, x2 in plane, seed 0", key="4f2a:x2:seed0").suffix
-    'SR'
+    >>> Derivation("uhrct 0.1, x2 in plane, seed 0", key="4f2a:x2:seed0", suffix="x2").series_number_offset
+    1000
     """
 
     description: str
     key: str
-    suffix: str = "SR"
+    suffix: str = ""
     codes: tuple[Code, ...] = (SPATIAL_RESAMPLING,)
     series_number_offset: int = 1000
+    reach_mm: float = 0.0
 
 
 KEY_LENGTH = 16

@@ -56,6 +56,10 @@ class Assumptions:
     reasons: dict[str, str]
 
     def __str__(self) -> str:
+        return "; ".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Each property with its reason."""
         s = self.scan
         thick = "as thick" if s.slice_thickness == 1 else f"{s.slice_thickness:.2f} times as thick"
         words = {
@@ -68,7 +72,7 @@ class Assumptions:
             words["blur"] += f" with {s.sharpening:.2f} of edge enhancement"
         if "denoise" not in self.reasons and not s.denoise:
             del words["denoise"]  # weights that have no such wish
-        return "; ".join(f"{w} ({self.reasons[k]})" if k in self.reasons else w for k, w in words.items())
+        return [f"{w} ({self.reasons[k]})" if k in self.reasons else w for k, w in words.items()]
 
 
 def assume(

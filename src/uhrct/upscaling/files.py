@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def write_result(
     uncertainty: Path | None = None,
     dicom: io.DicomOptions | None = None,
     overwrite: bool = False,
+    on_slab: Callable[[int, np.ndarray], None] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Compute the result of a plan and write it. Each file appears only when it is complete.
@@ -39,6 +41,8 @@ def write_result(
         Files of the structure map and of the standard deviation between samples.
     dicom, overwrite
         As for `uhrct.io.open_writer`.
+    on_slab : function, optional
+        Gets each part of the result too: number of its first slice, HU (k, y, x).
     quiet : bool
         Show no progress.
 
@@ -65,6 +69,8 @@ def write_result(
         stack.enter_context(progress)
         for slab in compute_slabs(plan, volume, progress.advance):
             writers["image"].write(slab.hu)
+            if on_slab is not None:
+                on_slab(slab.first, slab.hu)
             for quantity, values in (("structure", slab.structure), ("uncertainty", slab.sd_hu)):
                 if quantity in writers:
                     writers[quantity].write(np.asarray(values, np.float32))
@@ -100,5 +106,15 @@ def derivation(plan: Plan) -> io.Derivation:
     return io.Derivation(
         description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
         key=f"{__version__} {what}",
-        suffix=f"SR {plan.scale_name}",
+        suffix=plan.scale_name,
+        reach_mm=_reach_mm(plan),
     )
+
+
+def _reach_mm(plan: Plan) -> float:
+    """How far beyond its own faces a slice of the result draws on the scan."""
+    config, fine_mm, out_mm = plan.model.config, plan.model_grid.spacing_mm[0], plan.grid.spacing_mm[0]
+    reach_mm = config.context * config.scale[0] * fine_mm
+    if abs(out_mm / fine_mm - 1) > 1e-6:  # cubic resampling reads two slices of the coarser grid on each side
+        reach_mm += 2 * max(fine_mm, out_mm) - out_mm / 2
+    return reach_mm

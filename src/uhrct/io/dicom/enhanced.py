@@ -16,9 +16,10 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.hu import INT16
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import SPATIAL_RESAMPLING, Derivation, DicomOptions
+from uhrct.io.dicom.dates import set_dates
 from uhrct.io.dicom.encode import compressed, encoded, preamble
 from uhrct.io.dicom.objects import NO_DATE, NO_TIME
-from uhrct.io.dicom.source import kept_tags, name_of, series_header, source_padding_hu
+from uhrct.io.dicom.source import kept_tags, name_of, series_description, series_header, source_padding_hu
 from uhrct.io.dicom.write import DicomWriter, coded, describe, ds, reference, stored_values
 from uhrct.io.pool import BoundedPool
 
@@ -125,8 +126,9 @@ class EnhancedWriter(DicomWriter):
         out.SOPClassUID = first.SOPClassUID
         out.SOPInstanceUID, out.SeriesInstanceUID = self._uid("instance"), self._uid("series")
         out.InstanceNumber = 1
-        out.ContentDate = first.get("ContentDate") or first.get("StudyDate") or NO_DATE
-        out.ContentTime = first.get("ContentTime") or first.get("StudyTime") or NO_TIME
+        out.SeriesDescription = series_description(self._source, self._derivation, grid)
+        set_dates(out, self._made)
+        _fill(out, ContentDate=NO_DATE, ContentTime=NO_TIME)
         out.ImageType = _image_type(first)
         words = Dataset()
         describe(words, self._derivation, self._synthetic(), list(first.get("ContributingEquipmentSequence") or []))
@@ -201,7 +203,7 @@ class EnhancedWriter(DicomWriter):
         derivation = _item(DerivationDescription=words.DerivationDescription)
         codes = self._derivation.codes or (SPATIAL_RESAMPLING,)  # at least one is required
         derivation.DerivationCodeSequence = Sequence([coded(code) for code in codes])
-        sources = self._source.contributing(place, grid)
+        sources = self._source.contributing(place, grid, self._derivation.reach_mm)
         derivation.SourceImageSequence = Sequence(self._references(sources))
         out.DerivationImageSequence = Sequence([derivation])
         return out

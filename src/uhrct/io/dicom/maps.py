@@ -81,7 +81,8 @@ class DicomMapWriter(SlabWriter):
             raise UhrctError(f"{path}: a DICOM map holds at most 4 GiB; choose .nii.gz or .nrrd")
         highdicom()
         self._quantity = QUANTITIES[quantity]
-        self._derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "map", codes=())
+        self._options = options
+        self._derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, codes=())
         self._source = dicom_source(source, options)
         self._uid = uid_maker(self._source, source, self._derivation)
 
@@ -147,7 +148,7 @@ class DicomMapWriter(SlabWriter):
         shared.FrameAnatomySequence = frame_anatomy(None if self._source is None else self._source.headers[0])
         [identical] = shared.PixelValueTransformationSequence
         identical.RescaleIntercept, identical.RescaleSlope = "0", "1"  # "0.0" of highdicom is not an allowed value
-        dress(out, self._derivation, self._source, self._uid, quantity.name)
+        dress(out, self._derivation, self._source, self._uid, quantity.name, self.grid, self._options)
         out.pop("Laterality", None)  # the frames state it, and both together are not allowed
         words = Dataset()
         describe(words, self._derivation, False, [])

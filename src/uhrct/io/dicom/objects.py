@@ -16,10 +16,11 @@ from pydicom.uid import UID
 from uhrct.core.errors import UhrctError
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
-from uhrct.io.derivation import Derivation
+from uhrct.io.derivation import Derivation, DicomOptions
+from uhrct.io.dicom.dates import set_dates
 from uhrct.io.dicom.scan import CT_IMAGE
-from uhrct.io.dicom.source import EMPTY, Source, minimal_header, name_of, series_header
-from uhrct.io.dicom.write import NAME, ds
+from uhrct.io.dicom.source import EMPTY, Source, minimal_header, name_of, series_description, series_header
+from uhrct.io.dicom.write import NAME, ds, made
 
 #: Patient, clinical trial, study and frame of reference: groups, and single elements of other groups.
 PERSON_GROUPS = (0x0010, 0x0012)
@@ -29,7 +30,7 @@ STUDY = (
     *("StudyInstanceUID", "StudyID", "FrameOfReferenceUID", "PositionReferenceIndicator"),
     *("BodyPartExamined", "PatientPosition", "Laterality", "LongitudinalTemporalInformationModified"),
 )
-#: Content date and time are required even if unknown.
+#: Content date and time of multi-frame objects are required, also in anonymous files.
 NO_DATE, NO_TIME = "19000101", "000000"
 
 
@@ -105,8 +106,10 @@ def planes(grid: Grid) -> dict[str, Any]:
     }
 
 
-def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any, what: str) -> None:
-    """Add patient, study and descriptions to a new object; remove what differs from run to run."""
+def dress(
+    out: Dataset, derivation: Derivation, source: Source | None, uid: Any, what: str, grid: Grid, options: DicomOptions
+) -> None:
+    """Add patient, study, descriptions and dates to a new object; replace UIDs that differ from run to run."""
     header = minimal_header(uid) if source is None else source.headers[0]
     for tag in [*header.keys()]:
         if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
@@ -127,14 +130,11 @@ def dress(out: Dataset, derivation: Derivation, source: Source | None, uid: Any,
         for frame in out.PerFrameFunctionalGroupsSequence:
             if "DerivationImageSequence" in frame:
                 del frame.DerivationImageSequence
-    room = 64 - len(what) - len(derivation.suffix) - 2
-    described = "" if source is None else str(header.get("SeriesDescription", "") or "")
-    out.SeriesDescription = " ".join(part for part in (described[:room], derivation.suffix, what) if part)
-    out.ContentDate = header.get("ContentDate") or header.get("StudyDate") or NO_DATE
-    out.ContentTime = header.get("ContentTime") or header.get("StudyTime") or NO_TIME
-    for name in ("InstanceCreationDate", "InstanceCreationTime"):
-        if name in out:
-            del out[name]
+    out.SeriesDescription = series_description(source, derivation, grid, what)
+    moment = made(source, options)
+    set_dates(out, moment)
+    if moment is None:
+        out.ContentDate, out.ContentTime = NO_DATE, NO_TIME
     dimensions = uid(what, "dimensions")
     for item in (*out.DimensionOrganizationSequence, *out.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions

@@ -38,7 +38,7 @@ def write_seg(
     """See `uhrct.io.write_segmentation`; `labels` are uint16 of shape (z, y, x)."""
     if not labels.any():
         raise UhrctError(f"{path}: the mask is empty, and a DICOM segmentation needs at least one frame")
-    derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, "mask", codes=())
+    derivation = derivation or Derivation("Made by uhrct", uuid.uuid4().hex, codes=())
     headers = dicom_source(source, options)
     uid = uid_maker(headers, source, derivation)
     with disable_value_validation(), atomic(path, overwrite=overwrite) as tmp:
@@ -56,7 +56,7 @@ def write_seg(
             **identity(derivation, headers, uid, "segmentation", SERIES),
             **planes(grid),
         )
-        dress(out, derivation, headers, uid, "segmentation")
+        dress(out, derivation, headers, uid, "segmentation", grid, options)
         if not out.get("Laterality"):
             out.pop("Laterality", None)  # unlike in CT, an empty value is not allowed here
         words = Dataset()

@@ -38,6 +38,10 @@ DROP = {
     0xFFFAFFFA,  # DigitalSignaturesSequence
     0xFFFCFFFC,  # DataSetTrailingPadding
 }
+#: A LO, such as SeriesDescription, holds so many characters.
+LONGEST = 64
+#: Slices whose thickness differs by less keep the description of their source first.
+THICKNESS_SHARE = 0.01
 #: Attributes that are required even if empty.
 EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientPosition", "Laterality"),
@@ -52,7 +56,11 @@ class Source:
     def __init__(self, headers: list[Dataset], volume: Volume) -> None:
         self.headers = headers
         self.grid = volume.grid
-        self.increment_mm = volume.spacing_mm[0]
+        # places come from the headers: the volume may be a result already, with fewer slices than its source
+        normal = volume.direction[:, 0]
+        first, last = (np.array(headers[i].ImagePositionPatient, float) @ normal for i in (0, -1))
+        self._along_mm = np.linspace(first, last, len(headers))
+        self.increment_mm = abs(float(last - first)) / (len(headers) - 1) if len(headers) > 1 else volume.spacing_mm[0]
         rescale = {(float(h.RescaleSlope), float(h.RescaleIntercept)) for h in headers}
         _, intercept = next(iter(rescale))
         shared = len({intercept for _, intercept in rescale}) == 1
@@ -60,8 +68,16 @@ class Source:
 
     def _depths(self, place: np.ndarray) -> np.ndarray:
         """Distance of all source slices from the plane through `place`, in mm along the source's normal."""
-        offset = (place - np.asarray(self.grid.origin_mm)) @ self.grid.direction[:, 0]
-        return np.abs(np.arange(len(self.headers)) * self.grid.spacing_mm[0] - offset)
+        return np.abs(self._along_mm - place @ self.grid.direction[:, 0])
+
+    @property
+    def thickness_mm(self) -> float:
+        """Thickness that the source states for its slices, else their distance."""
+        try:
+            stated = float(self.headers[0].get("SliceThickness") or 0)
+        except (TypeError, ValueError):
+            stated = 0.0
+        return stated if 0 < stated < float("inf") else self.increment_mm
 
     @property
     def was_tilted(self) -> bool:
@@ -75,15 +91,16 @@ class Source:
         """Index of the source slice nearest to the plane through `place`."""
         return int(self._depths(place).argmin())
 
-    def contributing(self, place: np.ndarray, grid: Grid) -> list[int]:
-        """Indices of source slices that overlap a slice of `grid` at `place`; at least the nearest one."""
+    def contributing(self, place: np.ndarray, grid: Grid, reach_mm: float = 0.0) -> list[int]:
+        """Indices of source slices that a slice of `grid` at `place` was made from; at least the nearest one.
+
+        These are the source slices that it covers, or that lie up to `reach_mm` beyond its faces. A slice fills the
+        distance to the next one.
+        """
         depths = self._depths(place)
-        # a thinner slice is made from both neighbours, a thicker one from all slices that it covers
-        reach = max(self.grid.spacing_mm[0], grid.spacing_mm[0] / 2) * 0.999
-        same_increment = abs(grid.spacing_mm[0] - self.grid.spacing_mm[0]) <= 1e-3 * self.grid.spacing_mm[0]
-        if same_increment and depths.min() <= 1e-3 * reach:
-            reach = 0
-        return [int(i) for i in np.flatnonzero(depths <= max(reach, depths.min()))]
+        reach_mm += (grid.spacing_mm[0] + self.increment_mm) / 2
+        touching_mm = 1e-3 * self.increment_mm  # slices that only touch share nothing
+        return [int(i) for i in np.flatnonzero(depths <= max(reach_mm - touching_mm, depths.min()))]
 
 
 def name_of(header: Dataset) -> tuple[str, str] | None:
@@ -110,15 +127,42 @@ def _is_kept(tag: int, keep_private: bool) -> bool:
     return group != 0x0028 or element in KEEP_0028
 
 
+def series_description(source: Source | None, derivation: Derivation, grid: Grid, what: str = "") -> str:
+    """SeriesDescription of a result: that of the source, RESEARCH, and what the result is. At most 64 characters.
+
+    Where the slices got another thickness, the new one comes first, because the text of the source often states the
+    old one: "RESEARCH degraded 5x1x1, 5 mm slices, from: CHEST 1MM".
+
+    Parameters
+    ----------
+    what : str
+        Kind of a map or mask.
+    """
+    label = " ".join(part for part in ("RESEARCH", derivation.suffix, what) if part)
+    described = "" if source is None else str(source.headers[0].get("SeriesDescription") or "").strip()
+    if source is not None:
+        thickness_mm = grid.slice_thickness_mm or grid.spacing_mm[0]
+        if abs(thickness_mm / source.thickness_mm - 1) > THICKNESS_SHARE:
+            label = f"{label}, {thickness_mm:.3g} mm slices"
+            rest = _cut(described, LONGEST - len(label) - len(", from: "))
+            return (f"{label}, from: {rest}" if rest else label)[:LONGEST]
+    return f"{_cut(described, LONGEST - len(label) - 1)} {label}".strip()[:LONGEST]
+
+
+def _cut(text: str, length: int) -> str:
+    """The beginning of a text, in whole words where it has more than one: half a number would mislead."""
+    if len(text) <= length:
+        return text
+    start = text[: max(0, length)]
+    return (start.rpartition(" ")[0] or start).rstrip(" ,:;")
+
+
 def series_header(source: Dataset, derivation: Derivation) -> Dataset:
-    """New values of a derived series: number, description, and whether the source was lossy."""
+    """New values of a derived series: number, and whether the source was lossy."""
     out = Dataset()
     if source.get("SpecificCharacterSet"):
         out.SpecificCharacterSet = source.SpecificCharacterSet
     out.SeriesNumber = _whole(source.get("SeriesNumber")) + derivation.series_number_offset
-    described = str(source.get("SeriesDescription", "") or "")
-    room = 64 - len(derivation.suffix) - 1  # a LO holds 64 characters
-    out.SeriesDescription = f"{described[:room]} {derivation.suffix}".strip()
     if str(getattr(source, "file_meta", Dataset()).get("TransferSyntaxUID", "")) in LOSSY:
         out.LossyImageCompression = "01"
     return out

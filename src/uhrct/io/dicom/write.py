@@ -8,6 +8,7 @@ import struct
 import uuid
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from uhrct.core.hu import INT16
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.io.derivation import Code, Derivation, DicomOptions
+from uhrct.io.dicom.dates import creation_time, set_dates
 from uhrct.io.dicom.encode import (
     ElementCache,
     Elements,
@@ -34,7 +36,15 @@ from uhrct.io.dicom.encode import (
     short_element,
 )
 from uhrct.io.dicom.scan import CT_IMAGE
-from uhrct.io.dicom.source import Source, kept_tags, minimal_header, name_of, series_header, source_padding_hu
+from uhrct.io.dicom.source import (
+    Source,
+    kept_tags,
+    minimal_header,
+    name_of,
+    series_description,
+    series_header,
+    source_padding_hu,
+)
 from uhrct.io.pool import BoundedPool
 from uhrct.io.writer import SlabWriter
 
@@ -70,6 +80,7 @@ class DicomWriter(SlabWriter):
         # without a derivation, equal sources need not mean equal voxels: use fresh UIDs
         self._derivation = derivation or Derivation("Converted by uhrct", uuid.uuid4().hex, "copy", codes=())
         self._uid = uid_maker(self._source, source, self._derivation)
+        self._made = made(self._source, options)
         self._clipped = 0
 
     def _check_slices(self) -> None:
@@ -145,7 +156,7 @@ class DicomWriter(SlabWriter):
             elements |= self._cache.encode(
                 nearest, kept_tags(nearest, self._options.keep_private), self._options.keep_private
             )
-            sources = self._source.contributing(place, grid)
+            sources = self._source.contributing(place, grid, self._derivation.reach_mm)
             names = [name for i in sources if (name := name_of(self._source.headers[i]))]
             if names:
                 own[SOURCE_IMAGES] = sequence_element(SOURCE_IMAGES, map(self._encoded_reference, names))
@@ -174,7 +185,6 @@ class DicomWriter(SlabWriter):
         grid = self.grid
         if self._source is None:
             out = minimal_header(self._uid)
-            out.SeriesDescription = self._derivation.suffix
             earlier: list[Dataset] = []
         else:
             first = self._source.headers[0]
@@ -184,6 +194,9 @@ class DicomWriter(SlabWriter):
                 out.GantryDetectorTilt = "0"  # no longer true, and readers would correct for it
         out.SOPClassUID = CT_IMAGE
         out.SeriesInstanceUID = self.series_uid
+        out.SeriesDescription = series_description(self._source, self._derivation, grid)
+        if self._made is not None:
+            set_dates(out, self._made)
         out.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
         describe(out, self._derivation, self._synthetic(), earlier)
         _, down, right = grid.direction.T
@@ -213,6 +226,11 @@ def dicom_source(volume: Volume | None, options: DicomOptions) -> Source | None:
 
         headers = anonymized(headers, options.secret)
     return Source(headers, volume)
+
+
+def made(source: Source | None, options: DicomOptions) -> datetime | None:
+    """When the output is made. None for an anonymous one: often the patient was scanned on the same day."""
+    return None if options.anonymize else creation_time(None if source is None else source.headers[0])
 
 
 def stored_values(hu: np.ndarray, intercept: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int, int]:
