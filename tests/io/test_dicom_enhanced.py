@@ -100,6 +100,16 @@ def test_what_is_new_and_what_is_kept(tmp_path: Path, source: Volume) -> None:
         assert frame.FrameContentSequence[0].InStackPositionNumber == k + 1
 
 
+def test_the_writer_knows_the_uids_that_it_writes(tmp_path: Path, source: Volume) -> None:
+    with io.open_writer(
+        tmp_path / "out", source.grid, dtype="int16", source=source, derivation=X2, dicom=DicomOptions()
+    ) as writer:
+        writer.write(source.hu)
+    ds = dcmread(tmp_path / "out" / "00001.dcm")
+    assert writer.series_uid == ds.SeriesInstanceUID
+    assert writer.instance_uids == (ds.SOPInstanceUID,)
+
+
 def test_the_same_every_time(tmp_path: Path, source: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     for name in ("a.dcm", "b.dcm"):

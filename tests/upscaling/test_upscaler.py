@@ -1,5 +1,4 @@
 import copy
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from uhrct.core.volume import Volume
 from uhrct.models import choice as serving
 from uhrct.models.choice import load_for_scale, pick_device, scale_word
 from uhrct.models.model import Model, ModelConfig, inference_dtype
-from uhrct.upscaling.files import derivation, work_in_words, write_result
-from uhrct.upscaling.slabs import compute_part, compute_slabs
+from uhrct.upscaling.files import derivation, write_result
+from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 
 
@@ -393,57 +392,3 @@ def test_the_report_is_json_and_says_what_was_assumed(told_model, slice_hu):
     assert report["consistency_hu"] == result.consistency_hu
     assert report["consistency_not_measured"] is None
     assert report["files"] == []
-
-
-def test_the_report_names_weights_and_no_folder(tiny_model, slice_hu, tmp_path):
-    tiny_model.save_pretrained(tmp_path / "mine")
-    volume = scan(slice_hu[:32, :32], 2)
-    upscaler = Upscaler(weights=tmp_path / "mine")
-    report = upscaler(volume).report
-    sha256 = hashlib.sha256((tmp_path / "mine" / "model.safetensors").read_bytes()).hexdigest()
-    assert report["weights"] == {"name": "mine", "sha256": sha256}
-    assert str(tmp_path) not in json.dumps(report)
-    # the same function makes the report of files
-    written = write_result(upscaler.plan(volume), volume, tmp_path / "out.nii.gz", quiet=True)
-    assert written["files"] == [{"content": "image", "series_instance_uid": None, "sop_instance_uids": []}]
-    assert str(tmp_path) not in json.dumps(written)
-    changed = {"seconds": 0, "files": []}
-    assert written | changed == report | changed
-
-
-def test_the_report_says_why_the_consistency_is_unknown(slice_hu):
-    size = {"image_width": 8, "image_blocks": 1}
-    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
-    volume = scan(slice_hu[:32, :32], 2, spacing=(2.5, 0.8, 0.8))
-
-    def why(scanned, **settings):
-        return Upscaler(model, **settings)(scanned).report["consistency_not_measured"]
-
-    assert why(volume) is None
-    assert why(replace(volume, slice_thickness_mm=5.0)) == "slices overlap"
-    assert why(volume, overrides={"psf_known": False}) == "the blur of the scan is unknown"
-    assert why(replace(volume, hu=np.full_like(volume.hu, -3024))) == "all slices are padding"
-
-
-@pytest.mark.parametrize("settings", [{}, {"quality": "best"}, {"steps": 2, "samples": 3}, {"target_spacing_mm": 0.5}])
-def test_progress_counts_input_slices_and_moves_within_a_slab(tiny_model, slice_hu, settings):
-    volume = scan(slice_hu[:32, :32])
-    plan = Upscaler(tiny_model, batch=2, **settings).plan(volume)
-    seen = []
-    slabs = list(compute_slabs(plan, volume, seen.append))
-    assert sum(seen) == pytest.approx(5)
-    assert sum(len(s.hu) for s in slabs) == 5
-    moves = {"quality": 8, "steps": 4}
-    assert len(seen) == 3 * next((moves[name] for name in moves if name in settings), 1)
-    assert all(0 < n <= 2 for n in seen)
-
-
-def test_the_work_in_words(tiny_model, slice_hu):
-    volume = scan(slice_hu[:32, :32])
-    for settings, words in (
-        ({}, "5 slices"),
-        ({"quality": "best"}, "5 slices, quality best"),
-        ({"steps": 2}, "1 sample of 5 slices"),
-        ({"steps": 2, "samples": 8}, "8 samples of 5 slices"),
-    ):
-        assert work_in_words(Upscaler(tiny_model, **settings).plan(volume)) == words

@@ -100,7 +100,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
 
         return read_dicom(path, series, untilt)
     except UhrctError as error:
-        raise _located(path, suffix, error) from error
+        raise _located(path, suffix, error, WrongArgument) from error
     except OSError as error:
         raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
@@ -134,10 +134,8 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
         from uhrct.io.dicom.read import inspect_dicom
 
         return inspect_dicom(path)
-    except NothingToDo as error:  # for `read` this is an input without a scan
-        raise NothingToDo(str(_located(path, suffix, error))) from error
     except UhrctError as error:
-        raise _located(path, suffix, error) from error
+        raise _located(path, suffix, error, NothingToDo) from error
     except OSError as error:
         raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
@@ -397,12 +395,15 @@ def _is_dicom(suffix: str) -> bool:
     return suffix in ("", ".dcm")
 
 
-def _located(path: Path, suffix: str, error: UhrctError) -> UhrctError:
-    """The error with `path` in front. Readers name slices of a series; the name of a single file appears once."""
+def _located(path: Path, suffix: str, error: UhrctError, kept: type[UhrctError]) -> UhrctError:
+    """The error with `path` in front, as `InputRefused` unless it is of the class to keep.
+
+    Readers name slices of a series; the name of a single file appears once.
+    """
     text = paths.shown(str(error))
     if path.is_file():
         text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
         if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":
             text += f" (suffix {paths.shown(path.suffix)} is unknown; known are {paths.KNOWN})"
-    kind = WrongArgument if isinstance(error, WrongArgument) else InputRefused
+    kind = kept if isinstance(error, kept) else InputRefused
     return kind(f"{paths.shown(path)}: {text}")

@@ -126,6 +126,8 @@ def assume(
 
 
 def _thickness_reason(volume: Volume, model: Model) -> str:
+    if volume.shape[0] == 1:
+        return "said by the file"
     if model.config.scale[0] == 1:
         return "assumed, because this scale keeps the slices"
     return "assumed, because the file states no thickness" if volume.slice_thickness_mm is None else "said by the file"

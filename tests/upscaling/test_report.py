@@ -1,0 +1,86 @@
+"""The report of a run, for the library and for files alike, and the progress that it makes."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from uhrct.core.volume import Volume
+from uhrct.models.model import Model, ModelConfig
+from uhrct.upscaling.files import work_in_words, write_result
+from uhrct.upscaling.slabs import compute_slabs
+from uhrct.upscaling.upscaler import Upscaler
+
+
+def scan(slice_hu, n=5):
+    hu = np.stack([np.roll(slice_hu, k, 1)[:32, :32] for k in range(n)])
+    return Volume(hu, (2.5, 1.3, 1.3), origin_mm=(-50.0, -60.0, 7.0))
+
+
+def test_the_report_names_weights_and_no_folder(tiny_model, slice_hu, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "mine")
+    volume = scan(slice_hu, 2)
+    upscaler = Upscaler(weights=tmp_path / "mine")
+    report = upscaler(volume).report
+    sha256 = hashlib.sha256((tmp_path / "mine" / "model.safetensors").read_bytes()).hexdigest()
+    assert report["weights"] == {"name": "mine", "sha256": sha256}
+    assert str(tmp_path) not in json.dumps(report)
+    # the same function makes the report of files
+    written = write_result(upscaler.plan(volume), volume, tmp_path / "out.nii.gz", quiet=True)
+    assert written["files"] == [{"content": "image", "series_instance_uid": None, "sop_instance_uids": []}]
+    assert str(tmp_path) not in json.dumps(written)
+    changed = {"seconds": 0, "files": []}
+    assert written | changed == report | changed
+
+
+def test_the_report_says_why_the_consistency_is_unknown(slice_hu):
+    size = {"image_width": 8, "image_blocks": 1}
+    model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
+    volume = scan(slice_hu, 2)
+
+    def why(scanned, **settings):
+        return Upscaler(model, **settings)(scanned).report["consistency_not_measured"]
+
+    assert why(volume) is None
+    assert why(replace(volume, slice_thickness_mm=5.0)) == "slices overlap"
+    assert why(volume, overrides={"psf_known": False}) == "the blur of the scan is unknown"
+    assert why(replace(volume, hu=np.full_like(volume.hu, -3024))) == "all slices are padding"
+
+
+@pytest.mark.parametrize("settings", [{}, {"quality": "best"}, {"steps": 2, "samples": 3}, {"target_spacing_mm": 0.5}])
+def test_progress_counts_input_slices_and_moves_within_a_slab(tiny_model, slice_hu, settings):
+    volume = scan(slice_hu)
+    plan = Upscaler(tiny_model, batch=2, **settings).plan(volume)
+    seen = []
+    slabs = list(compute_slabs(plan, volume, seen.append))
+    assert sum(seen) == pytest.approx(5)
+    assert sum(len(s.hu) for s in slabs) == 5
+    moves = {"quality": 8, "steps": 4}
+    assert len(seen) == 3 * next((moves[name] for name in moves if name in settings), 1)
+    assert all(0 < n <= 2 for n in seen)
+
+
+def test_the_work_in_words(tiny_model, slice_hu):
+    volume = scan(slice_hu)
+    for settings, words in (
+        ({}, "5 slices"),
+        ({"quality": "best"}, "5 slices, quality best"),
+        ({"steps": 2}, "1 sample of 5 slices"),
+        ({"steps": 2, "samples": 8}, "8 samples of 5 slices"),
+    ):
+        assert work_in_words(Upscaler(tiny_model, **settings).plan(volume)) == words
+
+
+def test_the_plan_does_not_call_an_assumed_thickness_stated(slice_hu):
+    size = {"image_width": 8, "image_blocks": 1}
+    through = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
+    in_plane = Model(ModelConfig(mean=size)).eval().requires_grad_(False)
+    thin = replace(scan(slice_hu), slice_thickness_mm=1.0)
+    for model, volume, words in (
+        (through, thin, "said by the file"),
+        (through, scan(slice_hu), "file states no thickness"),
+        (in_plane, thin, "this scale keeps the slices"),
+    ):
+        assert words in Upscaler(model).plan(volume).assumptions.reasons["slices"]
