@@ -83,7 +83,8 @@ def test_table_json_and_page_tell_the_same(uhrct: Uhrct, pair: tuple[Path, Path]
     assert parser.open == []
     assert all(s.startswith(("data:image/png;base64,", "#")) for s in parser.sources)
     pictures = re.findall(r"base64,([^\"]+)\"", page)
-    assert len(pictures) == 2
+    assert len(pictures) >= 4  # slices, vessels, errors, and a zoom
+    assert "interpolation" not in page
     assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
     assert page.count("<svg") == 8
     assert "Research use only; not a medical device." in page
@@ -214,3 +215,34 @@ def test_file_names_are_text_in_the_page(uhrct: Uhrct, pair: tuple[Path, Path], 
     page = (tmp_path / "o.html").read_text()
     assert "a&lt;b&gt;&amp;c.nrrd" in page
     assert "a<b>" not in page
+
+
+def test_interpolation_is_a_baseline(uhrct: Uhrct, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    hr, sr = pair
+    lr, outputs = tmp_path / "lr.nii.gz", ("--json", tmp_path / "o.json", "--html", tmp_path / "o.html")
+    done(uhrct("degrade", hr, lr, "--scale", "3x2x2"))
+    result = done(uhrct("evaluate", hr, sr, "--lr", lr, *outputs))
+    data = json.loads((tmp_path / "o.json").read_text())
+    page = (tmp_path / "o.html").read_text()
+    baseline = data["baseline"]
+    assert baseline["method"].startswith("cubic interpolation")
+    assert set(baseline["means"]) == set(data["means"])
+    assert [s["slice"] for s in baseline["slices"]] == [0, 1, 2]
+    assert "interpolation: done" in result.err
+    [line] = [row for row in result.out.splitlines() if row.startswith("MAE ")]
+    mine, theirs = (d["means"]["mae_hu"]["mean"] for d in (data, baseline))
+    assert line.split()[1:4] == [f"{mine:.2f}", f"{theirs:.2f}", f"{mine - theirs:+.2f}"]
+    assert f"{theirs:.2f}</td>" in page
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert all(s.startswith(("data:image/png;base64,", "#")) for s in parser.sources)
+    # the interpolation as the test: both must have the same scores
+    from uhrct.evaluation.baseline import interpolated
+
+    low, high = io.read(lr), io.read(hr)
+    io.write(interpolated(low, high.grid, (3, 2, 2)), tmp_path / "cubic.npz")
+    done(uhrct("evaluate", hr, tmp_path / "cubic.npz", "--lr", lr, *outputs, "--overwrite", "-q"))
+    data = json.loads((tmp_path / "o.json").read_text())
+    assert data["means"]["mae_hu"]["mean"] == pytest.approx(theirs)
+    assert data["baseline"]["means"]["mae_hu"]["mean"] == pytest.approx(theirs)

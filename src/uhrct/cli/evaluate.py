@@ -29,7 +29,9 @@ def evaluate(
     lr: Annotated[
         Path | None,
         typer.Option(
-            help="The low-resolution scan that TEST was made from. Adds the metric consistency.", rich_help_panel=LR
+            help="The low-resolution scan that TEST was made from. Adds the metric consistency, and cubic "
+            "interpolation of this scan as a baseline.",
+            rich_help_panel=LR,
         ),
     ] = None,
     kind: Annotated[

@@ -82,7 +82,12 @@ class Pictures:
         changes = {name: pair[1] - pair[0] for name, pair in maps.items()}
         largest = rounded_up(_percentile(list(changes.values()), self._body(z)), least=0.05)
         shown = (
-            ("error", {name: pair[1] - pair[0] for name, pair in pairs.items()}, self.error_hu, "HU, minus truth"),
+            (
+                "error",
+                {name: pair[1] - pair[0] for name, pair in pairs.items()},
+                self.error_hu,
+                "HU below (blue), above (red) the truth",
+            ),
             ("structure (V_C)", changes, largest, "lost (blue), added (red)"),
         )
         figure, axes = self._figure([self._height(where)] * 2, len(pairs), bar_inch=1.0)
@@ -282,7 +287,7 @@ def rounded_up(value: float, least: float = 1.0) -> float:
     """
     value = max(value, least)
     power = 10.0 ** np.floor(np.log10(value))
-    return float(next(power * s for s in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * s >= value * (1 - 1e-9)))
+    return float(next(power * s for s in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if power * s >= value * (1 - 1e-4)))
 
 
 def _percentile(errors: Sequence[np.ndarray], inside: np.ndarray) -> float:
@@ -325,14 +330,17 @@ def _coloured(line: np.ndarray, colour: str, wide: bool) -> np.ndarray:
 
 def _scale_bar(axis: Any, pixel_mm: float, colour: str = "white") -> None:
     """A bar of a round length in mm, about a quarter of the image, in the lower left corner."""
+    from matplotlib.patheffects import withStroke
+
     left, right = axis.get_xlim()
     bottom, top = axis.get_ylim()
     length_mm = max(s for s in (1, 2, 5, 10, 20, 50, 100) if s <= max(0.3 * abs(right - left) * pixel_mm, 1))
     x, y = left + 0.04 * (right - left), bottom + 0.05 * (top - bottom)
-    axis.plot([x, x + length_mm / pixel_mm], [y, y], color=colour, lw=3, solid_capstyle="butt")
-    axis.annotate(
-        f"{length_mm} mm", (x, y), (0, 4), textcoords="offset points", color=colour, fontsize=10, weight="bold"
-    )
+    outline = [withStroke(linewidth=2.5, foreground="black" if colour == "white" else "white")]
+    bar = {"color": colour, "lw": 3, "solid_capstyle": "butt", "path_effects": outline}
+    axis.plot([x, x + length_mm / pixel_mm], [y, y], **bar)
+    text = {"color": colour, "fontsize": 10, "weight": "bold", "path_effects": outline}
+    axis.annotate(f"{length_mm} mm", (x, y), (0, 4), textcoords="offset points", **text)
     axis.set(xlim=(left, right), ylim=(bottom, top))
 
 
