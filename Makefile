@@ -13,7 +13,7 @@ help:  ## list the commands
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: .venv/ready  ## install everything and super-resolve two real slices into demo/ (INPUT=path: your own scan)
+demo: .venv/ready  ## install everything and super-resolve two examples into demo/ (INPUT=path: your own scan)
 	$(BIN)/python -m uhrct.cli.demo $(if $(INPUT),"$(INPUT)")
 
 test: lint typecheck imports  ## install everything and run all checks and tests

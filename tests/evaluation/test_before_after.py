@@ -134,7 +134,9 @@ def test_other_suffix_is_refused() -> None:
         BeforeAfter(scan, scan.refined_grid((1, 2, 2))).write(Path("a.jpg"))
 
 
-def test_words_without_figures() -> None:
+def test_words() -> None:
+    assert "Edges are 1.2 (in plane) and 1.4 (across slices) times" in describe(Figures(9, 8, 7, 1.21, 1.44), None)
+    assert "Edges across slices are 1.4 times" in describe(Figures(9, 8, 7, None, 1.44), None)
     assert describe(Figures(None, None, None, None, None), None) == (
         "The scan holds no even tissue and no edges to measure."
     )

@@ -1,12 +1,14 @@
-"""`make demo`: real slices that the pydicom package ships, or the user's own scan, super-resolved into `demo/`."""
+"""`make demo`: a real slice and a computed chest, degraded and restored, or the user's own scan; into `demo/`."""
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +18,26 @@ from uhrct.cli.app import exit_code
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
 from uhrct.core.volume import Volume
+from uhrct.evaluation.baseline import interpolated
+from uhrct.evaluation.before_after import BeforeAfter
 from uhrct.evaluation.pictures import Panel, busiest, comparison
 from uhrct.evaluation.protocol import score
+from uhrct.phantom.make import phantom_folder
 from uhrct.physics.degrade import degrade
-from uhrct.physics.resampling import upsample
 from uhrct.structure import StructureOperator
 from uhrct.upscaling.slabs import compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
-SCALE = (1, 2, 2)
 #: of a user's scan only the middle slices: a demo takes seconds
-MOST_SLICES = 8
+MOST_SLICES = 16
+Scale = tuple[int, int, int]
 
 
 def main() -> None:
-    """Run the demo on sys.argv[1], or on the shipped slices."""
+    """Run the demo on sys.argv[1], or on the shipped scans."""
     try:
         if len(sys.argv) > 1:
-            restore(io.read(sys.argv[1]), "yours", Path("demo"))
+            sharpen(io.read(sys.argv[1]), "yours", Path("demo"))
         else:
             run(Path("demo"))
     except UhrctError as e:
@@ -42,59 +46,75 @@ def main() -> None:
 
 
 def run(out: Path) -> None:
-    """Both shipped slices: one degraded and restored, with scores against the truth; one simply super-resolved."""
+    """A slice of a skull at x4, and thick slices of a computed chest: degraded, restored, compared with the truth."""
     from pydicom.data import get_testdata_file
 
     skull = io.read(str(get_testdata_file("J2K_pixelrep_mismatch.dcm")))
-    chest = io.read(str(get_testdata_file("CT_small.dcm")))
-    restore(skull, "skull-base", out)
-    sharpen(chest, "chest", out)
+    volumes, scores = restore(skull, "skull-base-x4", (1, 4, 4), out)
+    _draw(volumes, scores, out / "skull-base-x4.png", "skull base: x4 of a degraded scan.")
+    with tempfile.TemporaryDirectory(prefix="uhrct-demo-") as folder:
+        # a part of the left lung; fewer vessels than usual, because growing them takes most of the time
+        phantom_folder(
+            Path(folder) / "chest",
+            seed=3,
+            family="test",
+            density=0.4,
+            dose=2.0,
+            shape=(80, 160, 160),
+            spacing_mm=(1.0, 0.7, 0.7),
+            centre_mm=(0.0, 0.0, -75.0),
+            quiet=True,
+        )
+        chest = io.read(Path(folder) / "chest" / "ct.nii.gz")
+    volumes, _ = restore(chest, "chest-5x2x2", (5, 2, 2), out)
+    before_after = BeforeAfter(volumes["low-resolution"], chest.grid)
+    before_after.feed(0, volumes["ours"].hu)
+    before_after.write(out / "chest-5x2x2.png")
+    print(f"Look at {out / 'skull-base-x4.png'} and {out / 'chest-5x2x2.png'}.")
 
 
-def restore(truth: Volume, name: str, out: Path) -> None:
-    """Degrade a scan by the acquisition model, restore it x2, score and draw; and super-resolve the scan itself."""
+def restore(truth: Volume, name: str, scale: Scale, out: Path) -> tuple[dict[str, Volume], dict[str, dict[str, float]]]:
+    """Degrade a scan with the scanner model, restore it, and write all volumes and the scores against the truth."""
     out.mkdir(parents=True, exist_ok=True)
-    first = max((truth.shape[0] - MOST_SLICES) // 2, 0)
-    y, x = (n // 2 * 2 for n in truth.shape[1:])
+    z, y, x = (n // s * s for n, s in zip(truth.shape, scale, strict=True))
     # as in the evaluation protocol, padding outside the field of view counts as -1024 HU: a degraded voxel that is
     # part padding, part tissue would otherwise decide the scores
-    part = truth.hu[first : first + MOST_SLICES, :y, :x].clip(min=int(FLOOR_HU))
-    if 0 in part.shape or min(y, x) < 16:
-        raise UhrctError(f"{name}: {truth.shape} voxels are too few for a demo")
-    grid = Volume(part, truth.spacing_mm, truth.origin_mm, truth.direction).grid
-    truth = truth.on_grid(grid, part)
-    truth.meta.clear()  # a part of a series; its headers are not needed for pictures
-    low = degrade(truth, scale=SCALE)
-    upscaler = Upscaler(scale=SCALE)
+    truth = Volume(truth.hu[:z, :y, :x].clip(min=int(FLOOR_HU)), truth.spacing_mm, truth.origin_mm, truth.direction)
+    low = degrade(truth, scale=scale)
+    upscaler = Upscaler(scale=scale)
     plan = upscaler.plan(low)
     begin = time.monotonic()
     ours = truth.on_grid(truth.grid, np.concatenate([s.hu for s in compute_slabs(plan, low)]))
     seconds = time.monotonic() - begin
-    bicubic = truth.on_grid(truth.grid, _bicubic(low))
-    volumes = {"low-resolution": low, "bicubic": bicubic, "ours": ours, "truth": truth}
+    cubic = interpolated(low, truth.grid, scale)
+    volumes = {"low-resolution": low, "interpolation": cubic, "ours": ours, "truth": truth}
     for kind, volume in volumes.items():
         io.write(volume, out / f"{name}-{kind}.nii.gz", overwrite=True)
-    scores = {kind: _scores(truth, volume) for kind, volume in volumes.items() if kind in ("bicubic", "ours")}
+    scores = {kind: _scores(truth, volumes[kind]) for kind in ("interpolation", "ours")}
     (out / f"{name}-scores.json").write_text(json.dumps(scores, indent=2) + "\n")
-    _draw(volumes, scores, truth.spacing_mm[1:], out / f"{name}.png", f"{name}: x2 of a degraded scan.")
-    _print_table(name, scores, seconds, truth.shape[0])
+    _print_table(name, scores, seconds, z)
+    return volumes, scores
 
 
 def sharpen(scan: Volume, name: str, out: Path) -> None:
-    """Super-resolve a scan as it is: no truth to compare with, so pictures only."""
+    """Super-resolve the middle slices of a scan as they are, and draw them before and after."""
     out.mkdir(parents=True, exist_ok=True)
-    fine = Upscaler(scale=SCALE)(scan).volume
-    bicubic = scan.on_grid(fine.grid, _bicubic(scan))
-    volumes = {"as scanned": scan, "bicubic": bicubic, "ours": fine}
-    fine.meta.clear()
-    io.write(fine, out / f"{name}-ours.nii.gz", overwrite=True)
-    _draw(volumes, {}, fine.spacing_mm[1:], out / f"{name}.png", f"{name}: x2 of the scan itself.")
-    print(f"{name}: {scan.shape} -> {fine.shape} voxels, see {out / name}.png")
-
-
-def _bicubic(low: Volume) -> np.ndarray:
-    up = upsample(torch.from_numpy(low.hu).float().clamp(min=FLOOR_HU), *SCALE[1:]).numpy()
-    return np.rint(up).astype(np.int16) if low.hu.dtype == np.int16 else up
+    first = max((scan.shape[0] - MOST_SLICES) // 2, 0)
+    chosen = slice(first, first + MOST_SLICES)
+    headers = scan.meta.get("dicom")
+    # the kernel in the headers tells the blur
+    part = replace(scan, hu=scan.hu[chosen], meta={"dicom": headers[chosen]} if headers else {})
+    upscaler = Upscaler(scale=2)
+    before_after = BeforeAfter(part, upscaler.plan(part).grid)
+    result = upscaler(part)
+    before_after.feed(0, result.volume.hu)
+    fine = replace(result.volume, meta={})  # a part of a series
+    io.write(fine, out / f"{name}-x2.nii.gz", overwrite=True)
+    for suffix in (".png", ".html"):
+        path = out / f"{name}-compare{suffix}"
+        before_after.write(path, consistency_hu=result.consistency_hu, assumed=result.plan.assumptions.lines())
+    print(f"{name}: {part.shape} -> {fine.shape} voxels. {before_after.sentence(result.consistency_hu)}")
+    print(f"Look at {out / name}-compare.png and {out / name}-compare.html.")
 
 
 def _scores(truth: Volume, test: Volume) -> dict[str, float]:
@@ -105,33 +125,27 @@ def _scores(truth: Volume, test: Volume) -> dict[str, float]:
     return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}
 
 
-def _draw(
-    volumes: dict[str, Volume], scores: dict[str, dict[str, float]], spacing: tuple[float, ...], path: Path, title: str
-) -> None:
+def _draw(volumes: dict[str, Volume], scores: dict[str, dict[str, float]], path: Path, title: str) -> None:
     operator = StructureOperator()
-    truth = None
-    if "truth" in volumes:
-        truth = volumes["truth"].hu[volumes["truth"].shape[0] // 2].astype(np.float32).clip(FLOOR_HU)
+    truth = volumes["truth"].hu[0].astype(np.float32)
     panels = []
     for kind, v in volumes.items():
-        hu = v.hu[v.shape[0] // 2].astype(np.float32).clip(FLOOR_HU)
+        hu = v.hu[0].astype(np.float32).clip(FLOOR_HU)
         structure = operator(torch.from_numpy(hu), v.spacing_mm[1:]).numpy()
         s = scores.get(kind)
         line = f"{s['psnr_wide']:.2f} dB, SMSE x 1000 {1000 * s['smse_frangi']:.4f}" if s else ""
-        error = hu - truth if s and truth is not None else None
-        panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line, error))
+        panels.append(Panel(f"{kind} {hu.shape[0]} x {hu.shape[1]}", hu, structure, line, hu - truth if s else None))
     reference = panels[-1]
-    window = DISPLAY_WINDOWS_HU["bone"] if np.percentile(reference.hu, 95) > 300 else DISPLAY_WINDOWS_HU["paper"]
     side = max(reference.hu.shape[0] // 12, 8) * 2
-    zooms = [(y // 2 * 2, x // 2 * 2, s // 2 * 2) for y, x, s in busiest(reference.structure, side, count=2)]
-    comparison(panels, path, window_hu=window, zooms=zooms, title=title)
+    zooms = busiest(reference.structure, side, count=2)
+    comparison(panels, path, window_hu=DISPLAY_WINDOWS_HU["bone"], zooms=zooms, title=title)
 
 
 def _print_table(name: str, scores: dict[str, dict[str, float]], seconds: float, slices: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns: dict[str, Any] = {
+    columns: dict[str, Callable[[dict[str, float]], str]] = {
         "PSNR dB [-1000, 600]": lambda s: f"{s['psnr_wide']:.2f}",
         "PSNR dB lung": lambda s: f"{s['psnr_lung']:.2f}",
         "PSNR dB mediastinum": lambda s: f"{s['psnr_mediastinum']:.2f}",

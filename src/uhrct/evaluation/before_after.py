@@ -247,13 +247,12 @@ interpolation. The result agrees with the scan within 0.3 HU.'
             strict=True,
         )
         out.append("Noise in soft tissue: " + ", ".join(f"{name} {value:.0f} HU" for name, value in numbers) + ".")
-    edges = [
-        f"{ratio:.1f} times as steep as after interpolation{where}"
-        for ratio, where in ((f.edges_in_plane, ""), (f.edges_across, " in the cut across slices"))
-        if ratio is not None
-    ]
-    if edges:
-        out.append(f"Edges are {' and '.join(edges)}.")
+    plane, across = f.edges_in_plane, f.edges_across
+    if plane is not None and across is not None:
+        out.append(f"Edges are {plane:.1f} (in plane) and {across:.1f} (across slices) times as steep as interpolated.")
+    elif plane is not None or across is not None:
+        where = "" if across is None else " across slices"
+        out.append(f"Edges{where} are {plane or across:.1f} times as steep as after interpolation.")
     if consistency_hu is not None:
         out.append(f"The result agrees with the scan within {consistency_hu:.1f} HU.")
     return " ".join(out) or "The scan holds no even tissue and no edges to measure."

@@ -76,6 +76,9 @@ _KINDS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "soft tissue": (METRIC_WINDOWS_HU["mediastinum"], (-150.0, 250.0)),
 }
 
+#: name -> share of the square that must be of the kind itself, or of any tissue
+_SHARES = {"lung vessels": (0.6, "place"), "bone": (0.7, "tissue"), "soft tissue": (0.95, "place")}
+
 
 def _views_of(hu: np.ndarray, spacing_mm: tuple[float, float], k: int) -> Iterator[tuple[View, float]]:
     """The best square of each kind in one slice, with its score."""
@@ -101,9 +104,9 @@ def _views_of(hu: np.ndarray, spacing_mm: tuple[float, float], k: int) -> Iterat
             image = ndimage.gaussian_filter(image, [2.0 / m for m in mm])
         detail = np.hypot(*np.gradient(image)) * place
         score = _box_sums(detail, side)
-        if name != "bone":  # nearly all of the square must be of this kind
-            share = 0.6 if name == "lung vessels" else 0.95
-            score = np.where(_box_sums(place, side) >= share * side[0] * side[1], score, 0)
+        share, of = _SHARES[name]
+        kind = {"place": place, "tissue": small > -200}[of]
+        score = np.where(_box_sums(kind, side) >= share * side[0] * side[1], score, 0)
         score = np.where(_box_sums(body, side) >= 0.99 * side[0] * side[1], score, 0)
         top, left = np.unravel_index(int(score.argmax()), score.shape)
         if score[top, left] > 0:
