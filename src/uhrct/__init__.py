@@ -1,4 +1,4 @@
-"""uhrct: CT super-resolution that keeps topology. Research use only; not a medical device.
+"""uhrct: CT super-resolution that aims to keep vessels, airways and lesions. Research use only; not a medical device.
 
 import uhrct
 scan = uhrct.read("ct_folder/")             # DICOM, NIfTI, NRRD, MHA, npz -> Volume, HU (z, y, x)
