@@ -73,7 +73,10 @@ def test_a_dicom_file_becomes_a_derived_series(uhrct: Uhrct, weights: Path, tmp_
     same_place(io.read(tmp_path / "sr"), io.read(CT_SMALL))
 
 
-def test_a_second_run_gives_identical_bytes(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
+def test_a_second_run_gives_identical_bytes(
+    uhrct: Uhrct, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")  # the dates of the two runs differ
     make_series(tmp_path / "in", shape=(2, 16, 18))
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
