@@ -89,9 +89,8 @@ def test_interpolation_changes_nothing(scale: tuple[int, int, int]) -> None:
 
 
 def test_figures_of_a_known_change() -> None:
-    """Half of the noise and twice the contrast of edges are measured as such."""
+    """Half of the noise is measured as such."""
     noisy, clean = chest(), chest(noise_hu=0)
-    clean.hu[:] = np.where(clean.hu < -900, -1000, clean.hu)
     before_after = BeforeAfter(noisy, noisy.refined_grid((1, 2, 2)))
     fine = [interpolated(v, (1, 2, 2)) for v in (noisy, clean)]
     before_after.feed(0, fine[1] + 0.5 * (fine[0] - fine[1]))

@@ -5,11 +5,9 @@ There is no truth for a user's own scan. The page shows what changed, not what i
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.html_report import check_libraries, render
 from uhrct.evaluation.measures import NOTE
-from uhrct.evaluation.pictures import pyplot, save_figure
+from uhrct.evaluation.pictures import png_base64, pyplot, save_figure
 from uhrct.evaluation.real_scans import edge_gradient, noise_hu
 from uhrct.evaluation.views import View, choose_views
 from uhrct.physics.resampling import resize_matrix
@@ -145,7 +143,10 @@ class BeforeAfter:
         if path.suffix.lower() == ".png":
             save_figure(self._figure(self.views, f"{sentence}\n{NOTE}"), path, dpi=100)
             return
-        shown = [{"name": v.name, "where": self._where(v), "png": _base64(self._figure([v], ""))} for v in self.views]
+        shown = [
+            {"name": v.name, "where": self._where(v), "png": png_base64(self._figure([v], ""), dpi=90)}
+            for v in self.views
+        ]
         page = render(
             "before_after.html",
             title="Before and after",
@@ -296,10 +297,3 @@ def _part(image: np.ndarray, mm: tuple[float, float], box_mm: tuple[float, float
         for first, size, s in ((top, height, mm[0]), (left, width, mm[1]))
     )
     return image[rows, columns]
-
-
-def _base64(figure: Any) -> str:
-    data = BytesIO()
-    figure.savefig(data, format="png", dpi=90)
-    pyplot().close(figure)
-    return base64.b64encode(data.getvalue()).decode()

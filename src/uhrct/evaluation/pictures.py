@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -135,6 +136,14 @@ def save_figure(figure: Any, path: str | Path, *, dpi: int = 110) -> Path:
     pyplot().close(figure)
     write_atomic(path, data.getvalue())
     return Path(path)
+
+
+def png_base64(figure: Any, *, dpi: int) -> str:
+    """A figure as PNG in base64, for an HTML page. Closes the figure."""
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=dpi)
+    pyplot().close(figure)
+    return base64.b64encode(data.getvalue()).decode()
 
 
 def pyplot() -> Any:

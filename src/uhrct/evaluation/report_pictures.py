@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +12,7 @@ from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU, METRIC_WINDOWS_HU
 from uhrct.core.volume import Vector, Volume
 from uhrct.evaluation.lungs import body_mask
 from uhrct.evaluation.measures import VESSEL_THRESHOLD, without_padding
-from uhrct.evaluation.pictures import pyplot
+from uhrct.evaluation.pictures import png_base64, pyplot
 from uhrct.evaluation.places import Place
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.structure.lengths import VesselLines, line_lengths, vessel_lines
@@ -71,7 +69,7 @@ class Pictures:
                     self._frame(axis, k, p)
         figure.suptitle(f"slice {z}, {name} window, {low:.0f} to {high:.0f} HU", fontsize=11)
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2])
-        return _png(figure)
+        return png_base64(figure, dpi=DPI)
 
     def errors(self, z: int) -> str:
         """Errors in HU, and structure that was lost and added, of each test in slice `z`."""
@@ -100,7 +98,7 @@ class Pictures:
                 _limit(axis, where)
             figure.colorbar(drawn, ax=list(row), shrink=0.9, extend="both").set_label(label, fontsize=10)
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2], "black")
-        return _png(figure)
+        return png_base64(figure, dpi=DPI)
 
     def vessels(self, z: int) -> str | None:
         """Broken and invented vessels of each test in slice `z`, drawn over the truth; None without lung."""
@@ -127,7 +125,7 @@ class Pictures:
         says = {"broken": "broken: only in the truth", "invented": "invented: only here", "found": "in both"}
         handles = [plt.Line2D([], [], color=COLOURS[kind], lw=3, label=text) for kind, text in says.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=11, frameon=False)
-        return _png(figure)
+        return png_base64(figure, dpi=DPI)
 
     def lines(self, test: Volume, z: int) -> VesselLines:
         """Centre lines of the vessels in the lungs, those whose lengths the table gives."""
@@ -168,7 +166,7 @@ class Pictures:
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2])
         figure.colorbar(image, ax=list(axes[:, -1]), shrink=0.85, extend="both").set_label("HU", fontsize=10)
         figure.suptitle(f"zoom {k + 1}: slice {p.z}, window {low:.0f} to {high:.0f} HU", fontsize=11)
-        return _png(figure)
+        return png_base64(figure, dpi=DPI)
 
     @property
     def _columns(self) -> list[str]:
@@ -342,10 +340,3 @@ def _scale_bar(axis: Any, pixel_mm: float, colour: str = "white") -> None:
     text = {"color": colour, "fontsize": 10, "weight": "bold", "path_effects": outline}
     axis.annotate(f"{length_mm} mm", (x, y), (0, 4), textcoords="offset points", **text)
     axis.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def _png(figure: Any) -> str:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=DPI)
-    pyplot().close(figure)
-    return base64.b64encode(data.getvalue()).decode()

@@ -76,9 +76,6 @@ _KINDS: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "soft tissue": (METRIC_WINDOWS_HU["mediastinum"], (-150.0, 250.0)),
 }
 
-#: name -> share of the square that must be of the kind itself, or of any tissue
-_SHARES = {"lung vessels": (0.6, "place"), "bone": (0.7, "tissue"), "soft tissue": (0.95, "place")}
-
 
 def _views_of(hu: np.ndarray, spacing_mm: tuple[float, float], k: int) -> Iterator[tuple[View, float]]:
     """The best square of each kind in one slice, with its score."""
@@ -96,17 +93,21 @@ def _views_of(hu: np.ndarray, spacing_mm: tuple[float, float], k: int) -> Iterat
     body = body_mask(small, mm)
     inner = body_mask(small, mm, depth_mm=DEPTH_MM)
     lungs = _deep(lung_mask(small, mm), mm, FROM_PLEURA_MM)
-    places = {"lung vessels": lungs, "bone": inner, "soft tissue": inner & (small > -200) & (small < 300)}
+    soft = inner & (small > -200) & (small < 300)
+    #: name -> (where gradients count, what must fill the square, to which share)
+    places = {
+        "lung vessels": (lungs, lungs, 0.6),
+        "bone": (inner, small > -200, 0.7),
+        "soft tissue": (soft, soft, 0.95),
+    }
     for name, (window, counted) in _KINDS.items():
-        place = places[name]
+        place, filled, share = places[name]
         image = small.clip(*counted)
         if name == "soft tissue":  # organs, not noise
             image = ndimage.gaussian_filter(image, [2.0 / m for m in mm])
         detail = np.hypot(*np.gradient(image)) * place
         score = _box_sums(detail, side)
-        share, of = _SHARES[name]
-        kind = {"place": place, "tissue": small > -200}[of]
-        score = np.where(_box_sums(kind, side) >= share * side[0] * side[1], score, 0)
+        score = np.where(_box_sums(filled, side) >= share * side[0] * side[1], score, 0)
         score = np.where(_box_sums(body, side) >= 0.99 * side[0] * side[1], score, 0)
         top, left = np.unravel_index(int(score.argmax()), score.shape)
         if score[top, left] > 0:
