@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from uhrct.cli.app import INTERNAL, NOTES, USAGE, Command, exit_code, note, one_line
+from uhrct.cli.audit import audit
 from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.degrade import degrade
 from uhrct.cli.evaluate import evaluate
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 COMMANDS = {
     "Super-resolution": (upscale, info, models),
-    "Evaluation": (evaluate, degrade, structure, phantom),
+    "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, benchmark, train_peer),
 }
 for panel, commands in COMMANDS.items():

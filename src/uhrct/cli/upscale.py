@@ -92,6 +92,14 @@ def upscale(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE",
+            help="Also grade vessels and airways by what the scan shows, and write this .html page. See uhrct audit.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
@@ -163,13 +171,19 @@ def upscale(
 
     outputs = {"image": output, "structure": structure, "uncertainty": uncertainty}
     volumes = [path for path in outputs.values() if path is not None]
-    io.check_outputs(input, volumes, files=[json_path, compare], overwrite=overwrite)
+    io.check_outputs(input, volumes, files=[json_path, compare, audit], overwrite=overwrite)
     if uncertainty is not None and samples < 2:
         raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
     if compare is not None:
         from uhrct.evaluation.before_after import BeforeAfter, check_comparison
 
         check_comparison(compare)
+    if audit is not None:
+        from uhrct.audit.audit import Audit
+        from uhrct.audit.page import sentence, write_page
+        from uhrct.evaluation.html_report import check_libraries
+
+        check_libraries()
     settings = UpscaleSettings(
         scale=scale,
         target_spacing_mm=None if target_spacing_mm is None else numbers(target_spacing_mm, "--spacing"),
@@ -193,6 +207,8 @@ def upscale(
     for line in _plan_lines(plan, volume):
         say(line, quiet)
     before_after = None if compare is None else BeforeAfter(volume, plan.grid)
+    grader = None if audit is None else Audit(volume, plan, quiet=quiet)
+    listeners = [each.feed for each in (before_after, grader) if each is not None]
     report = write_result(
         plan,
         volume,
@@ -201,7 +217,7 @@ def upscale(
         uncertainty=uncertainty,
         dicom=dicom,
         overwrite=overwrite,
-        on_slab=None if before_after is None else before_after.feed,
+        listeners=listeners,
         quiet=quiet,
     )
     say(_summary_line(output, plan, report), quiet)
@@ -210,6 +226,10 @@ def upscale(
         before_after.write(compare, consistency_hu=consistency_hu, assumed=plan.assumptions.lines())
         report["comparison"] = asdict(before_after.figures())
         say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
+    if grader is not None and audit is not None:
+        report["audit"] = grader.report()
+        write_page(grader, report["audit"], audit)
+        say(f"{audit}: {sentence(report['audit'])}", quiet)
     if json_path is not None:
         report["input"]["path"] = str(input)
         for file in report["files"]:

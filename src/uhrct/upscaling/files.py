@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def write_result(
     uncertainty: Path | None = None,
     dicom: io.DicomOptions | None = None,
     overwrite: bool = False,
-    on_slab: Callable[[int, np.ndarray], None] | None = None,
+    listeners: Sequence[Callable[[int, np.ndarray], None]] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Compute the result of a plan and write it. Each file appears only when it is complete.
@@ -41,8 +41,8 @@ def write_result(
         Files of the structure map and of the standard deviation between samples.
     dicom, overwrite
         As for `uhrct.io.open_writer`.
-    on_slab : function, optional
-        Gets each part of the result too: number of its first slice, HU (k, y, x).
+    listeners : functions
+        Each gets every part of the result too: number of its first slice, HU (k, y, x).
     quiet : bool
         Show no progress.
 
@@ -69,8 +69,8 @@ def write_result(
         stack.enter_context(progress)
         for slab in compute_slabs(plan, volume, progress.advance):
             writers["image"].write(slab.hu)
-            if on_slab is not None:
-                on_slab(slab.first, slab.hu)
+            for listen in listeners:
+                listen(slab.first, slab.hu)
             for quantity, values in (("structure", slab.structure), ("uncertainty", slab.sd_hu)):
                 if quantity in writers:
                     writers[quantity].write(np.asarray(values, np.float32))

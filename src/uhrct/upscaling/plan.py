@@ -6,6 +6,7 @@ The command line, the library, the demo, the evaluation and the description in a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,12 @@ class Plan:
     def precision(self) -> torch.dtype:
         """Type of the networks' inner layers."""
         return self.settings.precision or inference_dtype(self.device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which networks run with `precision`."""
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
 
     @property
     def resampled(self) -> bool:

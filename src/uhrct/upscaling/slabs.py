@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +134,7 @@ def _compute_slab(
     padding = lr <= PADDING_HU
     around = around.masked_fill(around <= PADDING_HU, FLOOR_HU)
     measured = around[context : context + count, None]
-    with torch.inference_mode(), _autocast(plan):
+    with torch.inference_mode(), plan.autocast():
         stack = stacks(around, range(context, context + count), context)
         f = model.features(stack, spacing_mm, plan.scan)
         mean = None if model.mean is None else _mean_hu(plan, f, stack, spacing_mm, passed)
@@ -214,12 +213,6 @@ def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:
             return hr  # a projection would take noise for signal, or restore the blur of another scanner
         return acquisition.project_within_noise(hr, lr, plan.scan.noise_hu)
     return acquisition.project(hr, lr)
-
-
-def _autocast(plan: Plan) -> AbstractContextManager[Any]:
-    if plan.precision == torch.float32:
-        return nullcontext()
-    return torch.autocast(plan.device.type, plan.precision)
 
 
 def _regridded(slabs: Iterator[Slab], source: Grid, target: Grid) -> Iterator[Slab]:

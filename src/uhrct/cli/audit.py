@@ -1,0 +1,88 @@
+"""`uhrct audit`: grade the structures of a super-resolved scan by what the scan shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uhrct.cli.app import (
+    ADVANCED,
+    FORMATS,
+    NOTES,
+    OUTPUT,
+    SCAN,
+    Device,
+    InputSpacing,
+    Json,
+    Overwrite,
+    Quiet,
+    read_input,
+    say,
+)
+from uhrct.core.errors import UhrctError
+
+
+def audit(
+    low: Annotated[Path, typer.Argument(help=f"The scan. {FORMATS}", show_default=False)],
+    high: Annotated[
+        Path, typer.Argument(help="Its super-resolved version, by uhrct or another program.", show_default=False)
+    ],
+    html_path: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page with grades, worst findings and slices.", rich_help_panel=OUTPUT),
+    ] = None,
+    json_path: Json = None,
+    overwrite: Overwrite = False,
+    noise_hu: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise of the scan in HU. Default: measured.", rich_help_panel=SCAN
+        ),
+    ] = None,
+    psf_fwhm_mm: Annotated[
+        float | None,
+        typer.Option(help="In-plane blur of the scan, FWHM in mm. Default: from the header.", rich_help_panel=SCAN),
+    ] = None,
+    input_spacing: InputSpacing = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Repeated results of each place with structures that the scan does not show. 0: none.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = 3,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights for the repeated results. Default: the shipped weights for the scale.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Grade vessels and airways of a super-resolved scan: does the scan show them, or may they be invented?"""
+    from uhrct import io
+    from uhrct.audit.existing import audit_result
+    from uhrct.audit.page import sentence, write_page
+    from uhrct.core.files import write_json
+    from uhrct.evaluation.html_report import check_libraries
+
+    io.check_outputs(low, [], files=[html_path, json_path], overwrite=overwrite)
+    if html_path is not None:
+        check_libraries()
+    scan, result = (read_input(path, None, input_spacing, False) for path in (low, high))
+    settings = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device.value}
+    try:
+        done = audit_result(scan, result, quiet=quiet, draws=draws, **settings)
+    except UhrctError as error:
+        raise type(error)(f"{low} and {high}: {error}") from error
+    if html_path is not None:
+        write_page(done.audit, done.report, html_path)
+        say(f"{html_path}: written", quiet)
+    if json_path is not None:
+        write_json(json_path, done.report | {"low": str(low), "high": str(high), "warnings": NOTES})
+    say(sentence(done.report), quiet)
