@@ -25,6 +25,7 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "broken": (2.0, 0.05),  # mm
     "invented": (2.0, 0.05),  # mm
     "texture": (4e-3, 0),
+    "sfrc": (0.02, 0),  # share of patches
     "consistency": (0.02, 0),  # HU
     "flicker": (5e-3, 0),
 }

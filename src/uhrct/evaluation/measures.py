@@ -11,7 +11,7 @@ import numpy as np
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU, METRIC_WINDOWS_HU, PADDING_HU
 from uhrct.core.undefined import undefined
-from uhrct.evaluation import flicker, lungs, spectrum, vif
+from uhrct.evaluation import flicker, lungs, sfrc, spectrum, vif
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.fidelity import mae, psnr, rmse, ssim
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, SMSE_WINDOW_HU, difference, structure_maps
@@ -53,6 +53,7 @@ MEASURES: dict[str, Measure] = {
     "texture_2": Measure("texture, Nyquist/4 to Nyquist/2", "ratio", "1", 3),
     "texture_3": Measure("texture, Nyquist/8 to Nyquist/4", "ratio", "1", 3),
     "texture_4": Measure("texture, Nyquist/16 to Nyquist/8", "ratio", "1", 3),
+    "sfrc": Measure("sFRC, patches flagged", "share", "lower", 3),
     "consistency_hu": Measure("consistency with the LR", "HU", "lower", 2),
 }
 #: Metrics with one value per volume.
@@ -147,6 +148,7 @@ def score_all(
     _vessels(scores, maps["vc"], inside, spacing_mm)
     octaves = [f"texture_{k}" for k in range(1, spectrum.OCTAVES + 1)]
     scores.take(octaves, lambda: spectrum.texture(a, b, (spacing_mm[0], spacing_mm[1])))
+    scores.take(["sfrc"], lambda: [sfrc.sfrc(a, b)])
     if lr is not None and acquisition is not None:
         scores.take(["consistency_hu"], lambda: [consistency(lr_test, lr, acquisition)])
     return scores
@@ -213,6 +215,13 @@ def constants() -> dict[str, Any]:
         },
         "betti": {"crop": topology.CROP, "connectivity": "8 (background 4); volumes 26 (background 6)"},
         "texture": {"window_hu": list(spectrum.TEXTURE_WINDOW_HU), "taper": "Hann", "octaves": spectrum.OCTAVES},
+        "sfrc": {
+            "patch_px": sfrc.PATCH_PX,
+            "step_px": sfrc.STEP_PX,
+            "least_correlation": sfrc.LEAST,
+            "up_to_share_of_nyquist": sfrc.UP_TO,
+            "least_contrast_hu": sfrc.LEAST_CONTRAST_HU,
+        },
         "flicker": {"tissue_hu": list(flicker.TISSUE_HU), "smooth_mm": flicker.SMOOTH_MM},
         "lungs": {"below_hu": lungs.LUNG_BELOW_HU, "closing_mm": lungs.CLOSE_MM},
     }
