@@ -177,6 +177,8 @@ def test_train_then_upscale(
     io.write(scan, tmp_path / "in.npz")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", "--weights", run / "model"))
     assert io.read(tmp_path / "out.npz").shape == (3, 90, 74)
+    done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "same.npz", "--weights", run))
+    assert np.array_equal(io.read(tmp_path / "same.npz").hu, io.read(tmp_path / "out.npz").hu)
 
     refused(uhrct("train", config, *overrides), "not empty; set resume")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))
