@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,20 @@ def test_the_report_names_weights_and_no_folder(tiny_model, slice_hu, tmp_path):
     assert str(tmp_path) not in json.dumps(written)
     changed = {"seconds": 0, "files": []}
     assert written | changed == report | changed
+
+
+def test_the_report_holds_the_warnings_of_its_own_run(tiny_model, slice_hu, tmp_path):
+    quiet, loud = scan(slice_hu, 1), scan(np.full_like(slice_hu, 32767), 1)
+    upscaler = Upscaler(tiny_model, consistency="off")
+    reports = [upscaler(volume).report for volume in (loud, quiet, loud)]
+    clipped = reports[0]["clipped_voxels"]
+    assert clipped > 0
+    said = [f"{clipped} voxels beyond 16 bits were clipped"]
+    assert [report["warnings"] for report in reports] == [said, [], said]
+    assert write_result(upscaler.plan(loud), loud, tmp_path / "out.nii.gz", quiet=True)["warnings"] == said
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda volume: upscaler(volume).report["warnings"], (loud, quiet)))
+    assert both == [said, []]
 
 
 def test_the_report_says_why_the_consistency_is_unknown(slice_hu):
