@@ -81,11 +81,11 @@ def test_table_json_and_page_tell_the_same(uhrct: Uhrct, pair: tuple[Path, Path]
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    assert all(s.startswith(("data:image/png;base64,", "#")) for s in parser.sources)
+    assert all(s.startswith(("data:image/webp;base64,", "#")) for s in parser.sources)
     pictures = re.findall(r"base64,([^\"]+)\"", page)
     assert len(pictures) >= 4  # slices, vessels, errors, and a zoom
     assert "interpolation" not in page
-    assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
+    assert all(base64.b64decode(p).startswith(b"RIFF") for p in pictures)
     assert page.count("<svg") == 8
     assert "Research use only; not a medical device." in page
     assert not list(tmp_path.glob(".uhrct-*"))
@@ -236,7 +236,7 @@ def test_interpolation_is_a_baseline(uhrct: Uhrct, pair: tuple[Path, Path], tmp_
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
-    assert all(s.startswith(("data:image/png;base64,", "#")) for s in parser.sources)
+    assert all(s.startswith(("data:image/webp;base64,", "#")) for s in parser.sources)
     # the interpolation as the test: both must have the same scores
     from uhrct.evaluation.baseline import interpolated
 

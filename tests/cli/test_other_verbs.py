@@ -157,6 +157,20 @@ def test_models_lists_the_weights(uhrct: Uhrct, weights: Path, monkeypatch: pyte
     refused(uhrct("upscale", tmp_path / "in.npz", tmp_path / "x.npz", "--weights", "huge"), "shipped: tiny")
 
 
+def test_degrade_says_the_blur_that_upscale_wants(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
+    """The default is 0.6 pixels of the result. A kernel or another downsampling has no such number."""
+    io.write(scan, tmp_path / "hr.npz")
+
+    def said(*options: object) -> str:
+        return done(uhrct("degrade", tmp_path / "hr.npz", tmp_path / "lr.npz", "--overwrite", *options)).err
+
+    for factor in (2, 4):
+        fwhm_mm = 0.6 * factor * scan.spacing_mm[1]
+        assert f"--psf-fwhm-mm {fwhm_mm:.2f}\n" in said("--scale", factor)
+    assert "--psf-fwhm-mm 1.25\n" in said("--psf-fwhm-mm", 1.25)
+    assert "--psf-fwhm-mm" not in said("--kernel", "3.5,6") + said("--kind", "bicubic") + said("-q")
+
+
 def test_train_then_upscale(
     uhrct: Uhrct, slice_hu: np.ndarray, scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +191,8 @@ def test_train_then_upscale(
     io.write(scan, tmp_path / "in.npz")
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.npz", "--weights", run / "model"))
     assert io.read(tmp_path / "out.npz").shape == (3, 90, 74)
+    done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "same.npz", "--weights", run))
+    assert np.array_equal(io.read(tmp_path / "same.npz").hu, io.read(tmp_path / "out.npz").hu)
 
     refused(uhrct("train", config, *overrides), "not empty; set resume")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))

@@ -121,9 +121,9 @@ def test_picture_and_page(tmp_path: Path) -> None:
     assert "agrees with the scan within 0.4 HU" in page
     assert "noise 15 HU (&lt;measured&gt;)" in page
     assert "not a medical device" in page
-    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)
     assert len(pictures) == len(before_after.views)
-    assert all(base64.b64decode(p).startswith(b"\x89PNG") for p in pictures)
+    assert all(base64.b64decode(p).startswith(b"RIFF") for p in pictures)
     assert not re.search(r"(src|href)=\"http", page)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from uhrct.core.volume import Volume
 from uhrct.evaluation.baseline import Baseline, interpolation
 from uhrct.evaluation.compare import Comparison, compare
 from uhrct.evaluation.html_report import _pictures, html_report
+from uhrct.evaluation.pictures import image_source, pyplot
 from uhrct.evaluation.report_pictures import error_scale_hu
 from uhrct.physics.degrade import degrade
 
@@ -25,7 +29,28 @@ def volumes() -> tuple[Volume, Volume, Comparison]:
 
 def pictures_of(page: str) -> list[str]:
     """What the pictures show, by their text for blind readers."""
-    return re.findall(r'<img alt="([^"]+)" src="data:image/png;base64,', page)
+    return re.findall(r'<img alt="([^"]+)" src="data:image/webp;base64,', page)
+
+
+def test_a_picture_in_a_page_is_exact() -> None:
+    figure, axis = pyplot().subplots(figsize=(2, 2))
+    axis.imshow(np.random.default_rng(0).normal(size=(64, 64)), cmap="seismic")
+    png = io.BytesIO()
+    figure.savefig(png, dpi=100)
+    source = image_source(figure, dpi=100)
+    webp = io.BytesIO(base64.b64decode(source.removeprefix("data:image/webp;base64,")))
+    np.testing.assert_array_equal(*(np.asarray(Image.open(data).convert("RGB")) for data in (webp, png)))
+    assert len(webp.getvalue()) < len(png.getvalue())
+
+
+def test_wide_things_scroll_on_a_phone(volumes: tuple[Volume, Volume, Comparison]) -> None:
+    """Tables and pictures lie in a box that scrolls, so that the page itself does not."""
+    reference, test, result = volumes
+    page = html_report(result, reference, test, files("t.nii", reference.shape))
+    assert len(pictures_of(page)) == 3
+    assert page.count("<table>") == 2
+    for wide in ("<table>", "<img "):
+        assert page.count(wide) == page.count(f'<div class="wide">{wide}')
 
 
 def files(name: str, shape: tuple[int, ...]) -> dict[str, dict[str, object]]:
@@ -42,7 +67,7 @@ def test_the_page_shows_scores_and_the_worst_slice(volumes: tuple[Volume, Volume
     assert "1 x 0.7 x 0.7" in page
     assert f'<td class="mean">{result.mean("rmse_hu"):.2f}</td>' in page
     assert "undefined (no lung in the reference)" in page
-    assert re.findall(r"<figcaption>(.*?): slice (\d)\. Test", page) == [("Worst PSNR, wide window", "1")]
+    assert re.findall(r"<h3>(.*?): slice (\d)</h3><figcaption>Test", page) == [("Worst PSNR, wide window", "1")]
     assert len(pictures_of(page)) == 3  # slices, errors, one zoom: one place in the one small slice that is worst
     assert "interpolation" not in page
     assert page.count("<svg") > 3

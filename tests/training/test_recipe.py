@@ -15,10 +15,14 @@ from safetensors.torch import load_file
 
 from uhrct.core.errors import UhrctError
 from uhrct.models.model import Model
+from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, load_recipe
 from uhrct.training.data.patients import Corpus
 from uhrct.training.estimator import EstimatorTrainer
+from uhrct.training.publish import publish
+from uhrct.training.recipe import run_stages
 from uhrct.training.recipe import train as train_file
+from uhrct.training.run import Run
 from uhrct.training.stages import build_model, make_batches
 from uhrct.training.trainer import Trainer
 
@@ -65,7 +69,7 @@ def test_a_denoiser_leaves_the_mean_network_alone_and_saving_often_changes_nothi
     often = stages[0].model_copy(update={"validate_minutes": -1.0, "checkpoint_minutes": -1.0})
     mean = train(often, out=tmp_path / "run")
     assert equal(mean, network(weights(finished), "mean"))
-    assert sum("validation" in r for r in records(tmp_path / "run")) > 4
+    assert sum("validation" in r for r in records(tmp_path / "run")) == 4
 
 
 @pytest.mark.parametrize("stage", ["mean", "denoiser", "estimator"])
@@ -138,6 +142,22 @@ def test_a_stage_alone_goes_on_from_init(tiny: Tiny, stages: list[TrainingConfig
     assert equal({name: other.mean.state_dict()[name] for name in known}, known)
     with pytest.raises(UhrctError, match="the mean network to start from has another size"):
         build_model(tiny(**changes | {"model": {"mean": {"image_width": 12}}}), source)
+
+
+def test_weights_that_are_continued_are_named_on_screen_and_in_the_result(
+    tiny: Tiny, stages: list[TrainingConfig], finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sha256 = Model.from_pretrained(finished).weights_sha256
+    changes = {"init": str(finished), "model": {}, "steps": 1, "data": {"validation": []}}
+    config = stages[0].model_copy(update=changes | {"data": tiny(**changes).data})
+    for resume in (False, True):
+        run_stages([config], Run(tmp_path / "run", device=CPU, resume=resume), Budget())
+        said = capsys.readouterr().err
+        assert f"note: this training continues the weights {finished} (sha256 {sha256[:12]})" in said
+        [stored] = json.loads((tmp_path / "run" / "train.json").read_text()).values()
+        assert (stored["init"], stored["init_sha256"]) == (str(finished), sha256)
+    text = (publish(tmp_path / "run", "more", weights_dir=tmp_path) / "README.md").read_text()
+    assert f"(1 steps), continued from weights with sha256 `{sha256}`" in text
 
 
 @pytest.mark.parametrize(

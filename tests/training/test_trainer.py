@@ -20,6 +20,7 @@ from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
 from uhrct.training.data.patients import Corpus
 from uhrct.training.losses import MeanLoss
+from uhrct.training.recipe import run_stages
 from uhrct.training.run import Run
 from uhrct.training.stages import ModelTrainer
 
@@ -60,6 +61,46 @@ def test_budgets_end_a_training(tiny: Tiny, tmp_path: Path, budget: str) -> None
     for minutes in (0.0, -1.0, float("nan")):
         with pytest.raises(UhrctError, match=f"{budget}=.*give a number above 0"):
             Budget(**{budget: minutes})
+
+
+def test_validation_counts_in_the_budget(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock where a step takes 1 minute and a validation 5, 30 minutes hold 15 steps and 3 validations.
+
+    A validation that takes longer than the time between two of them does not follow after every step. The last step
+    is not scored twice.
+    """
+    now_s = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+
+    class Timed(ModelTrainer):
+        def make_step(self, done: float) -> dict[str, torch.Tensor]:
+            now_s[0] += 60
+            return {}
+
+        def validate(self, patient: Any) -> dict[str, float]:
+            now_s[0] += 300
+            return {"psnr_wide": 0.0, "gain_db": 0.0, "smse_frangi": 0.0, "smse_ratio": 0.0}
+
+    config = tiny(steps=10**6, validate_minutes=3.5)
+    corpus = Corpus.load(config.data, CPU)
+    assert len(corpus.validation) == 1
+    trainer = Timed(config, None, Run(tmp_path, device=CPU, quiet=True), corpus, Budget(max_minutes=30))
+    trainer.run()
+    validated = [(r["step"], r["minutes"]) for r in records(tmp_path) if "validation" in r]
+    assert validated == [(5, 10.0), (10, 20.0), (15, 30.0)]
+
+
+def test_the_printed_losses_are_explained(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny(steps=1, data={"validation": []})
+    run_stages([config], Run(tmp_path / "mean", device=CPU), Budget())
+    said = capsys.readouterr().err.splitlines()
+    [explained] = [k for k, line in enumerate(said) if "in brackets, in the same unit: error of interpolation" in line]
+    assert "pixel (interpolation " in said[explained + 1]
+    surrogate = config.model_copy(update={"stage": "surrogate"})
+    run_stages([surrogate], Run(tmp_path / "surrogate", device=CPU), Budget())
+    assert "error: mean absolute difference from the operator's map" in capsys.readouterr().err
 
 
 def test_a_bad_batch_is_left_out(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

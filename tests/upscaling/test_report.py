@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +36,20 @@ def test_the_report_names_weights_and_no_folder(tiny_model, slice_hu, tmp_path):
     assert written | changed == report | changed
 
 
+def test_the_report_holds_the_warnings_of_its_own_run(tiny_model, slice_hu, tmp_path):
+    quiet, loud = scan(slice_hu, 1), scan(np.full_like(slice_hu, 32767), 1)
+    upscaler = Upscaler(tiny_model, consistency="off")
+    reports = [upscaler(volume).report for volume in (loud, quiet, loud)]
+    clipped = reports[0]["clipped_voxels"]
+    assert clipped > 0
+    said = [f"{clipped} voxels beyond 16 bits were clipped"]
+    assert [report["warnings"] for report in reports] == [said, [], said]
+    assert write_result(upscaler.plan(loud), loud, tmp_path / "out.nii.gz", quiet=True)["warnings"] == said
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda volume: upscaler(volume).report["warnings"], (loud, quiet)))
+    assert both == [said, []]
+
+
 def test_the_report_says_why_the_consistency_is_unknown(slice_hu):
     size = {"image_width": 8, "image_blocks": 1}
     model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
@@ -57,7 +72,7 @@ def test_progress_counts_input_slices_and_moves_within_a_slab(tiny_model, slice_
     slabs = list(compute_slabs(plan, volume, seen.append))
     assert sum(seen) == pytest.approx(5)
     assert sum(len(s.hu) for s in slabs) == 5
-    moves = {"quality": 8, "steps": 4}
+    moves = {"quality": 8, "steps": 1 + 2 * 3}  # the mean, then every step of every sample
     assert len(seen) == 3 * next((moves[name] for name in moves if name in settings), 1)
     assert all(0 < n <= 2 for n in seen)
 

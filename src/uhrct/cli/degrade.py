@@ -76,6 +76,7 @@ def degrade(
     from uhrct import io
     from uhrct.core.version import __version__
     from uhrct.models.choice import scale_word
+    from uhrct.physics.acquisition import Acquisition
     from uhrct.physics.degrade import check_degradation
     from uhrct.physics.degrade import degrade as simulate
     from uhrct.physics.kernel_names import parse_kernel
@@ -107,3 +108,6 @@ def degrade(
         low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite
     )
     say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)
+    if kind == Degradation.scanner and kernel is None:
+        fwhm_mm = Acquisition(settings["scale"]).psf_fwhm * low.spacing_mm[1] if psf_fwhm_mm is None else psf_fwhm_mm
+        say(f"its blur is {fwhm_mm:.2f} mm (FWHM); uhrct upscale can be told with --psf-fwhm-mm {fwhm_mm:.2f}", quiet)

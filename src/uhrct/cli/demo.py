@@ -23,6 +23,7 @@ from uhrct.evaluation.before_after import BeforeAfter
 from uhrct.evaluation.pictures import Panel, busiest, comparison
 from uhrct.evaluation.protocol import score
 from uhrct.phantom.make import phantom_folder
+from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.degrade import degrade
 from uhrct.structure import StructureOperator
 from uhrct.upscaling.slabs import compute_slabs
@@ -81,7 +82,8 @@ def restore(truth: Volume, name: str, scale: Scale, out: Path) -> tuple[dict[str
     # part padding, part tissue would otherwise decide the scores
     truth = Volume(truth.hu[:z, :y, :x].clip(min=int(FLOOR_HU)), truth.spacing_mm, truth.origin_mm, truth.direction)
     low = degrade(truth, scale=scale)
-    upscaler = Upscaler(scale=scale)
+    # the blur of a simulated scan is known
+    upscaler = Upscaler(scale=scale, psf_fwhm_mm=Acquisition(scale).psf_fwhm * low.spacing_mm[1])
     plan = upscaler.plan(low)
     begin = time.monotonic()
     ours = truth.on_grid(truth.grid, np.concatenate([s.hu for s in compute_slabs(plan, low)]))

@@ -33,7 +33,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings that replace those of CONFIG, for example data.batch=8.", show_default=False),
 ]
-MaxMinutes = Annotated[float | None, typer.Option(help="Time budget of the whole run, resumed parts included.")]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(
+        help="Time budget of the whole run. Resumed parts count, and so do validations, except the last of each stage."
+    ),
+]
 MaxCpuMinutes = Annotated[
     float | None,
     typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),

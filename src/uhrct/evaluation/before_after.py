@@ -20,7 +20,7 @@ from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.html_report import check_libraries, render
 from uhrct.evaluation.measures import NOTE
-from uhrct.evaluation.pictures import png_base64, pyplot, save_figure
+from uhrct.evaluation.pictures import image_source, pyplot, save_figure
 from uhrct.evaluation.real_scans import edge_gradient, noise_hu
 from uhrct.evaluation.views import View, choose_views
 from uhrct.physics.resampling import resize_matrix
@@ -144,7 +144,7 @@ class BeforeAfter:
             save_figure(self._figure(self.views, f"{sentence}\n{NOTE}"), path, dpi=100)
             return
         shown = [
-            {"name": v.name, "where": self._where(v), "png": png_base64(self._figure([v], ""), dpi=90)}
+            {"name": v.name, "where": self._where(v), "image": image_source(self._figure([v], ""), dpi=90)}
             for v in self.views
         ]
         page = render(
@@ -188,7 +188,11 @@ class BeforeAfter:
         """A row for each view: the whole plane, then the square in scan, interpolation, result, and the difference."""
         plt = pyplot()
         figure, axes = plt.subplots(
-            len(views), 5, figsize=(15, 3.15 * len(views) + 0.6), squeeze=False, layout="constrained"
+            len(views),
+            5,
+            figsize=(15, 3.15 * len(views) + (0.6 if title else 0.0)),
+            squeeze=False,
+            layout="constrained",
         )
         for line, view in zip(axes, views, strict=True):
             cut = self.cut(view)

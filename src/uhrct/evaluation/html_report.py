@@ -77,7 +77,7 @@ def html_report(
         depth_mm=DEPTH_MM,
         ends=result.acquisition is not None and result.acquisition.scale[0] > 1,
         zooms=[
-            {"number": k + 1, "slice": p.z, "row": p.y, "column": p.x, "error": p.error_hu, "png": pictures.zoom(k)}
+            {"number": k + 1, "slice": p.z, "row": p.y, "column": p.x, "error": p.error_hu, "image": pictures.zoom(k)}
             for k, p in enumerate(pictures.places)
         ],
         constants=json.dumps(result.as_dict()["constants"], indent=1),
@@ -175,7 +175,7 @@ def _plots(result: Comparison, baseline: Comparison | None = None) -> list[str]:
                 axis.plot(z, np.multiply(values, m.printed_times), "--", lw=1, color=line.get_color())
         axis.set(title=title, xlabel="slice", ylabel=MEASURES[lines[0][0]].unit)
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=6, frameon=False)
+        axis.legend(fontsize=7, edgecolor="none", framealpha=0.6)
         text = io.StringIO()
         # Text stays text, and equal numbers give equal files.
         with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):

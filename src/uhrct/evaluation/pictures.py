@@ -138,12 +138,15 @@ def save_figure(figure: Any, path: str | Path, *, dpi: int = 110) -> Path:
     return Path(path)
 
 
-def png_base64(figure: Any, *, dpi: int) -> str:
-    """A figure as PNG in base64, for an HTML page. Closes the figure."""
+def image_source(figure: Any, *, dpi: int) -> str:
+    """A figure as the `src` of an image in an HTML page. Closes the figure.
+
+    Lossless WebP, which takes half of the bytes of PNG.
+    """
     data = BytesIO()
-    figure.savefig(data, format="png", dpi=dpi)
+    figure.savefig(data, format="webp", dpi=dpi, pil_kwargs={"lossless": True})
     pyplot().close(figure)
-    return base64.b64encode(data.getvalue()).decode()
+    return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def pyplot() -> Any:

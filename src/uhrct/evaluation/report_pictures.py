@@ -12,7 +12,7 @@ from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU, METRIC_WINDOWS_HU
 from uhrct.core.volume import Vector, Volume
 from uhrct.evaluation.lungs import body_mask
 from uhrct.evaluation.measures import VESSEL_THRESHOLD, without_padding
-from uhrct.evaluation.pictures import png_base64, pyplot
+from uhrct.evaluation.pictures import image_source, pyplot
 from uhrct.evaluation.places import Place
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.structure.lengths import VesselLines, line_lengths, vessel_lines
@@ -25,6 +25,8 @@ COLOURS = {"broken": "#ff8c00", "invented": "#00d5ff", "found": "#35d05a"}
 #: Zooms are numbered, and framed in these colours.
 FRAMES = ("#ffd400", "#ff5fa2", "#7ee081", "#6fb7ff")
 WIDTH_INCH, DPI = 12.6, 100
+#: So many colours show an error as well as more would, in half of the bytes. One of them is white.
+ERROR_COLOURS = 31
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Pictures:
                     self._frame(axis, k, p)
         figure.suptitle(f"slice {z}, {name} window, {low:.0f} to {high:.0f} HU", fontsize=11)
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2])
-        return png_base64(figure, dpi=DPI)
+        return image_source(figure, dpi=DPI)
 
     def errors(self, z: int) -> str:
         """Errors in HU, and structure that was lost and added, of each test in slice `z`."""
@@ -89,16 +91,17 @@ class Pictures:
             ("structure (V_C)", changes, largest, "lost (blue), added (red)"),
         )
         figure, axes = self._figure([self._height(where)] * 2, len(pairs), bar_inch=1.0)
+        steps = pyplot().get_cmap("seismic", ERROR_COLOURS)
         for row, (what, images, full, label) in zip(axes, shown, strict=True):
             for axis, (name, image) in zip(row, images.items(), strict=True):
                 # nearest: smoothing would mix blue and red to a purple that is not in the bar
-                how: dict[str, Any] = {"cmap": "seismic", "vmin": -full, "vmax": full, "interpolation": "nearest"}
+                how: dict[str, Any] = {"cmap": steps, "vmin": -full, "vmax": full, "interpolation": "nearest"}
                 drawn = axis.imshow(image, aspect=self._stretch("axial"), **how)
                 axis.set_title(f"{name}: {what}", fontsize=11)
                 _limit(axis, where)
             figure.colorbar(drawn, ax=list(row), shrink=0.9, extend="both").set_label(label, fontsize=10)
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2], "black")
-        return png_base64(figure, dpi=DPI)
+        return image_source(figure, dpi=DPI)
 
     def vessels(self, z: int) -> str | None:
         """Broken and invented vessels of each test in slice `z`, drawn over the truth; None without lung."""
@@ -125,7 +128,7 @@ class Pictures:
         says = {"broken": "broken: only in the truth", "invented": "invented: only here", "found": "in both"}
         handles = [plt.Line2D([], [], color=COLOURS[kind], lw=3, label=text) for kind, text in says.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=11, frameon=False)
-        return png_base64(figure, dpi=DPI)
+        return image_source(figure, dpi=DPI)
 
     def lines(self, test: Volume, z: int) -> VesselLines:
         """Centre lines of the vessels in the lungs, those whose lengths the table gives."""
@@ -166,7 +169,7 @@ class Pictures:
         _scale_bar(axes[0, 0], self.reference.spacing_mm[2])
         figure.colorbar(image, ax=list(axes[:, -1]), shrink=0.85, extend="both").set_label("HU", fontsize=10)
         figure.suptitle(f"zoom {k + 1}: slice {p.z}, window {low:.0f} to {high:.0f} HU", fontsize=11)
-        return png_base64(figure, dpi=DPI)
+        return image_source(figure, dpi=DPI)
 
     @property
     def _columns(self) -> list[str]:
@@ -334,8 +337,9 @@ def _scale_bar(axis: Any, pixel_mm: float, colour: str = "white") -> None:
     bottom, top = axis.get_ylim()
     length_mm = max(s for s in (1, 2, 5, 10, 20, 50, 100) if s <= max(0.3 * abs(right - left) * pixel_mm, 1))
     x, y = left + 0.04 * (right - left), bottom + 0.05 * (top - bottom)
-    outline = [withStroke(linewidth=2.5, foreground="black" if colour == "white" else "white")]
-    bar = {"color": colour, "lw": 3, "solid_capstyle": "butt", "path_effects": outline}
+    other = "black" if colour == "white" else "white"
+    outline = [withStroke(linewidth=2.5, foreground=other)]
+    bar = {"color": colour, "lw": 3, "path_effects": [withStroke(linewidth=5, foreground=other)]}
     axis.plot([x, x + length_mm / pixel_mm], [y, y], **bar)
     text = {"color": colour, "fontsize": 10, "weight": "bold", "path_effects": outline}
     axis.annotate(f"{length_mm} mm", (x, y), (0, 4), textcoords="offset points", **text)

@@ -222,6 +222,7 @@ class Model(nn.Module):
         noise: Callable[[int], Tensor],
         steps: int | None = None,
         tile: int | None = None,
+        on_step: Callable[[], None] | None = None,
     ) -> Tensor:
         """One posterior sample in HU, (B, sz, y sy, x sx).
 
@@ -231,6 +232,7 @@ class Model(nn.Module):
         noise : step -> N(0, 1), (B, sz sy sx, y, x)
         steps : number of denoising steps; None: the model's default
         tile : side of the tiles in LR pixels; None: whole slices
+        on_step : is called after each denoising step
         """
         if self.denoiser is None:
             raise UhrctError("this model has no denoiser and cannot draw samples; use steps=1")
@@ -238,7 +240,10 @@ class Model(nn.Module):
         x, prior, anchor = self.denoiser_inputs(f, mean_hu, spacing_mm)
 
         def denoise(z: Tensor, sqrt_g: Tensor) -> Tensor:
-            return run_tiled(denoiser, tile, x, prior, z, sqrt_g=sqrt_g, properties=f.properties)[0]
+            prediction = run_tiled(denoiser, tile, x, prior, z, sqrt_g=sqrt_g, properties=f.properties)[0]
+            if on_step is not None:
+                on_step()
+            return prediction
 
         e = self.diffusion.sample(denoise, noise, steps)
         return anchor + self._hr(e) * self.config.sample_sd_hu

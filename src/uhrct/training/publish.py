@@ -87,6 +87,8 @@ def publish(
     }
     write_atomic(folder / "card.json", json.dumps(card, indent=2) + "\n")
     last = {r["stage"]: r for r in log}
+    start = next(iter(stages.values()))
+    continued = f", continued from weights with sha256 `{start['init_sha256']}`" if "init_sha256" in start else ""
     networks = {"posterior mean": model.mean, "denoiser": model.denoiser, "estimator": model.estimator}
     text = CARD.format(
         name=name,
@@ -96,7 +98,8 @@ def publish(
         licence=LICENCE,
         data=card["training_data"],
         corpora=", ".join(f"`{sha256}...`" for sha256 in card["corpus_sha256"]),
-        stages=", ".join(f"{stage} {r['minutes']:.0f} minutes ({r['step']} steps)" for stage, r in last.items()),
+        stages=", ".join(f"{stage} {r['minutes']:.0f} minutes ({r['step']} steps)" for stage, r in last.items())
+        + continued,
         scores=table,
     )
     write_atomic(folder / "README.md", text)

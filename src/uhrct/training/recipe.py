@@ -72,10 +72,11 @@ def run_stages(stages: list[TrainingConfig], run: Run, budget: Budget) -> Path:
     titles = [stage.title for stage in stages]
     state = run.checkpoint
     first, model = 0, None if stages[0].init is None else Model.from_pretrained(stages[0].init)
-    if model is not None and state is None:
-        run.say(
-            f"note: starts from the weights {stages[0].init} (sha256 {model.weights_sha256[:12]}), not from random ones"
-        )
+    settings = {stage.title: stage.as_dict() for stage in stages}
+    if model is not None:
+        settings[titles[0]]["init_sha256"] = model.weights_sha256
+        how = f"continues the weights {stages[0].init} (sha256 {model.weights_sha256[:12]})"
+        run.say(f"note: this training {how}; it does not start from random weights")
     if state is not None:
         if state["stage"] not in titles:
             raise run.bad_checkpoint(ValueError(f"no stage {state['stage']} in this configuration"))
@@ -94,7 +95,7 @@ def run_stages(stages: list[TrainingConfig], run: Run, budget: Budget) -> Path:
             trainer.resume(state)
             state = None
         if not started:  # nothing is written before the first stage is known to work
-            run.start({stage.title: stage.as_dict() for stage in stages})
+            run.start(settings)
             started = True
         trainer.run()
         model = trainer.model or model

@@ -59,6 +59,12 @@ class ModelTrainer(Trainer):
     def score_line(self, scores: dict[str, float]) -> str:
         return score_line(scores)
 
+    @property
+    def explanation(self) -> str:
+        if self.settings.stage == "mean":
+            return "pixel: error of the network's image; in brackets, in the same unit: error of interpolation"
+        return "pixel: error of the denoiser's prediction at random noise levels"
+
     def save_result(self) -> None:
         self.model.save_pretrained(self.folder.out / "model")
 

@@ -55,6 +55,10 @@ class SurrogateTrainer(Trainer):
     def score_line(self, scores: dict[str, float]) -> str:
         return f"mean absolute difference from the operator's map {scores['mean_error']:.4f}"
 
+    @property
+    def explanation(self) -> str:
+        return "error: mean absolute difference from the operator's map"
+
     def save_result(self) -> None:
         self.averaged.save(self.folder.out / RESULT)
 

@@ -79,6 +79,11 @@ class Trainer(ABC):
     def score_line(self, scores: dict[str, float]) -> str:
         """The most important scores in words."""
 
+    @property
+    @abstractmethod
+    def explanation(self) -> str:
+        """What the most important printed losses are."""
+
     @abstractmethod
     def save_result(self) -> None:
         """Write the averaged network into the folder of the run."""
@@ -109,7 +114,8 @@ class Trainer(ABC):
         )
         for note in self.batches.left_out:
             run.say(f"note: {note}")
-        first = self.step
+        run.say(f"losses are means over about 100 steps; lower is better. {self.explanation}")
+        first = scored = self.step
         said = saved = validated = self.budget.minutes
         while (done := self._progress()) < 1:
             parts = self.make_step(done)
@@ -125,12 +131,13 @@ class Trainer(ABC):
                     saved = now
                     self.save()
                 if now - validated > config.validate_minutes:
-                    validated = now
                     self._validate()
+                    scored, validated = self.step, self.budget.minutes
         if run.main and self.step > first:
             self._log(1.0)
             self.save()
-            self._validate()
+            if scored < self.step:
+                self._validate()
 
     def descend(
         self, loss: Loss, optimizers: list[torch.optim.Optimizer], done: float, name: str = ""
@@ -205,6 +212,7 @@ class Trainer(ABC):
             return
         with self._autocast():
             scores = {patient.name: self.validate(patient) for patient in self.corpus.validation}
+        self.budget.used()  # else the next validation would follow at once, where one takes long
         self._record({"validation": scores})
         for name, values in scores.items():
             self.folder.say(f"  validation {name}: {self.score_line(values)}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from uhrct import io
+from uhrct.core.notes import collected_warnings
 from uhrct.core.progress import Progress
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
@@ -62,6 +63,7 @@ def write_result(
     how: dict[str, Any] = {"source": volume, "derivation": derivation(plan), "dicom": dicom, "overwrite": overwrite}
     progress = Progress("upscale", volume.shape[0], unit="slices", quiet=quiet, announce=work_in_words(plan))
     with ExitStack() as stack:
+        warnings = stack.enter_context(collected_warnings())
         writers = {"image": stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))}
         for quantity, path in (("structure", structure), ("uncertainty", uncertainty)):
             if path is not None:
@@ -77,7 +79,15 @@ def write_result(
             residuals += slab.residual_hu
             clipped += slab.clipped
     seconds = time.monotonic() - begin
-    return run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, writers=writers)
+    return run_report(
+        plan,
+        volume.grid,
+        seconds=seconds,
+        residual_hu=residuals,
+        clipped=clipped,
+        warnings=warnings,
+        writers=writers,
+    )
 
 
 def work_in_words(plan: Plan) -> str:

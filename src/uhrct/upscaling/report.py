@@ -28,6 +28,7 @@ def run_report(
     seconds: float,
     residual_hu: Sequence[float],
     clipped: int,
+    warnings: Sequence[str],
     writers: Mapping[str, SlabWriter] | None = None,
 ) -> dict[str, Any]:
     """The report of one run.
@@ -43,6 +44,8 @@ def run_report(
         Mean |A y - x| in HU of each slice where it was measured.
     clipped : int
         Voxels that did not fit into 16 bits.
+    warnings : sequence of str
+        What was logged as a warning during the run.
     writers : mapping, optional
         What was written: "image", "structure", "uncertainty" -> its writer.
     """
@@ -69,6 +72,7 @@ def run_report(
         "consistency_not_measured": None if residual_hu else not_measured(plan),
         "clipped_voxels": clipped,
         "seconds": round(seconds, 3),
+        "warnings": list(warnings),
         "files": [
             {
                 "content": content,

@@ -109,12 +109,12 @@ def compute_part(
         yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises, passed)
 
 
-def _count_passes(plan: Plan, slices: int, advance: Advance | None) -> Callable[[int], None]:
-    """A function that takes a number of network passes and advances by the slices that they are worth."""
+def _count_passes(plan: Plan, slices: int, advance: Advance | None) -> Callable[[], None]:
+    """A function that is called after each network pass and advances by the slices that the pass is worth."""
 
-    def passed(count: int) -> None:
+    def passed() -> None:
         if advance is not None:
-            advance(slices * count / plan.passes)
+            advance(slices / plan.passes)
 
     return passed
 
@@ -125,7 +125,7 @@ def _compute_slab(
     middle: range,
     spacing_mm: tuple[float, ...],
     noises: list[SliceNoise],
-    passed: Callable[[int], None],
+    passed: Callable[[], None],
 ) -> Slab:
     """`around`: the input slices `middle` with their neighbours, (context + B + context, y, x), HU."""
     model, context, count = plan.model, plan.model.config.context, len(middle)
@@ -163,7 +163,7 @@ def _compute_slab(
 
 
 def _mean_hu(
-    plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ...], passed: Callable[[int], None]
+    plan: Plan, f: Features, stack: Tensor, spacing_mm: tuple[float, ...], passed: Callable[[], None]
 ) -> Tensor:
     """The posterior mean (B, sz, y', x') of stacks with features `f`.
 
@@ -172,7 +172,7 @@ def _mean_hu(
     """
     model, tile = plan.model, plan.settings.tile
     total = model.mean_hu(f, tile)[0]
-    passed(1)
+    passed()
     if plan.settings.quality != "best":
         return total
     for flips, swapped in TURNS[1:]:
@@ -180,7 +180,7 @@ def _mean_hu(
         turned_mm = tuple(reversed(spacing_mm)) if swapped else spacing_mm
         hr = model.mean_hu(model.features(turned.contiguous(), turned_mm, plan.scan), tile)[0]
         total = total + (hr.mT if swapped else hr).flip(flips)
-        passed(1)
+        passed()
     return total / len(TURNS)
 
 
@@ -191,7 +191,7 @@ def _sample(
     middle: range,
     spacing_mm: tuple[float, ...],
     noise: SliceNoise,
-    passed: Callable[[int], None],
+    passed: Callable[[], None],
 ) -> Tensor:
     sz = plan.model.config.scale[0]
 
@@ -199,9 +199,7 @@ def _sample(
         fine = [torch.cat([noise(k * sz + j, step) for j in range(sz)]) for k in middle]
         return torch.stack(fine).to(plan.device)
 
-    hr = plan.model.sample_hu(f, mean, spacing_mm, stacked, plan.settings.steps, plan.settings.tile)
-    passed(plan.settings.steps)
-    return hr
+    return plan.model.sample_hu(f, mean, spacing_mm, stacked, plan.settings.steps, plan.settings.tile, passed)
 
 
 def _consistent(plan: Plan, hr: Tensor, lr: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
 from uhrct.models.choice import load_for_scale
 from uhrct.models.model import Model
@@ -96,6 +97,11 @@ class Upscaler:
         UhrctError
             If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
         """
+        with collected_warnings() as warnings:
+            return self._result(volume, warnings)
+
+    def _result(self, volume: Volume, warnings: list[str]) -> Result:
+        """`warnings` fills up during the computation."""
         begin = time.monotonic()
         plan = self.plan(volume)
         clipped = 0
@@ -114,7 +120,9 @@ class Upscaler:
             for name in ("structure", "sd_hu")
         )
         seconds = time.monotonic() - begin
-        report = run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped)
+        report = run_report(
+            plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, warnings=warnings
+        )
         fine = volume.on_grid(plan.grid, arrays["hu"])
         return Result(fine, structure, uncertainty, plan, report["consistency_hu"], report)
 

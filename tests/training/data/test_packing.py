@@ -321,6 +321,14 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert "3 series" in out
     assert "clipped to [-1000, 600] HU: clipped" in out
     assert "packing" in err
+    assert "(3 train, 0 validation, 0 test)" in out
+    assert "note: no series is in the validation part" in out
+    split = json.loads((store / "split.json").read_text())
+    split["validation"] = [split["train"].pop()]
+    (store / "split.json").write_text(json.dumps(split))
+    again = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, *told)[1]
+    assert "(2 train, 1 validation, 0 test)" in again
+    assert "validation part" not in again
     code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--unit-hu", "5", "-q")
     assert (code, out) == (2, "")
     assert "LOW,HIGH" in err

@@ -68,6 +68,10 @@ class PeerTrainer(Trainer):
     def score_line(self, scores: dict[str, float]) -> str:
         return score_line(scores)
 
+    @property
+    def explanation(self) -> str:
+        return "The parts are those of the published loss"
+
     def save_result(self) -> None:
         self.model.save_pretrained(self.folder.out / "model")
 
