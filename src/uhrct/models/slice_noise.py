@@ -11,6 +11,10 @@ from torch import Tensor
 #: correlation length of the noise along z (standard deviation of its Gaussian weights). It is about the thickness of a
 #: clinical slice, so that a sampled volume does not flicker from slice to slice.
 CORRELATION_MM = 1.75
+#: Share of the variance that is independent in each fine slice of a thick one. Without it the noise has no power at the
+#: high frequencies along z. The denoiser could then read these frequencies of the truth through the noise in training,
+#: and would amplify what it finds there when it draws a sample.
+INDEPENDENT = 0.5
 
 
 class SliceNoise:
@@ -22,6 +26,8 @@ class SliceNoise:
         Equal numbers give equal noise on every machine.
     shape : (channels, y, x)
     spacing_z_mm : float
+    thick : bool
+        Whether the slices are parts of thick ones, so that `INDEPENDENT` applies.
 
     Example
     -------
@@ -30,7 +36,8 @@ class SliceNoise:
     True
     """
 
-    def __init__(self, seed: int, sample: int, shape: tuple[int, int, int], spacing_z_mm: float) -> None:
+    def __init__(self, seed: int, sample: int, shape: tuple[int, int, int], spacing_z_mm: float, thick: bool = False) -> None:
+        self.independent = INDEPENDENT if thick else 0.0
         self.seed, self.sample, self.shape = seed, sample, shape
         weight = _weights(spacing_z_mm)
         self.weight = {j - len(weight) // 2: w for j, w in enumerate(weight)}
@@ -46,16 +53,19 @@ class SliceNoise:
             if key not in self._white:
                 self._white[key] = self._draw(*key)
             out += w * self._white[key]
+        if self.independent:
+            own = self._draw(z, step, "own ")
+            out = (1 - self.independent) ** 0.5 * out + self.independent**0.5 * own
         return out
 
-    def _draw(self, z: int, step: int) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed} {self.sample} {z} {step}".encode()).digest()
+    def _draw(self, z: int, step: int, stream: str = "") -> Tensor:
+        digest = hashlib.sha256(f"{stream}{self.seed} {self.sample} {z} {step}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randn(self.shape, generator=generator)
 
 
 def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generator: torch.Generator) -> Tensor:
-    """N(0, 1) noise (B, sz, ...) for training, correlated along the second axis as `SliceNoise` is along z.
+    """N(0, 1) noise (B, sz, ...) for training, correlated along the second axis as `SliceNoise` of thick slices is along z.
 
     Parameters
     ----------
@@ -75,7 +85,9 @@ def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generat
         around = len(weight) - 1
         white = torch.randn(sz + around, math.prod(rest), generator=generator)
         band = torch.stack([torch.nn.functional.pad(weight, (k, sz - 1 - k)) for k in range(sz)])
-        rows.append((band @ white).reshape(sz, *rest))
+        own = torch.randn(sz, math.prod(rest), generator=generator)
+        mixed = (1 - INDEPENDENT) ** 0.5 * (band @ white) + INDEPENDENT**0.5 * own
+        rows.append(mixed.reshape(sz, *rest))
     return torch.stack(rows)
 
 

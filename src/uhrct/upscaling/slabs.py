@@ -94,7 +94,7 @@ def compute_part(
     sz, sy, sx = plan.model.config.scale
     s = plan.settings
     noises = [
-        SliceNoise(s.seed, k, (sy * sx, height, width), volume.spacing_mm[0] / sz)
+        SliceNoise(s.seed, k, (sy * sx, height, width), volume.spacing_mm[0] / sz, thick=sz > 1)
         for k in range(s.samples if s.steps > 1 else 0)
     ]
     end = n if stop is None else min(stop, n)
