@@ -230,8 +230,9 @@ def _merges(evidence: Evidence, grades: np.ndarray, lungs: np.ndarray) -> int:
     bridges, count = ndimage.label(here, np.ones((3, 3)))
     found = 0
     for number, where in enumerate(ndimage.find_objects(bridges, count), 1):
-        wide = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in where)
-        touched = ndimage.binary_dilation(bridges[wide] == number, np.ones((3, 3)))
+        # at a junction the map has a gap of a voxel or two
+        wide = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in where)
+        touched = ndimage.binary_dilation(bridges[wide] == number, np.ones((3, 3)), iterations=2)
         found += len(set(np.unique(others[wide][touched])) - {0}) >= 2
     return found
 

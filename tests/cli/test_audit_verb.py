@@ -1,0 +1,52 @@
+"""`uhrct audit` and `uhrct upscale --audit`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from run_cli import REFUSED, Uhrct, refused
+
+from uhrct import io
+from uhrct.core.volume import Volume
+
+
+def body(slices: int = 2) -> Volume:
+    y, x = np.mgrid[:64, :64]
+    r = np.hypot(y - 32, x - 32)
+    hu = np.where(r < 30, 40, -1000)
+    hu = np.where(r < 20, -850, hu)
+    hu[30:33, 20:44] = 0
+    return Volume(np.repeat(hu[None], slices, 0).astype(np.int16), (2.5, 1.4, 1.4))
+
+
+def test_both_verbs_give_the_same_grades(uhrct: Uhrct, tmp_path: Path) -> None:
+    low, high = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz"
+    io.write(body(), low)
+    page, report = tmp_path / "page.html", tmp_path / "report.json"
+    assert uhrct("upscale", low, high, "--audit", page, "--json", report).code == 0
+    first = json.loads(report.read_text())["audit"]
+    assert page.read_text().startswith("<!doctype html>")
+    page2, report2 = tmp_path / "page2.html", tmp_path / "report2.json"
+    result = uhrct("audit", low, high, "--html", page2, "--json", report2)
+    assert result.code == 0 and "Measured again" in result.err
+    second = json.loads(report2.read_text())
+    assert second["schema"] == "uhrct-audit-1" and page2.exists()
+    for kind in ("vessels", "airways"):
+        assert first[kind] == second[kind]
+    assert sum(first["vessels"]["total_mm"].values()) > 20
+
+
+def test_what_does_not_match_is_refused_and_nothing_is_written(uhrct: Uhrct, tmp_path: Path) -> None:
+    low, high, page = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz", tmp_path / "page.html"
+    io.write(body(), low)
+    io.write(body(3), high)
+    refused(uhrct("audit", low, high, "--html", page, "-q"), "low.nii.gz", "must be a multiple", code=REFUSED)
+    refused(uhrct("audit", low, low, "--html", page, "-q"), "same number of voxels", code=REFUSED)
+    assert not page.exists()
+
+
+def test_an_audit_needs_a_scale(uhrct: Uhrct, tmp_path: Path) -> None:
+    low, high = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz"
+    io.write(body(), low)
+    result = uhrct("upscale", low, high, "--spacing", "0.6", "--audit", tmp_path / "a.html", "-q")
+    assert result.code == REFUSED and "use a scale" in result.err and not high.exists()
