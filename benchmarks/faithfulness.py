@@ -182,7 +182,12 @@ def _flags(truth: np.ndarray, image: np.ndarray, drawn: np.ndarray, out: np.ndar
     flagged, examined = sfrc_flags(truth, image)
     windows = np.lib.stride_tricks.sliding_window_view(drawn > 40, (PATCH_PX, PATCH_PX))[::STEP_PX, ::STEP_PX]
     holds = windows.any((-2, -1))
-    out += [(flagged & examined & holds).sum(), (examined & holds).sum(), (flagged & ~holds).sum(), (examined & ~holds).sum()]
+    out += [
+        (flagged & examined & holds).sum(),
+        (examined & holds).sum(),
+        (flagged & ~holds).sum(),
+        (examined & ~holds).sum(),
+    ]
 
 
 def _lengths(

@@ -21,7 +21,8 @@ def measured(change: np.ndarray | float) -> dict:
 
 def test_bias_is_the_offset_of_each_tissue_with_its_sign():
     found = measured(-7.0)
-    assert found["bias_hu"]["lung"] == pytest.approx(-7) and found["bias_hu"]["soft tissue"] == pytest.approx(-7)
+    assert found["bias_hu"]["lung"] == pytest.approx(-7)
+    assert found["bias_hu"]["soft tissue"] == pytest.approx(-7)
     assert found["bias_hu"]["bone"] is None  # there is none
     assert found["residual_hu"] == pytest.approx(7)
 
@@ -29,7 +30,8 @@ def test_bias_is_the_offset_of_each_tissue_with_its_sign():
 def test_noise_looks_like_noise_and_blur_does_not():
     noise = np.random.default_rng(1).normal(0, 6, SCAN[0].shape)
     found = measured(noise)
-    assert found["residual_looks_like_noise"] and abs(found["residual_correlation_of_neighbours"]) < 0.1
+    assert found["residual_looks_like_noise"]
+    assert abs(found["residual_correlation_of_neighbours"]) < 0.1
     from scipy import ndimage
 
     blur = ndimage.gaussian_filter(SCAN[0], 1.5) - SCAN[0]

@@ -31,8 +31,12 @@ def share(audit: Audit, grade: int, kind: str = "vessels") -> float:
 def test_the_truth_is_supported_and_nothing_is_broken():
     audit = audited(CASE, CASE.truth)
     assert share(audit, SUPPORTED) > 0.97
-    assert audit.length_mm["vessels"].sum() == pytest.approx(3 * 2 * 60 * PIXEL_MM, rel=0.25)  # thinning shortens the ends
-    assert audit.broken_mm == 0 and audit.merges == 0 and audit.findings() == []
+    assert audit.length_mm["vessels"].sum() == pytest.approx(
+        3 * 2 * 60 * PIXEL_MM, rel=0.25
+    )  # thinning shortens the ends
+    assert audit.broken_mm == 0
+    assert audit.merges == 0
+    assert audit.findings() == []
 
 
 def test_a_vessel_that_is_not_in_the_scan_is_doubtful():
@@ -40,7 +44,9 @@ def test_a_vessel_that_is_not_in_the_scan_is_doubtful():
     audit = audited(CASE, CASE.truth + drawn)
     assert audit.length_mm["vessels"].sum(0)[DOUBTFUL] > 0.5 * 3 * 40 * PIXEL_MM
     worst = audit.findings()[0]
-    assert abs(worst.y - 80) <= 2 and 60 <= worst.x <= 100 and worst.share < 0.2
+    assert abs(worst.y - 80) <= 2
+    assert 60 <= worst.x <= 100
+    assert worst.share < 0.2
 
 
 def test_a_vessel_that_the_scanner_cannot_see_is_doubtful_although_it_agrees_with_the_scan():
@@ -70,7 +76,8 @@ def test_repeated_results_hold_what_the_networks_find_and_not_what_was_drawn():
     fine = case.truth + np.stack([tube(case.truth.shape[1:], 80, (60, 100))] * 3)
     audit = audited(case, fine, draws=2)
     found = audit.findings()
-    assert found and all(f.present == 0 for f in found[:3])
+    assert found
+    assert all(f.present == 0 for f in found[:3])
     assert share(audit, INFERRED) == 0
 
 

@@ -28,9 +28,11 @@ def test_both_verbs_give_the_same_grades(uhrct: Uhrct, tmp_path: Path) -> None:
     assert page.read_text().startswith("<!doctype html>")
     page2, report2 = tmp_path / "page2.html", tmp_path / "report2.json"
     result = uhrct("audit", low, high, "--html", page2, "--json", report2)
-    assert result.code == 0 and "Measured again" in result.err
+    assert result.code == 0
+    assert "Measured again" in result.err
     second = json.loads(report2.read_text())
-    assert second["schema"] == "uhrct-audit-1" and page2.exists()
+    assert second["schema"] == "uhrct-audit-1"
+    assert page2.exists()
     for kind in ("vessels", "airways"):
         assert first[kind] == second[kind]
     assert sum(first["vessels"]["total_mm"].values()) > 20
@@ -49,4 +51,6 @@ def test_an_audit_needs_a_scale(uhrct: Uhrct, tmp_path: Path) -> None:
     low, high = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz"
     io.write(body(), low)
     result = uhrct("upscale", low, high, "--spacing", "0.6", "--audit", tmp_path / "a.html", "-q")
-    assert result.code == REFUSED and "use a scale" in result.err and not high.exists()
+    assert result.code == REFUSED
+    assert "use a scale" in result.err
+    assert not high.exists()

@@ -39,7 +39,7 @@ WINDOW_HU = (-1000.0, 200.0)
 
 @dataclass(frozen=True)
 class Page:
-    """One fine slice for the report: the result in grey levels (y, x), and the grade on each centre line, -1 elsewhere."""
+    """A fine slice for the report: the result in grey levels (y, x), and the grade on each centre line (-1 elsewhere)."""
 
     z: int
     grey: np.ndarray
@@ -162,7 +162,6 @@ class Audit:
         if k in self._shown:
             middle = sz // 2
             self.pages.append(Page(k * sz + middle, grey(part.fine[middle].numpy()), lines[middle]))
-
 
     def _enter(
         self,

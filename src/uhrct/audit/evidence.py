@@ -140,9 +140,7 @@ def slice_evidence(part: ScanSlice, acquisition: Acquisition) -> dict[str, list[
     return {kind: _of_kind(part, acquisition, fine, scan, kind) for kind in KINDS}
 
 
-def _of_kind(
-    part: ScanSlice, acquisition: Acquisition, fine: Curvature, scan: Curvature, kind: str
-) -> list[Evidence]:
+def _of_kind(part: ScanSlice, acquisition: Acquisition, fine: Curvature, scan: Curvature, kind: str) -> list[Evidence]:
     sign = 1.0 if kind == "vessels" else -1.0
     hu, maps = part.fine.numpy(), fine.map(kind)
     found = [segments(mask, part.spacing_mm) for mask in structure_mask(maps, hu, part.lungs, kind)]

@@ -25,9 +25,7 @@ class Audited:
     report: dict[str, Any]
 
 
-def audit_result(
-    low: Volume, high: Volume, *, quiet: bool = True, draws: int = DRAWS, **settings: Any
-) -> Audited:
+def audit_result(low: Volume, high: Volume, *, quiet: bool = True, draws: int = DRAWS, **settings: Any) -> Audited:
     """Audit a super-resolved scan, made by this package or another program.
 
     Parameters
@@ -89,8 +87,10 @@ def scale_between(low: Grid, high: Grid) -> tuple[int, int, int]:
     expected = low.refined((scale[0], scale[1], scale[2]))
     apart = np.abs(np.subtract(high.corner_mm, expected.corner_mm)).max()
     turned = not np.allclose(high.direction, low.direction, atol=1e-2)
-    if turned or apart > TOLERANCE * min(expected.spacing_mm) or not np.allclose(
-        high.spacing_mm, expected.spacing_mm, rtol=1e-2
+    if (
+        turned
+        or apart > TOLERANCE * min(expected.spacing_mm)
+        or not np.allclose(high.spacing_mm, expected.spacing_mm, rtol=1e-2)
     ):
         raise InputRefused("HIGH and LOW do not cover the same place in the patient; give the result of this scan")
     return scale[0], scale[1], scale[2]

@@ -94,8 +94,20 @@ class Worst:
                 continue
             crops = [_crop(image, (y, x), spacing_mm) for image in images]
             seen = None if np.isnan(present[k]) else float(present[k])
-            values = (float(evidence.share[k]), float(evidence.strength[k]), float(evidence.ridge[k]), seen)
-            found = Finding(weight, *place, kind, int(grades[k]), length_mm, *values, *crops)
+            found = Finding(
+                weight,
+                *place,
+                kind=kind,
+                grade=int(grades[k]),
+                length_mm=length_mm,
+                share=float(evidence.share[k]),
+                strength=float(evidence.strength[k]),
+                ridge=float(evidence.ridge[k]),
+                present=seen,
+                scan=crops[0],
+                result=crops[1],
+                lines=crops[2],
+            )
             heapq.heappush(self._heap, found)
             if len(self._heap) > self.count:
                 heapq.heappop(self._heap)

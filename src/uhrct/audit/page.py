@@ -54,7 +54,9 @@ def sentence(report: dict[str, Any]) -> str:
     if found["residual_hu"] is None:
         return text
     noise = "" if found["scan_noise_hu"] is None else f" (noise of the scan: {found['scan_noise_hu']:.0f} HU)"
-    return f"{text} Measured again, the result differs from the scan by {found['residual_hu']:.1f} HU on average{noise}."
+    return (
+        f"{text} Measured again, the result differs from the scan by {found['residual_hu']:.1f} HU on average{noise}."
+    )
 
 
 def write_page(audit: Audit, report: dict[str, Any], path: Path, *, title: str = "Structure audit") -> None:
@@ -130,7 +132,9 @@ def _why(f: Finding) -> str:
     if f.share < LEAST_SHARE:
         reasons.append(f"The scan holds only {100 * max(f.share, 0):.0f} % of its amplitude.")
     if f.strength < LEAST_STRENGTH:
-        reasons.append(f"Its trace in the scan is {max(f.strength, 0):.1f} times the noise; {LEAST_STRENGTH:.0f} are needed.")
+        reasons.append(
+            f"Its trace in the scan is {max(f.strength, 0):.1f} times the noise; {LEAST_STRENGTH:.0f} are needed."
+        )
     if f.ridge < LEAST_RIDGE:
         reasons.append("The scan shows no ridge at this place.")
     if f.present is not None:
@@ -144,7 +148,11 @@ def _agreement(report: dict[str, Any]) -> list[dict[str, str]]:
     verdict = {True: "looks like noise", False: "holds edges too", None: "not enough even soft tissue"}
     rows = [
         ("Residual: mean |A y - x|", hu(a["residual_hu"]), "A is the scanner model, y the result, x the scan"),
-        ("Residual in even soft tissue", hu(a["residual_in_soft_tissue_hu"]), f"noise of the scan: {hu(a['scan_noise_hu'])}"),
+        (
+            "Residual in even soft tissue",
+            hu(a["residual_in_soft_tissue_hu"]),
+            f"noise of the scan: {hu(a['scan_noise_hu'])}",
+        ),
         (
             "Residual at edges, divided by that in soft tissue",
             ratio(a["residual_at_edges_over_soft_tissue"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -150,4 +149,3 @@ def _fwhm_px(correlation: float) -> float:
     if correlation <= 0.01:
         return 0.0
     return min(math.sqrt(-1 / (4 * math.log(min(correlation, 0.95)))), 3.0) * FWHM_PER_SIGMA
-

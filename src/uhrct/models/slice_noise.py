@@ -36,7 +36,9 @@ class SliceNoise:
     True
     """
 
-    def __init__(self, seed: int, sample: int, shape: tuple[int, int, int], spacing_z_mm: float, thick: bool = False) -> None:
+    def __init__(
+        self, seed: int, sample: int, shape: tuple[int, int, int], spacing_z_mm: float, thick: bool = False
+    ) -> None:
         self.independent = INDEPENDENT if thick else 0.0
         self.seed, self.sample, self.shape = seed, sample, shape
         weight = _weights(spacing_z_mm)
@@ -65,7 +67,9 @@ class SliceNoise:
 
 
 def fine_slices_noise(shape: tuple[int, ...], spacing_z_mm: list[float], generator: torch.Generator) -> Tensor:
-    """N(0, 1) noise (B, sz, ...) for training, correlated along the second axis as `SliceNoise` of thick slices is along z.
+    """N(0, 1) noise (B, sz, ...) for training, correlated along the second axis.
+
+    It has the statistics of `SliceNoise` for thick slices.
 
     Parameters
     ----------
