@@ -102,10 +102,10 @@ def audited(case: dict[str, Any], fine: np.ndarray, upscaler: Upscaler) -> list[
         def _enter(self, k: int, corner: Any, part: Any, found: Any, present: Any, lines: np.ndarray) -> None:
             super()._enter(k, corner, part, found, present, lines)
             if k == 1:
+                line = found.evidence.segments.line
                 label = np.zeros(case["truth"].shape[1:], np.int32)
-                inside = tuple(slice(c, c + n) for c, n in zip(corner, lines.shape, strict=True))
-                label[inside] = found.evidence.segments.label
-                entries.append((found.kind, label, lines[found.evidence.segments.label > 0]))
+                label[line.rows + corner[0], line.columns + corner[1]] = line.numbers + 1
+                entries.append((found.kind, label, lines[line.rows, line.columns]))
 
     audit = Recorder(case["scan"], upscaler.plan(case["scan"]))
     audit.lungs = _low(case["lungs"], case["acquisition"].scale)

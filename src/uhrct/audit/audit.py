@@ -39,7 +39,7 @@ WINDOW_HU = (-1000.0, 200.0)
 
 @dataclass(frozen=True)
 class Page:
-    """A fine slice for the report: the result in grey levels (y, x), and the grade on each centre line (-1 elsewhere)."""
+    """A fine slice for the report: the result in grey levels (y, x), and the grades of centre lines (-1 elsewhere)."""
 
     z: int
     grey: np.ndarray
@@ -175,8 +175,8 @@ class Audit:
         """Add the structures of one kind in one fine slice to the figures, and draw their grades into `lines`."""
         e, j, kind = found.evidence, found.fine_slice, found.kind
         grades = grade(e, present)
-        here = e.segments.label > 0
-        lines[here] = grades[e.segments.label[here] - 1]
+        line = e.segments.line
+        lines[line.rows, line.columns] = grades[line.numbers]
         self.length_mm[kind][self._thirds[k]] += np.bincount(grades, e.segments.length_mm, len(GRADES))
         z = k * self.plan.model.config.scale[0] + j
         images = (part.interpolated[j].numpy(), part.fine[j].numpy(), lines)
@@ -221,10 +221,12 @@ def _broken_mm(evidence: Evidence, part: ScanSlice) -> float:
 
 def _merges(evidence: Evidence, grades: np.ndarray, lungs: np.ndarray) -> int:
     """Doubtful or inferred structures that connect vessels which are separate without them."""
-    weak = np.flatnonzero(grades >= INFERRED) + 1
-    if not len(weak):
+    region = evidence.segments.region
+    weak = (grades >= INFERRED)[region.numbers]
+    if not weak.any():
         return 0
-    here = np.isin(evidence.segments.region, weak)
+    here = np.zeros(lungs.shape, bool)
+    here[region.rows[weak], region.columns[weak]] = True
     others, _ = ndimage.label((evidence.map >= STRUCTURE_FROM) & lungs & ~here, np.ones((3, 3)))
     bridges, count = ndimage.label(here, np.ones((3, 3)))
     found = 0

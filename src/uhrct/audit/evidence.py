@@ -154,8 +154,8 @@ def _of_kind(part: ScanSlice, acquisition: Acquisition, fine: Curvature, scan: C
         # curvature is correlated over about two pixels of the scan
         independent = np.maximum(1, f.length_mm / (2 * coarse_mm))
         ridge = (f.mean(ridges[k]) - typical) / spread * np.sqrt(independent)
-        near = ndimage.maximum_filter(visible[k], 3)  # a line may lie one voxel beside its place in the scan
-        out.append(Evidence(f, f.mean(near), share[k], strength[k], ridge, maps[k], visible[k]))
+        seen = f.mean_of(f.largest_near(visible[k]))  # a line may lie one voxel beside its place in the scan
+        out.append(Evidence(f, seen, share[k], strength[k], ridge, maps[k], visible[k]))
     return out
 
 
@@ -164,7 +164,10 @@ def _structure(hu: np.ndarray, found: Segments, spacing_mm: tuple[float, float])
     if not found.count:
         return np.zeros(hu.shape, np.float32)
     size = [2 * max(1, round(WIDEST_MM / 2 / mm)) + 1 for mm in spacing_mm]
-    return np.where(found.region > 0, hu - ndimage.grey_opening(hu, size), 0.0).astype(np.float32)
+    where = (found.region.rows, found.region.columns)
+    out = np.zeros(hu.shape, np.float32)
+    out[where] = hu[where] - ndimage.grey_opening(hu, size)[where]
+    return out
 
 
 def _fits(

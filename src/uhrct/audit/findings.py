@@ -87,8 +87,9 @@ class Worst:
             weight = length_mm + (1000.0 if grades[k] == DOUBTFUL else 0.0)
             if len(self._heap) == self.count and weight <= self._heap[0].weight:
                 continue
-            rows, columns = np.nonzero(evidence.segments.label == k + 1)
-            y, x = round(rows.mean()), round(columns.mean())
+            line = evidence.segments.line
+            mine = line.numbers == k
+            y, x = round(line.rows[mine].mean()), round(line.columns[mine].mean())
             place = (z, y + corner[0], x + corner[1])
             if any(_near(f, place, spacing_mm) for f in self._heap):
                 continue

@@ -93,17 +93,20 @@ class Redraws:
         _, sy, sx = self.plan.model.config.scale
         fine = tuple(slice(s.start * f, s.stop * f) for s, f in zip(square, (sy, sx), strict=True))
         segments = candidates.evidence.segments
-        label, bins = segments.label[fine], segments.count + 1
-        whole = np.bincount(segments.label.ravel(), minlength=bins)[1:]
-        inside = (np.bincount(label.ravel(), minlength=bins)[1:] == whole) & left
+        line, count = segments.line, segments.count
+        here = np.ones(len(line.rows), bool)
+        for place, part in zip((line.rows, line.columns), fine, strict=True):
+            here &= (place >= part.start) & (place < part.stop)
+        inside = (np.bincount(line.numbers[here], minlength=count) == segments.voxels) & left
         if not inside.any():
             return
         spacing_mm = (self.plan.model_grid.spacing_mm[1], self.plan.model_grid.spacing_mm[2])
-        found = np.zeros(segments.count)
+        rows, columns, numbers = line.rows[here] - fine[0].start, line.columns[here] - fine[1].start, line.numbers[here]
+        found = np.zeros(count)
         for hr in results:
             m = Curvature(hr, spacing_mm).map(candidates.kind)[candidates.fine_slice]
-            near = ndimage.maximum_filter(m >= STRUCTURE_FROM, 3)
-            found += np.bincount(label[near], minlength=bins)[1:] >= 0.5 * whole
+            near = ndimage.maximum_filter(m >= STRUCTURE_FROM, 3)[rows, columns]
+            found += np.bincount(numbers[near], minlength=count) >= 0.5 * segments.voxels
         shares[inside] = found[inside] / len(results)
         left &= ~inside
 
@@ -136,10 +139,10 @@ def _next_square(
     best = max(range(len(lengths)), key=lambda k: float(lengths[k].max(initial=0.0)))
     if not lengths[best].max(initial=0.0):
         return None
-    number = int(lengths[best].argmax()) + 1
-    rows, columns = np.nonzero(found[best].evidence.segments.label == number)
+    line = found[best].evidence.segments.line
+    mine = line.numbers == int(lengths[best].argmax())
     side = CORE_PX + 2 * MARGIN_PX
-    middle = (rows.mean() / scale[1], columns.mean() / scale[2])
+    middle = (line.rows[mine].mean() / scale[1], line.columns[mine].mean() / scale[2])
     starts = [max(0, min(round(m - side / 2), n - side)) for m, n in zip(middle, shape, strict=True)]
     return slice(starts[0], min(starts[0] + side, shape[0])), slice(starts[1], min(starts[1] + side, shape[1]))
 
