@@ -48,7 +48,8 @@ def test_the_report_of_a_run(uhrct: Uhrct, weights: Path, tmp_path: Path, monkey
     assert report["settings"]["noise_hu"] == 12
     assert report["consistency_hu"] > 0
     assert report["seconds"] > 0
-    assert report["warnings"] == ["ignored 1 localizer image(s) in the series"]
+    assert report["warnings"][0] == "ignored 1 localizer image(s) in the series"
+    assert any("0.787 cm2 of body" in line for line in report["warnings"])  # twelve pixels are no patient
     [file] = report["files"]
     written = [dcmread(f) for f in sorted((tmp_path / "out").iterdir())]
     assert (file["path"], file["content"]) == ("out", "image")
@@ -64,18 +65,18 @@ def test_the_report_names_the_maps_too(uhrct: Uhrct, weights: Path, tmp_path: Pa
     report = parsed(
         uhrct(
             *("upscale", tmp_path / "in", tmp_path / "out.nii.gz", "--weights", weights, "--steps", 2, "--samples", 2),
-            *("--structure", tmp_path / "v.dcm", "--uncertainty", tmp_path / "sd", "--json", "-"),
+            *("--structure", tmp_path / "v.dcm", "--spread", tmp_path / "sd", "--json", "-"),
         )
     )
     by_content = {file["content"]: file for file in report["files"]}
     assert {k: f["path"] for k, f in by_content.items()} == {
         "image": str(tmp_path / "out.nii.gz"),
         "structure": str(tmp_path / "v.dcm"),
-        "uncertainty": str(tmp_path / "sd"),
+        "spread": str(tmp_path / "sd"),
     }
     assert by_content["image"]["series_instance_uid"] is None
     assert by_content["image"]["sop_instance_uids"] == []
-    for content, path in (("structure", tmp_path / "v.dcm"), ("uncertainty", tmp_path / "sd" / "00001.dcm")):
+    for content, path in (("structure", tmp_path / "v.dcm"), ("spread", tmp_path / "sd" / "00001.dcm")):
         ds = dcmread(path)
         assert by_content[content]["series_instance_uid"] == ds.SeriesInstanceUID
         assert by_content[content]["sop_instance_uids"] == [ds.SOPInstanceUID]

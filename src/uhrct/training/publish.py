@@ -87,7 +87,12 @@ def publish(
     }
     write_atomic(folder / "card.json", json.dumps(card, indent=2) + "\n")
     last = {r["stage"]: r for r in log}
-    networks = {"posterior mean": model.mean, "denoiser": model.denoiser, "estimator": model.estimator}
+    networks = {
+        "posterior mean": model.mean,
+        "denoiser": model.denoiser,
+        "interval": model.interval,
+        "estimator": model.estimator,
+    }
     text = CARD.format(
         name=name,
         scale="x".join(map(str, model.config.scale)),
