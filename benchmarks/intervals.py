@@ -4,7 +4,7 @@
     python benchmarks/intervals.py --weights runs/x2/model --test --out results/intervals-x2-test.json
 
 Low-resolution scans are simulated in each way of `uhrct.upscaling.calibrate.DEGRADATIONS`, and upscaled with default
-settings. The tissue is that of the truth. Spearman's correlation is taken over the voxels of lung, soft tissue and bone.
+settings. The tissue is that of the truth. Spearman's correlation is over the voxels of lung, soft tissue and bone.
 """
 
 from __future__ import annotations

@@ -30,11 +30,13 @@ from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
 from uhrct.upscaling.scan_facts import scan_facts
 from uhrct.upscaling.slabs import compute_part
 
-#: simulated low-resolution scans: name -> (kind, PSF in pixels that the network is told)
-DEGRADATIONS: dict[str, tuple[str, float | None]] = {
-    "scanner, nothing told": ("scanner", None),
-    "scanner, PSF told": ("scanner", 0.6),
-    "bicubic, nothing told": ("bicubic", None),
+#: simulated low-resolution scans: name -> (kind, PSF in pixels that the networks are told, whether the interval network
+#: is told the kernel). A header that names a kernel gives both PSF and kernel; of bicubic downsampling no PSF is known.
+DEGRADATIONS: dict[str, tuple[str, float | None, bool]] = {
+    "scanner, PSF and kernel told": ("scanner", 0.6, True),
+    "bicubic, kernel told": ("bicubic", None, True),
+    "scanner, nothing told": ("scanner", None, False),
+    "bicubic, nothing told": ("bicubic", None, False),
 }
 #: slices of one series that are used, at most
 SLICES = 8
@@ -74,8 +76,8 @@ class Trial:
 def trials(model: Model, volume: Volume, count: int = SLICES) -> Iterator[Trial]:
     """Degrade evenly spaced slices of a scan in each way of `DEGRADATIONS`, and upscale them with default settings.
 
-    The networks are not told the kernel, which is that of the truth. The interval network is told it in one trial, and
-    not in another.
+    The kernel that the interval network is told is that of the truth: a user's fine scan would have the kernel of the
+    coarse one. Without a known kernel there are only the trials where nothing is told.
 
     Raises
     ------
@@ -94,22 +96,23 @@ def trials(model: Model, volume: Volume, count: int = SLICES) -> Iterator[Trial]
         hu = volume.hu[(numbers[:, None] * sz + np.arange(sz)).flatten(), :rows, :columns]
         block = replace(volume, hu=hu, meta={})
         truth = hu[around * sz : (around + 1) * sz].astype(np.float32)
-        for name, (kind, psf) in DEGRADATIONS.items():
+        for name, (kind, psf, told) in DEGRADATIONS.items():
+            if told and kernel is None:
+                continue
             lr = replace(degrade(block, scale=model.config.scale, kind=kind), meta={})
             settings = UpscaleSettings(interval=True, overrides={} if psf is None else {"psf_fwhm": psf})
             plan = make_plan(lr, settings, model)
-            tellings: list[dict[str, float]] = [{}] if kernel is None else [{}, {"kernel_lp_cm": kernel}]
-            for told in tellings:
-                plan = replace(plan, facts=plan.facts | told)
-                [slab] = compute_part(plan, lr, around, around + 1)
-                assert slab.below is not None
-                assert slab.above is not None
-                tissue, true_tissue = (
-                    tissue_of(torch.from_numpy(image)[None], model.config.scale, lr.spacing_mm[1:])[0].numpy()
-                    for image in (slab.hu.clip(min=FLOOR_HU), truth.clip(min=FLOOR_HU))
-                )
-                maps = (truth, slab.hu, slab.below, slab.above, tissue, true_tissue)
-                yield Trial(name, bool(told), plan, *maps, truth > PADDING_HU)
+            if told and kernel is not None:
+                plan = replace(plan, facts=plan.facts | {"kernel_lp_cm": kernel})
+            [slab] = compute_part(plan, lr, around, around + 1)
+            assert slab.below is not None
+            assert slab.above is not None
+            tissue, true_tissue = (
+                tissue_of(torch.from_numpy(image)[None], model.config.scale, lr.spacing_mm[1:])[0].numpy()
+                for image in (slab.hu.clip(min=FLOOR_HU), truth.clip(min=FLOOR_HU))
+            )
+            maps = (truth, slab.hu, slab.below, slab.above, tissue, true_tissue)
+            yield Trial(name, told, plan, *maps, (truth > PADDING_HU) & (slab.below > 0))
 
 
 def calibrate(model: Model, root: Path, *, quiet: bool = False) -> Calibration:
@@ -161,11 +164,12 @@ def _outside(trial: Trial) -> np.ndarray:
     The bounds are whole numbers, rounded outward, and so is the truth. It lies inside if it differs from the result by
     less than one HU more than the width.
     """
-    error = trial.truth - trial.hu
-    needed = np.maximum((-error - 1) / trial.below, (error - 1) / trial.above).clip(min=1e-6)
+    error = (trial.truth - trial.hu)[trial.valid]
+    below, above = trial.below[trial.valid], trial.above[trial.valid]
+    needed = np.maximum((-error - 1) / below, (error - 1) / above).clip(min=1e-6)
     out = np.zeros((len(TISSUES), len(FACTORS)), np.int64)
     for tissue in range(len(TISSUES)):
-        values = np.sort(needed[trial.valid & (trial.tissue == tissue)])
+        values = np.sort(needed[trial.tissue[trial.valid] == tissue])
         out[tissue] = len(values) - np.searchsorted(values, FACTORS, "left")
     return out
 

@@ -16,7 +16,7 @@ from uhrct.physics.scan_properties import ScanProperties
 #: pixels of the training scans as they are, and the largest factor by which training makes them coarser
 TRAINING_PIXEL_MM, TRAINING_RESCALE = (0.541, 0.977), 2.0
 #: distance between the slices of the training scans; and largest one that averaging of slices gives (through plane)
-TRAINING_SLICE_MM, TRAINING_FINE_SLICE_MM = (0.4, 14.0), 3.0
+TRAINING_SLICE_MM, TRAINING_FINE_SLICE_MM = (0.399, 14.0), 3.0
 #: in-plane PSF in pixels, and slice thickness divided by the distance of slices (through plane)
 TRAINING_PSF_PX, TRAINING_THICKNESS = (0.4, 1.6), (0.5, 2.5)
 

@@ -200,7 +200,7 @@ class BatchMaker:
     def _denoised(
         self, hr: Tensor, crops: list[_Crop], plain: int, g: torch.Generator
     ) -> tuple[Tensor, Tensor, list[ScanProperties], list[bool]]:
-        """(targets, LR, scan properties, whether noise was added). Some targets are denoised or keep a part of the noise.
+        """(targets, LR, scan properties, whether noise was added). Targets are denoised, in part, or not at all.
 
         The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
         that was added, and the LR of the denoised scan.
