@@ -15,6 +15,7 @@ from run_cli import Uhrct, done, refused
 from uhrct import io
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, ModelConfig
+from uhrct.upscaling.scan_warnings import scan_warnings
 
 
 @pytest.fixture
@@ -77,3 +78,15 @@ def test_one_patient_is_no_calibration(uhrct: Uhrct, interval_weights: Path, tmp
     make_series(tmp_path / "in", shape=(2, 64, 64))
     refused(uhrct("calibrate", interval_weights, "--scans", tmp_path / "in", "--quiet"), "nine or more")
     assert not (interval_weights / "calibration.json").exists()
+
+
+def test_an_unusual_scan_is_said_once_and_reported(
+    uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uhrct.upscaling.plan.scan_warnings", scan_warnings)
+    io.write(scan, tmp_path / "in.npz")
+    options = ("--weights", weights, "--json", tmp_path / "r.json", "--quiet")
+    result = done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "out.nii.gz", *options))
+    [line] = [w for w in json.loads((tmp_path / "r.json").read_text())["warnings"] if "cm2 of body" in w]
+    assert line.endswith("at least 233 cm2 (a head or limb, or a small field of view)")
+    assert result.err.count(line) == 1

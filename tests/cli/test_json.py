@@ -48,8 +48,7 @@ def test_the_report_of_a_run(uhrct: Uhrct, weights: Path, tmp_path: Path, monkey
     assert report["settings"]["noise_hu"] == 12
     assert report["consistency_hu"] > 0
     assert report["seconds"] > 0
-    assert report["warnings"][0] == "ignored 1 localizer image(s) in the series"
-    assert any("0.787 cm2 of body" in line for line in report["warnings"])  # twelve pixels are no patient
+    assert report["warnings"] == ["ignored 1 localizer image(s) in the series"]
     [file] = report["files"]
     written = [dcmread(f) for f in sorted((tmp_path / "out").iterdir())]
     assert (file["path"], file["content"]) == ("out", "image")
