@@ -48,6 +48,7 @@ def interval_network(size: IntervalSize, *, slices: int, sub_voxels: int) -> DSS
         sub_voxels=2 * sub_voxels,
         noisy=False,
         properties=N_KERNEL,
+        exact_input=False,
         image_width=size.width,
         image_blocks=size.blocks,
         structure_width=0,
