@@ -15,7 +15,7 @@ from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import DataSettings, TrainingConfig
 from uhrct.training.data.batches import BatchMaker, hr_crop
-from uhrct.training.data.patients import Corpus, load_patients, with_clean
+from uhrct.training.data.patients import Corpus, Patient, load_patients, with_clean
 from uhrct.training.losses import _pinball
 from uhrct.training.stages import build_model, make_batches
 
@@ -101,3 +101,23 @@ def test_a_kernel_is_told_in_pixels_of_the_result() -> None:
     sharp, soft = kernel_input(8.0, 0.5), kernel_input(4.0, 0.5)
     assert sharp[1] - soft[1] == pytest.approx(1)
     assert kernel_input(4.0, 1.0) == pytest.approx(sharp)
+
+
+def test_added_noise_comes_with_its_kernel(tmp_path: Path) -> None:
+    """Neighbouring pixels of the target are the less alike, the sharper the kernel that is told."""
+    generator = torch.Generator().manual_seed(0)
+    even = (50 + 2 * torch.randn((3, 160, 160), generator=generator)).round().short()
+    patients = with_clean([Patient("even", even, (0.7, 0.7), (0, 160, 0, 160), 1.0)], tmp_path, quiet=True)
+    settings = DataSettings(clean="kept", denoised=1.0, batch=16, crop=16, augmented=0.0)
+    maker = BatchMaker(patients, settings, Acquisition((1, 2, 2)), as_scanned=True)
+    sharpness, correlation = [], []
+    for step in range(6):
+        batch = maker(step)
+        assert batch.kernel is not None
+        for (known, sharp), hu in zip(batch.kernel.tolist(), batch.hr_hu[:, 0], strict=True):
+            detail = hu - hu.mean()
+            if known and detail.std() > 8:
+                sharpness.append(sharp)
+                correlation.append(float((detail[:, 1:] * detail[:, :-1]).mean() / detail.square().mean()))
+    assert len(sharpness) > 10
+    assert torch.corrcoef(torch.tensor([sharpness, correlation]))[0, 1] < -0.7

@@ -19,7 +19,7 @@ from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix,
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import DataSettings
 from uhrct.training.data.patients import Lungs, Patient
-from uhrct.training.data.scanners import acquire, add_scan_noise, draw_properties, draw_scan, told
+from uhrct.training.data.scanners import acquire, add_noises, draw_properties, draw_scan, told
 
 Scale = tuple[int, int, int]
 
@@ -156,19 +156,19 @@ class BatchMaker:
         crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(drawn)]
         hr = torch.stack([c.hu for c in crops])
         if settings.clean:
-            hr, lr, scans, noisy = self._denoised(hr, crops, plain, g)
+            hr, lr, scans, kernels = self._denoised(hr, crops, plain, g)
         else:
             if n_augmented:
                 hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
             scans = [self._scan(c, g) for c in crops]
-            noisy = [s.noise_hu > 0 for s in scans]
+            kernels = [None] * len(scans)
             lr = acquire(hr, self.acquisition, scans, g, self.spare)
         for i, c in enumerate(crops):
             if c.lr_hu is not None:  # measured, not simulated
                 hr[i], lr[i] = c.hu, c.lr_hu
         first = (self.context + self.spare) * self.sz
         inside = slice(first, first + self.sz)
-        kernel = self._kernel(drawn, crops, noisy, g) if self.as_scanned else None
+        kernel = self._kernel(drawn, crops, kernels, g) if self.as_scanned else None
         structure = lungs = None
         if self.exact:
             unknown = torch.full_like(hr[0], torch.nan)
@@ -188,19 +188,20 @@ class BatchMaker:
             kernel=kernel,
         )
 
-    def _kernel(self, drawn: list[int], crops: list[_Crop], noisy: list[bool], g: torch.Generator) -> Tensor:
-        """What the interval network is told. A kernel is unknown where noise of another one was added."""
-        told_kernel = torch.rand(len(drawn), generator=g) >= KERNEL_HIDDEN
+    def _kernel(self, drawn: list[int], crops: list[_Crop], added: list[float | None], g: torch.Generator) -> Tensor:
+        """What the interval network is told: the kernel of the scan, or that of the noise that was added to it."""
+        shown = torch.rand(len(drawn), generator=g) >= KERNEL_HIDDEN
         rows = []
-        for number, c, added, shown in zip(drawn, crops, noisy, told_kernel.tolist(), strict=True):
-            kernel = self.patients[number].kernel_lp_cm if shown and not added else None
-            rows.append(kernel_input(kernel, max(c.spacing_mm) / max(self.sy, self.sx)))
+        for number, c, lp_px, show in zip(drawn, crops, added, shown.tolist(), strict=True):
+            fine_mm = max(c.spacing_mm) / max(self.sy, self.sx)
+            kernel = self.patients[number].kernel_lp_cm if lp_px is None else 10 * lp_px / fine_mm
+            rows.append(kernel_input(kernel if show else None, fine_mm))
         return torch.tensor(rows, device=crops[0].hu.device)
 
     def _denoised(
         self, hr: Tensor, crops: list[_Crop], plain: int, g: torch.Generator
-    ) -> tuple[Tensor, Tensor, list[ScanProperties], list[bool]]:
-        """(targets, LR, scan properties, whether noise was added). Targets are denoised, in part, or not at all.
+    ) -> tuple[Tensor, Tensor, list[ScanProperties], list[float | None]]:
+        """(targets, LR, scan properties, kernels of added noise). Targets are denoised, in part, or not at all.
 
         The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
         that was added, and the LR of the denoised scan.
@@ -212,25 +213,22 @@ class BatchMaker:
             hr, clean = (torch.cat([v[:plain], _detail(v[plain:], share).clamp(min=FLOOR_HU)]) for v in (hr, clean))
         usual, removed = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm), self.settings.denoised
         scans = [draw_scan(replace(usual, increment_mm=c.increment_mm), removed, self.sz > 1, g) for c in crops]
-        noisy = [s.noise_hu > 0 for s in scans]
         # noise that is kept in part, or that the target shall show, must be in the target too
+        maps, turns = [c.noise_map for c in crops], [c.turn for c in crops]
         kept = [self.as_scanned or s.denoise < 1 for s in scans]
-        hr = _with_noise(hr, crops, [s.noise_hu if k else 0.0 for s, k in zip(scans, kept, strict=True)], g)
+        levels_hu = [(s.noise_hu, 0.0) if k else (0.0, s.noise_hu) for s, k in zip(scans, kept, strict=True)]
+        hr, kernels = add_noises(hr, maps, turns, [level for level, _ in levels_hu], g)
         silent = [replace(s, noise_hu=0.0) for s in scans]
         state = g.get_state()
         lr = acquire(hr, self.acquisition, silent, g, self.spare)
         g.set_state(state)  # the same scanner, down to the slice profile that it draws
         lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
-        lr = _with_noise(lr, crops, [0.0 if k else s.noise_hu for s, k in zip(scans, kept, strict=True)], g)
+        lr, _ = add_noises(lr, maps, turns, [level for _, level in levels_hu], g)
         scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
         if self.as_scanned:
-            return hr, lr, scans, noisy
-        return (
-            torch.lerp(hr, clean, torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]),
-            lr,
-            scans,
-            noisy,
-        )
+            return hr, lr, scans, kernels
+        removed_share = torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]
+        return torch.lerp(hr, clean, removed_share), lr, scans, kernels
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         """The scan that an item comes from: the clean one, or for a share of the items another one."""
@@ -344,16 +342,6 @@ class BatchMaker:
             noise = noise / noise.std()
         level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
         return (hr + level_hu * noise).clamp(min=FLOOR_HU)
-
-
-def _with_noise(images: Tensor, crops: list[_Crop], sigmas_hu: list[float], g: torch.Generator) -> Tensor:
-    """Stacks (B, n, y, x) with noise of a reconstruction; none where its standard deviation is 0."""
-    return torch.stack(
-        [
-            add_scan_noise(image, c.noise_map, c.turn, sigma_hu, g) if sigma_hu else image
-            for image, c, sigma_hu in zip(images, crops, sigmas_hu, strict=True)
-        ]
-    )
 
 
 def _detail(hr: Tensor, share: Tensor) -> Tensor:
