@@ -77,9 +77,8 @@ def table(results: dict[str, Any]) -> str:
             shares = (row["coverage"][c] for c in COLUMNS)
             cells = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
             width = row["median_width_hu"]["body"]
-            lines.append(
-                f"| {name} | {known} | {' | '.join(cells)} | {width:.0f} | {row['spearman']:.2f} ({row['spearman_of_exact_widths']:.2f}) |"
-            )
+            rank = f"{row['spearman']:.2f} ({row['spearman_of_exact_widths']:.2f})"
+            lines.append(f"| {name} | {known} | {' | '.join(cells)} | {width:.0f} | {rank} |")
     for known, means in results["mean"].items():
         lines.append(f"| mean | {known} | " + " | ".join(f"{100 * means[c]:.1f}" for c in COLUMNS) + " | | |")
     return "\n".join(lines)

@@ -219,7 +219,8 @@ def upscale(
     say(_summary_line(output, plan, report), quiet)
     if before_after is not None and compare is not None:
         consistency_hu = report["consistency_hu"]
-        before_after.write(compare, consistency_hu=consistency_hu, assumed=plan.assumptions.lines())
+        assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
+        before_after.write(compare, consistency_hu=consistency_hu, assumed=assumed)
         report["comparison"] = asdict(before_after.figures())
         say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
     if json_path is not None:
