@@ -37,6 +37,12 @@ def uhrct(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
+@pytest.fixture(autouse=True)
+def small_scans_are_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scans of these tests are a few pixels wide, far outside of the training; they shall not be warned of."""
+    monkeypatch.setattr("uhrct.upscaling.plan.scan_warnings", lambda *_: [])
+
+
 @pytest.fixture
 def weights(tiny_model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"

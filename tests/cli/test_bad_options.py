@@ -25,7 +25,7 @@ from uhrct.core.volume import Volume
         (("--steps", "0"), "--steps is 0; give a whole number from 1"),
         (("--samples", "3"), "--steps 4"),
         (("--tile", "0"), "--tile is 0; give"),
-        (("--uncertainty", "sd.nii.gz"), "--samples 8"),
+        (("--spread", "sd.nii.gz"), "--samples 8"),
         (("--input-spacing", "1,1,1"), "--input-spacing is for .npz"),
         (("--series", "1"), "--series is for DICOM"),
         (("--transfer-syntax", "jpegls", "--keep-private", "--anonymize"), "--keep-private or --anonymize"),

@@ -27,7 +27,7 @@ def test_image_and_maps_lie_in_one_study(
     done(
         uhrct(
             *("upscale", series, tmp_path / "out", "--weights", weights, "--steps", 2, "--samples", 2),
-            *("--structure", tmp_path / "v", "--uncertainty", tmp_path / "sd.dcm", "--transfer-syntax", "jpegls"),
+            *("--structure", tmp_path / "v", "--spread", tmp_path / "sd.dcm", "--transfer-syntax", "jpegls"),
             *(["--anonymize"] if anonymous else []),
         )
     )

@@ -64,18 +64,18 @@ def test_the_report_names_the_maps_too(uhrct: Uhrct, weights: Path, tmp_path: Pa
     report = parsed(
         uhrct(
             *("upscale", tmp_path / "in", tmp_path / "out.nii.gz", "--weights", weights, "--steps", 2, "--samples", 2),
-            *("--structure", tmp_path / "v.dcm", "--uncertainty", tmp_path / "sd", "--json", "-"),
+            *("--structure", tmp_path / "v.dcm", "--spread", tmp_path / "sd", "--json", "-"),
         )
     )
     by_content = {file["content"]: file for file in report["files"]}
     assert {k: f["path"] for k, f in by_content.items()} == {
         "image": str(tmp_path / "out.nii.gz"),
         "structure": str(tmp_path / "v.dcm"),
-        "uncertainty": str(tmp_path / "sd"),
+        "spread": str(tmp_path / "sd"),
     }
     assert by_content["image"]["series_instance_uid"] is None
     assert by_content["image"]["sop_instance_uids"] == []
-    for content, path in (("structure", tmp_path / "v.dcm"), ("uncertainty", tmp_path / "sd" / "00001.dcm")):
+    for content, path in (("structure", tmp_path / "v.dcm"), ("spread", tmp_path / "sd" / "00001.dcm")):
         ds = dcmread(path)
         assert by_content[content]["series_instance_uid"] == ds.SeriesInstanceUID
         assert by_content[content]["sop_instance_uids"] == [ds.SOPInstanceUID]

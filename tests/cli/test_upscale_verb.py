@@ -129,7 +129,7 @@ def test_agreement_with_the_data_is_measured_and_said(
 
 def test_maps_lie_beside_the_image(uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path) -> None:
     io.write(scan, tmp_path / "in.npz")
-    maps = ("--structure", tmp_path / "v.nii.gz", "--uncertainty", tmp_path / "sd.nrrd")
+    maps = ("--structure", tmp_path / "v.nii.gz", "--spread", tmp_path / "sd.nrrd")
     base = ("upscale", tmp_path / "in.npz", tmp_path / "out", "--weights", weights)
     done(uhrct(*base, *maps, "--steps", 2, "--samples", 2))
     v, sd = io.read(tmp_path / "v.nii.gz"), io.read(tmp_path / "sd.nrrd")

@@ -52,7 +52,7 @@ def write_kind(folder: Path, name: str, value: int) -> None:
             scan = io.read(Path(source) / "in.dcm")
         io.write(scan.on_grid(scan.grid, hu), out, overwrite=True)
     elif kind == "map":
-        with io.open_map_writer(out, grid, "uncertainty", overwrite=True) as writer:
+        with io.open_map_writer(out, grid, "spread", overwrite=True) as writer:
             writer.write(hu.astype(np.float32))
     elif kind == "seg":
         io.write_segmentation((hu > 0).astype(np.uint8), grid, out, [io.Segment("vessel")], overwrite=True)

@@ -50,7 +50,7 @@ def everything(source: Volume, out: Path, **options: Any) -> list[Path]:
     grid = source.refined_grid((1, 2, 2))
     dicom = DicomOptions(**options)
     made = derive(source, out / "image", **options)
-    for quantity in ("structure", "uncertainty"):
+    for quantity in ("structure", "spread"):
         path = out / f"{quantity}.dcm"
         with io.open_map_writer(path, grid, quantity, source=source, derivation=X2, dicom=dicom) as writer:
             writer.write(np.full(grid.shape, 0.25, np.float32))

@@ -64,7 +64,7 @@ def test_map_says_where_in_the_body_it_is(tmp_path: Path, source_says: dict[str,
     assert (anatomy.AnatomicRegionSequence[0].CodeValue, anatomy.FrameLaterality) == (region, side)
 
 
-@pytest.mark.parametrize(("quantity", "unit"), [("structure", "1"), ("uncertainty", "[hnsf'U]")])
+@pytest.mark.parametrize(("quantity", "unit"), [("structure", "1"), ("spread", "[hnsf'U]")])
 @pytest.mark.parametrize("name", ["map", "map.dcm"])
 def test_map(tmp_path: Path, source: Volume, quantity: str, unit: str, name: str) -> None:
     grid = source.refined_grid((1, 2, 2))
@@ -94,7 +94,7 @@ def test_map_is_the_same_every_time(tmp_path: Path, source: Volume, monkeypatch:
 
 def test_outputs_of_one_run_are_told_apart(tmp_path: Path, source: Volume) -> None:
     _, a = map_of(tmp_path / "a", source, source.grid, "structure")
-    _, b = map_of(tmp_path / "b", source, source.grid, "uncertainty")
+    _, b = map_of(tmp_path / "b", source, source.grid, "spread")
     mask = (source.hu > 0).astype(np.uint8)
     io.write_segmentation(mask, source.grid, tmp_path / "c", [Segment("x")], source=source, derivation=X2)
     c = dcmread(tmp_path / "c" / "00001.dcm")

@@ -18,7 +18,7 @@ from uhrct.core.volume import Volume
 from uhrct.io import Derivation, DicomOptions, Segment
 
 MOMENT = datetime(2027, 1, 15, 22, 30, 5, tzinfo=UTC)
-KINDS = ("image", "structure", "uncertainty", "mask")
+KINDS = ("image", "structure", "spread", "mask")
 X2 = Derivation("uhrct 0.1, x2, seed 0", key="weights:x2:seed0", suffix="x2")
 DATES = tuple(f"{what}{part}" for what in ("Series", "Content", "InstanceCreation") for part in ("Date", "Time"))
 
@@ -33,7 +33,7 @@ def outputs(
     how: dict[str, Any] = {"source": source, "derivation": derivation, "dicom": dicom}
     with io.open_writer(out / "image", grid, dtype=np.int16, **how) as writer:
         writer.write(np.zeros(grid.shape, np.int16))
-    for quantity in ("structure", "uncertainty"):
+    for quantity in ("structure", "spread"):
         with io.open_map_writer(out / quantity, grid, quantity, **how) as writer:
             writer.write(np.zeros(grid.shape, np.float32))
     io.write_segmentation(np.ones(grid.shape, np.uint8), grid, out / "mask", [Segment("x")], **how)
@@ -58,7 +58,7 @@ def test_names_say_research_and_never_sr(tmp_path: Path) -> None:
     assert {kind: ds.SeriesDescription for kind, ds in made.items()} == {
         "image": "CHEST 3 RESEARCH x2",
         "structure": "CHEST 3 RESEARCH x2 structure map",
-        "uncertainty": "CHEST 3 RESEARCH x2 uncertainty",
+        "spread": "CHEST 3 RESEARCH x2 spread of samples",
         "mask": "CHEST 3 RESEARCH x2 segmentation",
     }
 

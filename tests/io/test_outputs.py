@@ -67,7 +67,7 @@ def test_a_folder_is_replaced_if_uhrct_wrote_all_of_it(tmp_path: Path, kind: str
 
     def write(overwrite: bool) -> None:
         if kind == "map":
-            with io.open_map_writer(out, grid, "uncertainty", overwrite=overwrite) as writer:
+            with io.open_map_writer(out, grid, "spread", overwrite=overwrite) as writer:
                 writer.write(np.ones(grid.shape, np.float32))
         elif kind == "mask":
             mask = np.ones(grid.shape, np.uint8)

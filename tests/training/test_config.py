@@ -79,7 +79,7 @@ def test_one_path_is_a_list_of_one() -> None:
         ("loss.structure_items=0", "greater than 0"),
         ("loss={structure_share: 0.1, structure_image: 0.1}", "set the same strength; give one of them"),
         ("model=3", "setting model=3"),
-        ("stage=last", "input should be 'mean', 'denoiser', 'estimator' or 'surrogate'"),
+        ("stage=last", "input should be 'mean', 'denoiser', 'interval', 'estimator' or 'surrogate'"),
         ("data.batch.size=4", "a value, not a group"),
         ("init=3", "setting init=3"),
         ("data.corpus=5", "setting data.corpus=5"),

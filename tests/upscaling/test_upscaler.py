@@ -100,7 +100,7 @@ def test_hard_consistency_leaves_nothing(tiny_model, slice_hu):
     assert left["hard"] < left["auto"] <= left["off"]
 
 
-def test_uncertainty_is_the_spread_of_samples(tiny_model, slice_hu):
+def test_spread_is_the_deviation_of_samples(tiny_model, slice_hu):
     volume = scan(slice_hu, 1, np.float32)
     [slab] = Upscaler(tiny_model, steps=2, samples=3, consistency="off").slabs(volume)
     singles = []
@@ -295,10 +295,10 @@ def test_nearest_scale(monkeypatch, want, scale):
 def test_maps_go_to_the_wanted_grid_too(tiny_model, slice_hu):
     upscaler = Upscaler(tiny_model, steps=2, samples=2, structure=True, target_spacing_mm=(0.8, 0.5, 0.5))
     result = upscaler(scan(slice_hu, 2))
-    for volume in (result.volume, result.structure, result.uncertainty):
+    for volume in (result.volume, result.structure, result.spread):
         assert volume.spacing_mm == (0.8, 0.5, 0.5)
         assert volume.shape == result.plan.grid.shape
-    assert result.uncertainty.hu.min() >= 0
+    assert result.spread.hu.min() >= 0
     assert result.structure.hu.max() <= 1
 
 

@@ -126,6 +126,7 @@ class Audit:
             "merges": self.merges,
             "agreement": self.agreement.as_dict(self.noise_hu, self.plan.scan.noise_correlation),
             "assumed": self.plan.assumptions.lines(),
+            "warnings": list(self.plan.warnings),
             "findings": [f.as_dict() for f in self.findings()],
         }
 

@@ -85,7 +85,7 @@ def write_page(audit: Audit, report: dict[str, Any], path: Path, *, title: str =
         pages=[_page(p) for p in pages],
         first=len(pages) // 2,
         agreement=_agreement(report),
-        assumed=report["assumed"],
+        assumed=report["assumed"] + [f"Warning: {line}" for line in report["warnings"]],
     )
     write_atomic(path, html)
 

@@ -84,5 +84,7 @@ def audit(
         write_page(done.audit, done.report, html_path)
         say(f"{html_path}: written", quiet)
     if json_path is not None:
-        write_json(json_path, done.report | {"low": str(low), "high": str(high), "warnings": NOTES})
+        write_json(
+            json_path, done.report | {"low": str(low), "high": str(high), "warnings": done.report["warnings"] + NOTES}
+        )
     say(sentence(done.report), quiet)

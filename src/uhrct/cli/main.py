@@ -17,6 +17,7 @@ import typer
 from uhrct.cli.app import INTERNAL, NOTES, USAGE, Command, exit_code, note, one_line
 from uhrct.cli.audit import audit
 from uhrct.cli.benchmark import benchmark, train_peer
+from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
 from uhrct.cli.evaluate import evaluate
 from uhrct.cli.info import info, models
@@ -36,7 +37,7 @@ app = typer.Typer(
 COMMANDS = {
     "Super-resolution": (upscale, info, models),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
-    "Training and comparison": (pack, train, benchmark, train_peer),
+    "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

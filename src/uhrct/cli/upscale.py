@@ -79,6 +79,14 @@ def upscale(
     uncertainty: Annotated[
         Path | None,
         typer.Option(
+            help="Also write lower and upper bounds in HU that contain 90 % of voxels, to NAME-lower and NAME-upper.",
+            metavar="NAME",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    spread: Annotated[
+        Path | None,
+        typer.Option(
             help="Also write the standard deviation of the samples in HU. Needs --samples "
             "2 or more and --steps 2 or more.",
             rich_help_panel=OUTPUT,
@@ -166,14 +174,15 @@ def upscale(
     """Super-resolve a CT. The result covers the same volume with finer voxels, in HU."""
     from uhrct import io
     from uhrct.core.files import write_json
-    from uhrct.upscaling.files import write_result
+    from uhrct.upscaling.files import bound_paths, write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
-    outputs = {"image": output, "structure": structure, "uncertainty": uncertainty}
+    lower, upper = (None, None) if uncertainty is None else bound_paths(uncertainty)
+    outputs = {"image": output, "structure": structure, "lower": lower, "upper": upper, "spread": spread}
     volumes = [path for path in outputs.values() if path is not None]
     io.check_outputs(input, volumes, files=[json_path, compare, audit], overwrite=overwrite)
-    if uncertainty is not None and samples < 2:
-        raise UhrctError("--uncertainty is the spread of samples; add, for example, --steps 4 --samples 8")
+    if spread is not None and samples < 2:
+        raise UhrctError("--spread is that of samples; add, for example, --steps 4 --samples 8")
     if compare is not None:
         from uhrct.evaluation.before_after import BeforeAfter, check_comparison
 
@@ -196,6 +205,7 @@ def upscale(
         denoise=denoise,
         consistency=consistency.value,
         structure=structure is not None,
+        interval=uncertainty is not None,
         noise_hu=noise_hu,
         psf_fwhm_mm=psf_fwhm_mm,
         slice_thickness_mm=slice_thickness_mm,
@@ -214,7 +224,9 @@ def upscale(
         volume,
         output,
         structure=structure,
-        uncertainty=uncertainty,
+        lower=lower,
+        upper=upper,
+        spread=spread,
         dicom=dicom,
         overwrite=overwrite,
         listeners=listeners,
@@ -223,7 +235,8 @@ def upscale(
     say(_summary_line(output, plan, report), quiet)
     if before_after is not None and compare is not None:
         consistency_hu = report["consistency_hu"]
-        before_after.write(compare, consistency_hu=consistency_hu, assumed=plan.assumptions.lines())
+        assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
+        before_after.write(compare, consistency_hu=consistency_hu, assumed=assumed)
         report["comparison"] = asdict(before_after.figures())
         say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
     if grader is not None and audit is not None:

@@ -215,7 +215,7 @@ def open_map_writer(
     dicom: DicomOptions | None = None,
     overwrite: bool = False,
 ) -> SlabWriter:
-    """As `open_writer`, for float32 values that are not HU. A DICOM output is a Parametric Map.
+    """As `open_writer`, for a map of float32 values. A DICOM output is a Parametric Map.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def open_map_writer(
     grid : Grid
         Grid of the whole map.
     quantity : str
-        ``structure`` (0 to 1) or ``uncertainty`` (standard deviation in HU).
+        ``structure`` (0 to 1), ``lower`` or ``upper`` (bounds in HU), or ``spread`` (standard deviation in HU).
     source, derivation, dicom, overwrite : optional
         As for `open_writer`. Maps are always stored uncompressed.
 
@@ -237,7 +237,7 @@ def open_map_writer(
     -------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with open_map_writer(f"{folder}/sd.npz", Grid((1, 2, 3), (1.0, 0.5, 0.5)), "uncertainty") as writer:
+    ...     with open_map_writer(f"{folder}/sd.npz", Grid((1, 2, 3), (1.0, 0.5, 0.5)), "spread") as writer:
     ...         writer.write(np.full((1, 2, 3), 12.5, np.float32))
     ...     read(f"{folder}/sd.npz").hu.max()
     np.float32(12.5)

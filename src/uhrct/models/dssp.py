@@ -61,8 +61,18 @@ class _Block(nn.Module):
 class _Stream(nn.Module):
     """Head, residual blocks, then the paper's two 3x3 convolutions to the width that both streams share."""
 
-    def __init__(self, inputs: int, width: int, blocks: int, out: int, level_width: int, zero_shift: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        blocks: int,
+        out: int,
+        level_width: int,
+        zero_shift: bool,
+        exact_input: bool = True,
+    ) -> None:
         super().__init__()
+        self.exact_input = exact_input
         self.head = nn.Conv2d(inputs, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width, level_width, zero_shift) for _ in range(blocks))
         #: LR pixels on each side that an output pixel depends on
@@ -79,6 +89,8 @@ class _Stream(nn.Module):
 
     def _enter(self, x: Tensor) -> Tensor:
         """Features of the head. The input stays float32: bfloat16 would round a voxel near -1000 HU by 2 HU."""
+        if not self.exact_input:
+            return self.head(x)
         inner = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
             if inner == torch.bfloat16 and x.device.type == "cpu" and not torch.is_grad_enabled():
@@ -105,6 +117,8 @@ class DSSP(nn.Module):
         True for a denoiser, which takes the noisy residual and its level; False for a posterior-mean network.
     properties : int
         Length of the vector of scan properties (`uhrct.physics.scan_properties`) that the network takes; 0: none.
+    exact_input : bool
+        False: the inputs may be rounded as the inner layers are; for inputs that no bit of HU depends on. It is faster.
     image_width, image_blocks, structure_width, structure_blocks, fusion_blocks : int
         Size. With structure_width=0 the network has a single stream.
 
@@ -127,6 +141,7 @@ class DSSP(nn.Module):
         sub_voxels: int,
         noisy: bool,
         properties: int = 0,
+        exact_input: bool = True,
         image_width: int = 96,
         image_blocks: int = 5,
         structure_width: int = 16,
@@ -137,7 +152,9 @@ class DSSP(nn.Module):
         level_width = _LEVEL_WIDTH if noisy or properties else 0
         extra = sub_voxels if noisy else 0
         zero_shift = not noisy
-        self.image = _Stream(inputs + extra, image_width, image_blocks, image_width, level_width, zero_shift)
+        self.image = _Stream(
+            inputs + extra, image_width, image_blocks, image_width, level_width, zero_shift, exact_input
+        )
         self.level = nn.Sequential(nn.Linear(_LEVEL_FEATURES, level_width), nn.SiLU()) if noisy else None
         #: embeds the scan properties; the name `told` is part of the file format of the weights
         self.told: nn.Sequential | None = None

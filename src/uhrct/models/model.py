@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from uhrct.core.arguments import LARGEST_FACTOR
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
+from uhrct.models.calibration import CALIBRATION, Calibration, load_calibration
 from uhrct.models.diffusion import Diffusion
 from uhrct.models.dssp import DSSP, from_channels, to_channels
 from uhrct.models.estimator import ScanEstimator, pieces
 from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
 from uhrct.models.folder import available_models as available_models
+from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
 from uhrct.models.settings import Settings, checked
 from uhrct.models.tiling import run_tiled
 from uhrct.physics.acquisition import Acquisition
@@ -59,6 +61,8 @@ class ModelConfig(Settings):
     #: the network that diffuses the residual around that mean, or around the interpolation if there is no mean network
     #: (the paper's system); null: none
     denoiser: NetworkSize | None = None
+    #: the network that predicts how far the truth may lie from the mean (`uhrct.models.interval`); null: none
+    interval: IntervalSize | None = None
     #: the structure operator that makes the prior map and the target of the structure heads
     structure: StructureOperator = StructureOperator()
     #: changes to the default `uhrct.physics.acquisition.Acquisition`
@@ -80,6 +84,8 @@ class ModelConfig(Settings):
     def _consistent(self) -> ModelConfig:
         if self.mean is None and self.denoiser is None:
             raise ValueError("a model needs a mean network, a denoiser or both")
+        if self.interval is not None and self.mean is None:
+            raise ValueError("an interval network needs a mean network")
         if self.scale[0] > 1 and self.context < 2:
             raise ValueError(f"scale {self.scale}: interpolation along z needs context 2 or more, not {self.context}")
         try:
@@ -151,9 +157,14 @@ class Model(nn.Module):
             # it sees the slice, and the mean, which knows the neighbours
             inputs = 1 + (n if self.mean is not None else 0)
             self.denoiser = DSSP(inputs=inputs, noisy=True, **common, **config.denoiser.as_dict())
+        self.interval: DSSP | None = None
+        if config.interval is not None:
+            self.interval = interval_network(config.interval, slices=config.slices, sub_voxels=n)
         self.estimator = ScanEstimator(len(ESTIMATED), config.estimator) if config.estimator else None
         self.weights_sha256 = ""
         self.weights_name = ""
+        #: of the intervals; None: they are not calibrated
+        self.calibration: Calibration | None = None
 
     def features(self, lr_hu: Tensor, spacing_mm: Any, properties: Tensor | ScanProperties | None = None) -> Features:
         """The inputs of the networks for LR slices.
@@ -214,6 +225,28 @@ class Model(nn.Module):
         hr = f.up_hu + self._hr(image) * self.config.residual_sd_hu
         return hr, None if structure is None else self._hr(structure).clamp(0, 1)
 
+    def interval_hu(
+        self, f: Features, mean_hu: Tensor, kernel: Tensor, tile: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(width below, width above) the mean in HU, each (B, sz, y sy, x sx), before calibration.
+
+        Parameters
+        ----------
+        kernel : (B, 2) or (1, 2), `uhrct.models.interval.kernel_input`
+        """
+        if self.interval is None:
+            raise UhrctError("this model has no interval network; train its stage `interval`")
+        kernel = kernel.to(mean_hu.device)
+        outputs, _ = run_tiled(self.interval, tile, self.interval_inputs(f, mean_hu), properties=kernel)
+        below, above = widths_hu(outputs)
+        return self._hr(below), self._hr(above)
+
+    def interval_inputs(self, f: Features, mean_hu: Tensor) -> Tensor:
+        """The inputs of the interval network, (B, channels, y, x)."""
+        _, sy, sx = self.config.scale
+        lr_hu = f.x[:, self.config.context, None] * SCALE_HU + CENTRE_HU
+        return interval_inputs(f.x, lr_hu, to_channels(mean_hu - f.up_hu, sy, sx))
+
     def sample_hu(
         self,
         f: Features,
@@ -262,24 +295,37 @@ class Model(nn.Module):
         return from_channels(channels, sy, sx)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "x2", device: str | torch.device = "cpu") -> Model:
+    def from_pretrained(
+        cls, name: str | Path = "x2", device: str | torch.device = "cpu", *, calibrated: bool = True
+    ) -> Model:
         """Load a shipped model by its name, or any model folder by its path; ready for inference.
+
+        Parameters
+        ----------
+        calibrated : False: without the calibration of its intervals, to make a new one
 
         Raises
         ------
         UhrctError
-            If there is no such model, its format is of another version, or its weights are damaged.
+            If there is no such model, its format is of another version, its weights are damaged, or its calibration
+            was made for other weights.
         """
         folder = model_folder(name)
         config, sha256 = read_config(folder)
         model = cls(config)
         model.weights_sha256, model.weights_name = load_weights(model, folder, sha256), folder.resolve().name
+        model.calibration = load_calibration(folder, model.weights_sha256) if calibrated else None
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` (float32), each complete or not at all."""
+        """Write `config.json` and `model.safetensors` (float32), each complete or not at all.
+
+        A calibration of the weights that the folder held before is removed.
+        """
         self.weights_sha256 = save_folder(self, self.config.as_dict(), Path(folder))
+        self.calibration = None
+        (Path(folder) / CALIBRATION).unlink(missing_ok=True)
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:

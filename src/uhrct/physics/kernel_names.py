@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -186,6 +187,17 @@ def named_kernel(manufacturer: str | None, kernel_name: str | Sequence[str] | No
     if maker:
         return None
     return _siemens(name) or _listed(GE, name.upper()) or _toshiba(name)
+
+
+def kernel_lp_cm(headers: Sequence[Any] | None) -> float | None:
+    """50 % point of the MTF of the kernel that the DICOM headers of a scan name, in line pairs per cm.
+
+    None if the headers name no known kernel, or if the images are derived: their kernel is that of their source.
+    """
+    if not headers or "DERIVED" in (headers[0].get("ImageType") or ()):
+        return None
+    found = named_kernel(headers[0].get("Manufacturer"), headers[0].get("ConvolutionKernel"))
+    return None if found is None else found.kernel.mtf50_lp_cm
 
 
 def _listed(table: dict[str, Row], name: str) -> NamedKernel | None:

@@ -122,9 +122,9 @@ class RunSettings(Settings):
 class TrainingConfig(RunSettings):
     """One stage of a training."""
 
-    #: which network is trained: the posterior mean; the denoiser around it; the estimator of the scan properties; or a
-    #: surrogate of the structure operator
-    stage: Literal["mean", "denoiser", "estimator", "surrogate"] = "mean"
+    #: which network is trained: the posterior mean; the denoiser around it; the interval around the mean; the estimator
+    #: of the scan properties; or a surrogate of the structure operator
+    stage: Literal["mean", "denoiser", "interval", "estimator", "surrogate"] = "mean"
     #: name of the stage in the log; "": the same as `stage`
     name: str = ""
     #: share of the time budget, relative to the other stages
@@ -137,7 +137,7 @@ class TrainingConfig(RunSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:
-        if self.stage == "denoiser" and (self.loss.structure_share or self.loss.lengths_share):
+        if self.stage in ("denoiser", "interval") and (self.loss.structure_share or self.loss.lengths_share):
             raise ValueError("loss.structure_share and loss.lengths_share work in stage mean only; set them there")
         return self
 

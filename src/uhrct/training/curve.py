@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 #: fields of a log record that are no losses
-NO_LOSSES = {"time", "stage", "step", "minutes", "cpu_minutes", "lr", "corpus_sha256", "pieces", "series"}
+NO_LOSSES = {"time", "stage", "step", "minutes", "cpu_minutes", "lr", "corpus_sha256", "pieces", "series", "coverage"}
 
 
 def draw_curve(run: Path) -> Path:

@@ -1,10 +1,11 @@
-"""The losses of the posterior-mean network and of the denoiser around it (eqs. 6-9 of the paper)."""
+"""The losses of the posterior-mean network, of the denoiser (eqs. 6-9 of the paper) and of the interval around it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from uhrct.models.interval import LEVEL, widths_hu
 from uhrct.models.model import Features, Model
 from uhrct.models.slice_noise import fine_slices_noise
 from uhrct.training.config import LossSettings
@@ -81,6 +82,49 @@ class DenoiserLoss:
             estimate = model.diffusion.split(predicted, z, g)[0]
             parts |= self.structure.image(estimate, batch, anchor, sd_hu)
         return torch.stack(list(parts.values())).sum(), parts
+
+
+class IntervalLoss:
+    """The loss of the interval network: pinball loss of its two widths, divided by the width.
+
+    The division makes a quiet region count as much as an edge. It does not move the optimum, because the divisor
+    depends on the input alone (it has no gradient).
+
+    Parameters
+    ----------
+    model : gives the inputs, and the mean network, which stays as it is
+    settings, plain : as for the other losses; not used
+
+    References
+    ----------
+    Koenker, Bassett, "Regression quantiles", Econometrica 1978, doi 10.2307/1913643.
+    """
+
+    def __init__(self, model: Model, settings: LossSettings, plain: float = 1.0) -> None:
+        self.model = model
+
+    def __call__(
+        self, network: nn.Module, batch: Batch, generator: torch.Generator, done: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        model = self.model
+        with torch.no_grad():
+            f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
+            mean = model.mean_hu(f)[0]
+            inputs = cut_margin(model.interval_inputs(f, mean), MARGIN)
+        assert batch.kernel is not None
+        below, above = widths_hu(network(inputs, properties=batch.kernel)[0])
+        error = lr_channels(batch.hr_hu - mean, model.config.scale)
+        tail = (1 - LEVEL) / 2
+        parts = {"below": _pinball(-error, below, tail), "above": _pinball(error, above, tail)}
+        with torch.no_grad():  # for the log alone
+            covered = {"coverage": ((error >= -below) & (error <= above)).float().mean()}
+        return torch.stack(list(parts.values())).sum(), parts | covered
+
+
+def _pinball(error: Tensor, width: Tensor, tail: float) -> Tensor:
+    """Pinball loss of a width that `error` shall exceed with probability `tail`, relative to the width."""
+    d = error - width
+    return (torch.maximum((1 - tail) * d, -tail * d) / width.detach()).mean()
 
 
 def _noise(e: Tensor, batch: Batch, sz: int, generator: torch.Generator) -> Tensor:

@@ -89,7 +89,12 @@ def publish(
     last = {r["stage"]: r for r in log}
     start = next(iter(stages.values()))
     continued = f", continued from weights with sha256 `{start['init_sha256']}`" if "init_sha256" in start else ""
-    networks = {"posterior mean": model.mean, "denoiser": model.denoiser, "estimator": model.estimator}
+    networks = {
+        "posterior mean": model.mean,
+        "denoiser": model.denoiser,
+        "interval": model.interval,
+        "estimator": model.estimator,
+    }
     text = CARD.format(
         name=name,
         scale="x".join(map(str, model.config.scale)),

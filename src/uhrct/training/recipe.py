@@ -23,6 +23,7 @@ StageTrainer: TypeAlias = ModelTrainer | EstimatorTrainer | SurrogateTrainer
 TRAINERS: dict[str, type[StageTrainer]] = {
     "mean": ModelTrainer,
     "denoiser": ModelTrainer,
+    "interval": ModelTrainer,
     "estimator": EstimatorTrainer,
     "surrogate": SurrogateTrainer,
 }

@@ -1,4 +1,4 @@
-"""The stages that train the two networks of a model: the posterior mean, then the denoiser around it."""
+"""The stages that train the networks of a model: the posterior mean, then the denoiser and the interval around it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, merged
 from uhrct.training.data.batches import BatchMaker, hr_crop
 from uhrct.training.data.patients import Corpus, Patient
-from uhrct.training.losses import DenoiserLoss, MeanLoss
+from uhrct.training.losses import DenoiserLoss, IntervalLoss, MeanLoss
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
-from uhrct.training.validation import restorer, score_line, scores
+from uhrct.training.validation import interval_line, interval_scores, restorer, score_line, scores
 
 #: batches over which `sample_sd_hu` is measured
 SPREAD_BATCHES = 16
 #: what stands in a model's configuration for a network that it does not have
-ABSENT = {"mean": None, "denoiser": None, "estimator": 0}
+ABSENT = {"mean": None, "denoiser": None, "interval": None, "estimator": 0}
+#: the loss of each stage
+LOSSES: dict[str, type[MeanLoss | DenoiserLoss | IntervalLoss]] = {
+    "mean": MeanLoss,
+    "denoiser": DenoiserLoss,
+    "interval": IntervalLoss,
+}
 
 
 class ModelTrainer(Trainer):
-    """Stage mean or denoiser: trains one network of a model; the other networks of the model stay as they are.
+    """Stage mean, denoiser or interval: trains one network of a model; its other networks stay as they are.
 
     Parameters
     ----------
@@ -49,15 +55,16 @@ class ModelTrainer(Trainer):
         # from here on the model holds the averaged weights, and the trained ones are in `network` alone
         setattr(self.model, config.stage, self.averaged)
         self.model.eval().requires_grad_(False)
-        loss = MeanLoss if config.stage == "mean" else DenoiserLoss
-        self.loss = loss(self.model, config.loss, 1 - config.data.augmented)
+        self.loss = LOSSES[config.stage](self.model, config.loss, 1 - config.data.augmented)
 
     def validate(self, patient: Patient) -> dict[str, float]:
+        if self.settings.stage == "interval":
+            return interval_scores(self.model, patient, self.settings.data.validation_slices)
         restore = restorer(self.model, sample=self.settings.stage == "denoiser")
         return scores(restore, patient, self.model.acquisition, self.settings.data.validation_slices)
 
     def score_line(self, scores: dict[str, float]) -> str:
-        return score_line(scores)
+        return interval_line(scores) if self.settings.stage == "interval" else score_line(scores)
 
     @property
     def explanation(self) -> str:
@@ -93,6 +100,7 @@ def make_batches(config: TrainingConfig, model: Model, corpus: Corpus) -> BatchM
         context=model.config.context,
         seed=config.seed,
         lungs=bool(config.loss.lengths_share),
+        as_scanned=config.stage == "interval",
     )
 
 
@@ -110,8 +118,9 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
     wanted = config.model if source is None else merged(source.config.as_dict(), config.model)
     if stage == "estimator" and source is None:
         raise UhrctError("stage estimator: there is no model yet; train a mean network first, or give init=MODEL")
-    if stage == "denoiser" and wanted.get("mean", {}) is not None and (source is None or source.mean is None):
-        raise UhrctError("stage denoiser: no trained mean network; train stage mean first, or give init=MODEL")
+    around = stage == "interval" or (stage == "denoiser" and wanted.get("mean", {}) is not None)
+    if around and (source is None or source.mean is None):
+        raise UhrctError(f"stage {stage}: no trained mean network; train stage mean first, or give init=MODEL")
     if wanted.get(stage, {} if stage == "mean" else None) in (None, 0):
         raise UhrctError(f"stage {stage}: the model has no such network; give model.{stage}")
     absent = {n: none for n, none in ABSENT.items() if n != stage and (source is None or getattr(source, n) is None)}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from uhrct.core.volume import Volume
-from uhrct.evaluation.protocol import CONTEXT, Restore, means, score_slices
+from uhrct.evaluation.protocol import CONTEXT, Restore, degraded_stack, evenly_spaced, means, score_slices
+from uhrct.models.interval import kernel_input
 from uhrct.models.model import Model
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
@@ -46,6 +47,39 @@ def score_line(values: dict[str, float]) -> str:
     )
 
 
+@torch.no_grad()
+def interval_scores(model: Model, patient: Patient, slices: int) -> dict[str, float]:
+    """Share of voxels inside the interval before calibration, and its median width, over evenly spaced slices."""
+    volume, c = volume_of(patient), model.config.context
+    device = next(model.parameters()).device
+    kernel = torch.tensor([kernel_input(patient.kernel_lp_cm, max(patient.spacing_mm))])
+    inside, widths = [], []
+    for k in evenly_spaced(volume.shape[0] // model.config.scale[0], slices):
+        hr, lr = degraded_stack(volume, model.acquisition, k)
+        stack = lr[None, CONTEXT - c : CONTEXT + c + 1].to(device)
+        lr_mm = tuple(d * s for d, s in zip(volume.spacing_mm, model.config.scale, strict=True))
+        f = model.features(stack, lr_mm[1:], _scan(model, lr, lr_mm))
+        mean = model.mean_hu(f)[0]
+        below, above = model.interval_hu(f, mean, kernel)
+        error = hr.to(device) - mean[0]
+        inside.append(((error >= -below[0]) & (error <= above[0])).float().mean())
+        widths.append((below + above).median())
+    return {"coverage": float(torch.stack(inside).mean()), "width_hu": float(torch.stack(widths).mean())}
+
+
+def interval_line(values: dict[str, float]) -> str:
+    """The scores of an interval in words."""
+    return f"{100 * values['coverage']:.1f} % of the voxels inside, median width {values['width_hu']:.0f} HU"
+
+
+def _scan(model: Model, lr_hu: Tensor, lr_mm: tuple[float, ...]) -> ScanProperties:
+    """What the model is told about the slices of a degraded stack."""
+    scan = ScanProperties(psf_fwhm=model.acquisition.psf_fwhm, increment_mm=lr_mm[0])
+    if model.config.conditions:
+        scan = with_noise(scan, measure_noise(lr_hu[CONTEXT].numpy(), (lr_mm[1], lr_mm[2])))
+    return scan
+
+
 def restorer(model: Model, sample: bool) -> Restore:
     """A model as a restorer of the slice in the middle: its mean, or one sample with the same noise in every slice."""
 
@@ -53,10 +87,7 @@ def restorer(model: Model, sample: bool) -> Restore:
         device = next(model.parameters()).device
         c = model.config.context
         stack = lr_hu[None, CONTEXT - c : CONTEXT + c + 1].to(device)
-        scan = ScanProperties(psf_fwhm=model.acquisition.psf_fwhm, increment_mm=spacing_mm[0])
-        if model.config.conditions:
-            scan = with_noise(scan, measure_noise(lr_hu[CONTEXT].numpy(), spacing_mm[1:]))
-        f = model.features(stack, spacing_mm[1:], scan)
+        f = model.features(stack, spacing_mm[1:], _scan(model, lr_hu, spacing_mm))
         mean = None if model.mean is None else model.mean_hu(f)[0]
         if not sample:
             assert mean is not None

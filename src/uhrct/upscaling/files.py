@@ -26,7 +26,9 @@ def write_result(
     output: Path,
     *,
     structure: Path | None = None,
-    uncertainty: Path | None = None,
+    lower: Path | None = None,
+    upper: Path | None = None,
+    spread: Path | None = None,
     dicom: io.DicomOptions | None = None,
     overwrite: bool = False,
     listeners: Sequence[Callable[[int, np.ndarray], None]] = (),
@@ -38,8 +40,8 @@ def write_result(
     ----------
     output : Path
         File or DICOM folder of the result.
-    structure, uncertainty : Path, optional
-        Files of the structure map and of the standard deviation between samples.
+    structure, lower, upper, spread : Path, optional
+        Files of the structure map, of the bounds of the interval, and of the standard deviation between samples.
     dicom, overwrite
         As for `uhrct.io.open_writer`.
     listeners : functions
@@ -65,7 +67,8 @@ def write_result(
     with ExitStack() as stack:
         warnings = stack.enter_context(collected_warnings())
         writers = {"image": stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))}
-        for quantity, path in (("structure", structure), ("uncertainty", uncertainty)):
+        maps = {"structure": structure, "lower": lower, "upper": upper, "spread": spread}
+        for quantity, path in maps.items():
             if path is not None:
                 writers[quantity] = stack.enter_context(io.open_map_writer(path, plan.grid, quantity, **how))
         stack.enter_context(progress)
@@ -73,7 +76,8 @@ def write_result(
             writers["image"].write(slab.hu)
             for listen in listeners:
                 listen(slab.first, slab.hu)
-            for quantity, values in (("structure", slab.structure), ("uncertainty", slab.sd_hu)):
+            parts = {"structure": slab.structure, "lower": slab.lower, "upper": slab.upper, "spread": slab.sd_hu}
+            for quantity, values in parts.items():
                 if quantity in writers:
                     writers[quantity].write(np.asarray(values, np.float32))
             residuals += slab.residual_hu
@@ -88,6 +92,19 @@ def write_result(
         warnings=warnings,
         writers=writers,
     )
+
+
+def bound_paths(path: Path) -> tuple[Path, Path]:
+    """The files or folders of lower and upper bounds, beside each other.
+
+    Example
+    -------
+    >>> [p.name for p in bound_paths(Path("ct.nii.gz"))], [p.name for p in bound_paths(Path("bounds"))]
+    (['ct-lower.nii.gz', 'ct-upper.nii.gz'], ['bounds-lower', 'bounds-upper'])
+    """
+    suffix = io.paths.output_suffix(path)
+    stem = path.name[: len(path.name) - len(suffix)]
+    return path.with_name(f"{stem}-lower{suffix}"), path.with_name(f"{stem}-upper{suffix}")
 
 
 def work_in_words(plan: Plan) -> str:
@@ -113,8 +130,12 @@ def derivation(plan: Plan) -> io.Derivation:
     if plan.model.config.properties:
         what += f", scan properties: {plan.assumptions}"
     what += f", {plan.computed_in}"
+    if s.interval and plan.model.calibration is not None:
+        factors = plan.model.calibration.factors("kernel_lp_cm" in plan.facts)
+        what += f", interval factors {' '.join(f'{factor:.3f}' for factor in factors)}"
+    warnings = f" Warning: {'; '.join(plan.warnings)}." if plan.warnings else ""
     return io.Derivation(
-        description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.",
+        description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.{warnings}",
         key=f"{__version__} {what}",
         suffix=plan.scale_name,
         reach_mm=_reach_mm(plan),

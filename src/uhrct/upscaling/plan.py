@@ -21,6 +21,9 @@ from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.upscaling.assumptions import Assumptions, assume
+from uhrct.upscaling.intervals import not_calibrated
+from uhrct.upscaling.scan_facts import scan_facts
+from uhrct.upscaling.scan_warnings import scan_warnings
 
 CONSISTENCY = ("auto", "hard", "off")
 QUALITY = ("standard", "best")
@@ -65,6 +68,8 @@ class UpscaleSettings:
         Agreement with the measured data. "auto": within the noise of the scan; "hard": exact; "off": no correction.
     structure : bool
         Also compute the structure map of the result.
+    interval : bool
+        Also compute lower and upper bounds that hold 90 % of the voxels of a scan with fine voxels.
     noise_hu : float, optional
         Standard deviation of the scan's noise in HU. Default: measured in the scan.
     psf_fwhm_mm : float, optional
@@ -97,6 +102,7 @@ class UpscaleSettings:
     denoise: float | None = None
     consistency: str = "auto"
     structure: bool = False
+    interval: bool = False
     noise_hu: float | None = None
     psf_fwhm_mm: float | None = None
     slice_thickness_mm: float | None = None
@@ -125,6 +131,8 @@ class UpscaleSettings:
             raise UhrctError(f"`overrides` names {unknown[0]!r}, which is no scan property")
         if self.steps == 1 and self.samples > 1:
             raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
+        if self.interval and self.steps > 1:
+            raise UhrctError("`interval` belongs to the posterior mean; leave `steps` at 1")
         if self.scale is not None and self.target_spacing_mm is not None:
             raise UhrctError("`scale` and `target_spacing_mm` exclude each other; give one of them")
 
@@ -148,6 +156,12 @@ class Plan:
         How the scan measures the result; used for consistency.
     batch : int
         Input slices per pass.
+    facts : dict
+        Simple numbers of the scan (`uhrct.upscaling.scan_facts`).
+    warnings : tuple of str
+        One line for each number of the scan that lies outside the range of the training.
+    interval_reasons : tuple of str
+        Why the interval is not calibrated for this scan; empty if it is, or if none was asked for.
     """
 
     settings: UpscaleSettings
@@ -157,6 +171,9 @@ class Plan:
     assumptions: Assumptions
     acquisition: Acquisition
     batch: int
+    facts: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    interval_reasons: tuple[str, ...] = ()
 
     @property
     def scan(self) -> ScanProperties:
@@ -240,6 +257,8 @@ def make_plan(
         raise UhrctError("these weights have no network for the posterior mean; `quality='best'` needs one")
     if settings.steps > 1 and model.denoiser is None:
         raise UhrctError("these weights have no denoiser and cannot draw samples; use `steps=1`")
+    if settings.interval and model.interval is None:
+        raise UhrctError("these weights have no interval network; use other weights, or train its stage `interval`")
     if settings.denoise is not None and not model.config.conditions:
         raise UhrctError("these weights cannot be told how much noise to remove; leave `denoise` out")
     given = _given(volume, settings)
@@ -253,6 +272,12 @@ def make_plan(
             "`consistency='hard'` does not work where slices overlap (thicker than their distance); use auto"
         )
     model_grid = volume.refined_grid(model.config.scale)
+    noise = (scan.noise_hu, scan.noise_correlation) if scan.noise_known and model.config.conditions else None
+    facts = scan_facts(volume, noise, measure=not model.config.conditions)
+    reasons = not_calibrated(model.calibration, facts, vars(settings)) if settings.interval else []
+    warnings = scan_warnings(facts, scan, model.config.scale)
+    if reasons:
+        warnings.append(f"the interval is not calibrated for this scan: {'; '.join(reasons)}")
     return Plan(
         settings=settings,
         model=model,
@@ -261,6 +286,9 @@ def make_plan(
         assumptions=assumptions,
         acquisition=acquisition,
         batch=settings.batch or max(1, PIXELS_PER_PASS // (volume.shape[1] * volume.shape[2])),
+        facts=facts,
+        warnings=tuple(warnings),
+        interval_reasons=tuple(reasons),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
 from uhrct.io import SlabWriter
+from uhrct.upscaling.intervals import interval_report
 from uhrct.upscaling.plan import Plan
 
 SCHEMA = "uhrct-report-2"
@@ -47,7 +48,7 @@ def run_report(
     warnings : sequence of str
         What was logged as a warning during the run.
     writers : mapping, optional
-        What was written: "image", "structure", "uncertainty" -> its writer.
+        What was written: "image", "structure", "lower", "upper", "spread" -> its writer.
     """
     scan = asdict(plan.scan)
     for name, known in (("psf_fwhm", plan.scan.psf_known), ("noise_hu", plan.scan.noise_known)):
@@ -67,6 +68,8 @@ def run_report(
         "computed_in": plan.computed_in,
         "scan_properties": _plain(scan),
         "reasons": dict(plan.assumptions.reasons),
+        "scan_facts": _plain(dict(plan.facts)),
+        "interval": _interval(plan),
         "settings": _plain(settings),
         "consistency_hu": float(np.mean(residual_hu)) if residual_hu else None,
         "consistency_not_measured": None if residual_hu else not_measured(plan),
@@ -92,6 +95,12 @@ def not_measured(plan: Plan) -> str:
     if not plan.scan.psf_known:
         return "the blur of the scan is unknown"
     return "all slices are padding" if plan.acquisition.slice_by_slice else "slices overlap"
+
+
+def _interval(plan: Plan) -> dict[str, Any] | None:
+    if not plan.settings.interval:
+        return None
+    return interval_report(plan.model.calibration, "kernel_lp_cm" in plan.facts, list(plan.interval_reasons))
 
 
 def _grid(grid: Grid) -> dict[str, Any]:

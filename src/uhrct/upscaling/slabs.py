@@ -14,9 +14,11 @@ from torch import Tensor
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
 from uhrct.core.volume import Grid, Volume
+from uhrct.models.interval import kernel_input
 from uhrct.models.model import Features, Model, stacks
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.regrid import Regrid
+from uhrct.upscaling.intervals import bounds_hu, calibrated
 from uhrct.upscaling.plan import TURNS, Plan
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,10 @@ class Slab:
         Structure map in [0, 1], if it was asked for.
     sd_hu : array or None
         Standard deviation between samples, if there are at least two.
+    lower, upper : array or None
+        Bounds in HU, float32, if an interval was asked for. For int16 results they are whole numbers.
+    below, above : array or None
+        Widths of the interval in HU, on the way to the bounds.
     residual_hu : tuple of float
         Mean |A y - x| of each input slice that this slab covers: how far the result is from the measured data. Empty
         where slices overlap or the PSF is unknown.
@@ -50,6 +56,10 @@ class Slab:
     hu: np.ndarray
     structure: np.ndarray | None = None
     sd_hu: np.ndarray | None = None
+    lower: np.ndarray | None = None
+    upper: np.ndarray | None = None
+    below: np.ndarray | None = None
+    above: np.ndarray | None = None
     residual_hu: tuple[float, ...] = ()
     clipped: int = 0
 
@@ -68,11 +78,16 @@ def compute_slabs(plan: Plan, volume: Volume, advance: Advance | None = None) ->
     UhrctError
         If the volume holds NaN or infinite values.
     """
+    for warning in plan.warnings:
+        log.warning("%s", warning)
     slabs = compute_part(plan, volume, advance=advance)
     if plan.resampled:
         slabs = _regridded(slabs, plan.model_grid, plan.grid)
     clipped = 0
     for slab in slabs:
+        if slab.below is not None and slab.above is not None:
+            lower, upper = bounds_hu(slab.hu, slab.below, slab.above, volume.hu.dtype)
+            slab = replace(slab, lower=lower, upper=upper, below=None, above=None)
         if volume.hu.dtype == np.int16:
             whole = np.rint(slab.hu)
             outside = int(((whole < INT16.min) | (whole > INT16.max)).sum())
@@ -86,7 +101,7 @@ def compute_slabs(plan: Plan, volume: Volume, advance: Advance | None = None) ->
 def compute_part(
     plan: Plan, volume: Volume, start: int = 0, stop: int | None = None, advance: Advance | None = None
 ) -> Iterator[Slab]:
-    """The result of the input slices `start` to `stop`, on the model's grid, as float32.
+    """The result of the input slices `start` to `stop`, on the model's grid, as float32, with widths for bounds.
 
     The slices are the same as in the result of the whole volume.
     """
@@ -150,6 +165,18 @@ def _compute_slab(
             # the operator on the result is nearer to the truth's map than the network's own structure head
             structure = _slices(model.structure_of(hr, (spacing_mm[0] / sy, spacing_mm[1] / sx)))
         sd_hu = _slices(samples.std(0)) if len(noises) > 1 else None
+        below = above = None
+        if plan.settings.interval:
+            assert mean is not None
+            kernel = plan.facts.get("kernel_lp_cm")
+            told = torch.tensor([kernel_input(kernel, max(spacing_mm) / max(sy, sx))])
+            below, above = calibrated(
+                *model.interval_hu(f, mean, told, plan.settings.tile),
+                hr,
+                None if model.calibration is None else model.calibration.factors(kernel is not None),
+                model.config.scale,
+                spacing_mm,
+            )
         residual_hu: tuple[float, ...] = ()
         # where slices overlap, an input slice also measures its neighbours; an unknown PSF measures nothing
         if plan.acquisition.slice_by_slice and plan.scan.psf_known:
@@ -158,8 +185,19 @@ def _compute_slab(
             residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
         if not torch.isfinite(hr).all():
             raise UhrctError("the network returned NaN or infinite values; its weights are damaged or do not fit")
-        hr = torch.where(_repeated(padding, model), _repeated(lr, model), hr)
-    return Slab(middle[0] * sz, _slices(hr), structure, sd_hu, residual_hu)
+        outside = _repeated(padding, model)
+        hr = torch.where(outside, _repeated(lr, model), hr)
+        below, above = (None if w is None else w.masked_fill(outside, 0.0) for w in (below, above))
+    widths = [None if w is None else _slices(w) for w in (below, above)]
+    return Slab(
+        middle[0] * sz,
+        _slices(hr),
+        structure,
+        sd_hu,
+        below=widths[0],
+        above=widths[1],
+        residual_hu=residual_hu,
+    )
 
 
 def _mean_hu(
@@ -221,16 +259,25 @@ def _regridded(slabs: Iterator[Slab], source: Grid, target: Grid) -> Iterator[Sl
     for slab in slabs:
         residual_hu += slab.residual_hu
         out: dict[str, np.ndarray] = {}
-        for name in ("hu", "structure", "sd_hu"):
+        for name in ("hu", "structure", "sd_hu", "below", "above"):
             if getattr(slab, name) is not None:
                 regrid = regrids.setdefault(name, Regrid(source, target, padded=name == "hu"))
                 out[name] = regrid.feed(getattr(slab, name))
         if "structure" in out:  # cubic weights overshoot
             out["structure"] = out["structure"].clip(0, 1)
-        if "sd_hu" in out:
-            out["sd_hu"] = out["sd_hu"].clip(min=0)
+        for name in ("sd_hu", "below", "above"):
+            if name in out:
+                out[name] = out[name].clip(min=0)
         if len(out["hu"]):
-            yield Slab(done, out["hu"], out.get("structure"), out.get("sd_hu"), residual_hu)
+            yield Slab(
+                done,
+                out["hu"],
+                out.get("structure"),
+                out.get("sd_hu"),
+                below=out.get("below"),
+                above=out.get("above"),
+                residual_hu=residual_hu,
+            )
             done += len(out["hu"])
             residual_hu = ()
 

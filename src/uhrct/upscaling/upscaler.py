@@ -30,7 +30,9 @@ class Result:
         The super-resolved scan.
     structure : Volume or None
         Structure map in [0, 1], if it was asked for.
-    uncertainty : Volume or None
+    lower, upper : Volume or None
+        Bounds in HU that hold 90 % of the voxels, if `interval` was asked for.
+    spread : Volume or None
         Standard deviation between samples in HU, if there are at least two.
     plan : Plan
         How it was computed.
@@ -42,7 +44,9 @@ class Result:
 
     volume: Volume
     structure: Volume | None
-    uncertainty: Volume | None
+    lower: Volume | None
+    upper: Volume | None
+    spread: Volume | None
     plan: Plan
     consistency_hu: float | None
     report: dict[str, Any]
@@ -57,7 +61,8 @@ class Upscaler:
         Use this model instead of choosing one by scale.
     **settings
         The fields of `uhrct.upscaling.plan.UpscaleSettings`: `scale`, `target_spacing_mm`, `weights`, `device`,
-        `steps`, `samples`, `seed`, `consistency`, `structure`, `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
+        `steps`, `samples`, `seed`, `consistency`, `structure`, `interval`,
+        `noise_hu`, `psf_fwhm_mm`, `slice_thickness_mm`, ...
 
     Raises
     ------
@@ -108,23 +113,23 @@ class Upscaler:
         arrays: dict[str, np.ndarray] = {}
         residuals: list[float] = []
         for slab in compute_slabs(plan, volume):
-            for name in ("hu", "structure", "sd_hu"):
+            for name in ("hu", "structure", "lower", "upper", "sd_hu"):
                 part = getattr(slab, name)
                 if part is not None:
                     whole = arrays.setdefault(name, np.empty(plan.grid.shape, part.dtype))
                     whole[slab.first : slab.first + len(part)] = part
             residuals += slab.residual_hu
             clipped += slab.clipped
-        structure, uncertainty = (
+        structure, lower, upper, spread = (
             volume.on_grid(plan.grid, arrays[name].astype(np.float32)) if name in arrays else None
-            for name in ("structure", "sd_hu")
+            for name in ("structure", "lower", "upper", "sd_hu")
         )
         seconds = time.monotonic() - begin
         report = run_report(
             plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, warnings=warnings
         )
         fine = volume.on_grid(plan.grid, arrays["hu"])
-        return Result(fine, structure, uncertainty, plan, report["consistency_hu"], report)
+        return Result(fine, structure, lower, upper, spread, plan, report["consistency_hu"], report)
 
     def _choose_model(self, scale: tuple[int, int, int], weights: str | Path | None, device: str) -> Model:
         key = (scale, weights, device)

@@ -1,4 +1,4 @@
-"""Structure and uncertainty maps as DICOM Parametric Maps: one multi-frame file of float32, streamed."""
+"""Structure map, bounds and spread as DICOM Parametric Maps: one multi-frame file of float32, streamed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Quantity:
     label: str
     unit: tuple[str, str, str]
     definition: tuple[str, str, str]
-    largest: float
+    range: tuple[float, float]
+    window: tuple[float, float]
+    """Centre and width for display."""
     contrast: str
     series: int
     """Added to the SeriesNumber, so that outputs of one run have different numbers."""
@@ -44,18 +46,40 @@ QUANTITIES = {
         label="STRUCTURE",
         unit=("1", "UCUM", "no units"),
         definition=("STRUCTURE", "99UHRCT", "Structure enhancement"),
-        largest=1.0,
+        range=(0.0, 1.0),
+        window=(0.5, 1.0),
         contrast="QUANTITY",
         series=1,
     ),
-    "uncertainty": Quantity(
-        name="uncertainty",
+    "spread": Quantity(
+        name="spread of samples",
         label="SD",
         unit=("[hnsf'U]", "UCUM", "Hounsfield unit"),
         definition=("386136009", "SCT", "Standard deviation"),
-        largest=65535.0,
+        range=(0.0, 65535.0),
+        window=(50.0, 100.0),
         contrast="STD_DEVIATION",
         series=2,
+    ),
+    "lower": Quantity(
+        name="lower bound 90 %",
+        label="LOWER",
+        unit=("[hnsf'U]", "UCUM", "Hounsfield unit"),
+        definition=("LOWER", "99UHRCT", "Lower bound of an interval"),
+        range=(-32768.0, 65535.0),
+        window=(-100.0, 1400.0),
+        contrast="QUANTITY",
+        series=3,
+    ),
+    "upper": Quantity(
+        name="upper bound 90 %",
+        label="UPPER",
+        unit=("[hnsf'U]", "UCUM", "Hounsfield unit"),
+        definition=("UPPER", "99UHRCT", "Upper bound of an interval"),
+        range=(-32768.0, 65535.0),
+        window=(-100.0, 1400.0),
+        contrast="QUANTITY",
+        series=4,
     ),
 }
 
@@ -118,7 +142,7 @@ class DicomMapWriter(SlabWriter):
             lut_label=quantity.label,
             lut_explanation=quantity.name,
             unit=_concept(hd, quantity.unit),
-            value_range=(0.0, quantity.largest),
+            value_range=quantity.range,
             slope=1.0,
             intercept=0.0,
             quantity_definition=_concept(hd, quantity.definition),
@@ -130,9 +154,7 @@ class DicomMapWriter(SlabWriter):
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[
-                hd.VOILUTTransformation(window_center=0.5, window_width=1.0)
-                if quantity.largest <= 1
-                else hd.VOILUTTransformation(window_center=50.0, window_width=100.0)
+                hd.VOILUTTransformation(window_center=quantity.window[0], window_width=quantity.window[1])
             ],
             content_label=quantity.label,
             derived_pixel_contrast=quantity.contrast,

@@ -13,12 +13,13 @@ from torch import Tensor
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.models.dssp import to_channels
+from uhrct.models.interval import kernel_input
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix, resize_matrix
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import DataSettings
 from uhrct.training.data.patients import Lungs, Patient
-from uhrct.training.data.scanners import acquire, add_scan_noise, draw_properties, draw_scan, told
+from uhrct.training.data.scanners import acquire, add_noises, draw_properties, draw_scan, told
 
 Scale = tuple[int, int, int]
 
@@ -36,6 +37,8 @@ INCREMENT_MM = 3.0
 SPARE = 1
 #: share of the items without some or all of their neighbours, as at the end of a volume or in a single slice
 WITHOUT_NEIGHBOURS = 0.15
+#: share of the items whose kernel the interval network is not told
+KERNEL_HIDDEN = 0.3
 #: distance between slices where a series does not say it
 UNKNOWN_SPACING_MM = 2.5
 
@@ -51,6 +54,7 @@ class Batch:
     increment_mm: tuple[float, ...] = ()  # distance between the LR slices of each item
     structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is unknown
     lungs: Tensor | None = None  # (B, sz, y', x') bool, if they were asked for
+    kernel: Tensor | None = None  # (B, 2): what the interval network is told (`uhrct.models.interval.kernel_input`)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class BatchMaker:
     acquisition : how a clean LR scan comes from the truth; it holds the scale
     context : neighbours on each side of an LR slice
     lungs : whether batches say where the lungs are
+    as_scanned : whether the target is the scan as it is, with all of its noise, whatever share of it shall be removed
 
     Raises
     ------
@@ -101,7 +106,9 @@ class BatchMaker:
         context: int = 0,
         seed: int = 0,
         lungs: bool = False,
+        as_scanned: bool = False,
     ) -> None:
+        self.as_scanned = as_scanned
         self.settings, self.acquisition, self.context, self.seed = settings, acquisition, context, seed
         self.sz, self.sy, self.sx = acquisition.scale
         self.spare = SPARE if self.sz > 1 else 0
@@ -149,17 +156,19 @@ class BatchMaker:
         crops = [self._crop(k, 1.0 if i < plain else factor, g) for i, k in enumerate(drawn)]
         hr = torch.stack([c.hu for c in crops])
         if settings.clean:
-            hr, lr, scans = self._denoised(hr, crops, plain, g)
+            hr, lr, scans, kernels = self._denoised(hr, crops, plain, g)
         else:
             if n_augmented:
                 hr = torch.cat([hr[:plain], self._vary(hr[plain:], g)])
             scans = [self._scan(c, g) for c in crops]
+            kernels = [None] * len(scans)
             lr = acquire(hr, self.acquisition, scans, g, self.spare)
         for i, c in enumerate(crops):
             if c.lr_hu is not None:  # measured, not simulated
                 hr[i], lr[i] = c.hu, c.lr_hu
         first = (self.context + self.spare) * self.sz
         inside = slice(first, first + self.sz)
+        kernel = self._kernel(drawn, crops, kernels, g) if self.as_scanned else None
         structure = lungs = None
         if self.exact:
             unknown = torch.full_like(hr[0], torch.nan)
@@ -176,12 +185,23 @@ class BatchMaker:
             increment_mm=tuple(c.increment_mm for c in crops),
             structure=structure,
             lungs=lungs,
+            kernel=kernel,
         )
+
+    def _kernel(self, drawn: list[int], crops: list[_Crop], added: list[float | None], g: torch.Generator) -> Tensor:
+        """What the interval network is told: the kernel of the scan, or that of the noise that was added to it."""
+        shown = torch.rand(len(drawn), generator=g) >= KERNEL_HIDDEN
+        rows = []
+        for number, c, lp_px, show in zip(drawn, crops, added, shown.tolist(), strict=True):
+            fine_mm = max(c.spacing_mm) / max(self.sy, self.sx)
+            kernel = self.patients[number].kernel_lp_cm if lp_px is None else 10 * lp_px / fine_mm
+            rows.append(kernel_input(kernel if show else None, fine_mm))
+        return torch.tensor(rows, device=crops[0].hu.device)
 
     def _denoised(
         self, hr: Tensor, crops: list[_Crop], plain: int, g: torch.Generator
-    ) -> tuple[Tensor, Tensor, list[ScanProperties]]:
-        """(targets, LR, scan properties) where some targets are the denoised scan, or keep a part of the noise.
+    ) -> tuple[Tensor, Tensor, list[ScanProperties], list[float | None]]:
+        """(targets, LR, scan properties, kernels of added noise). Targets are denoised, in part, or not at all.
 
         The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
         that was added, and the LR of the denoised scan.
@@ -193,16 +213,22 @@ class BatchMaker:
             hr, clean = (torch.cat([v[:plain], _detail(v[plain:], share).clamp(min=FLOOR_HU)]) for v in (hr, clean))
         usual, removed = ScanProperties(psf_fwhm=self.acquisition.psf_fwhm), self.settings.denoised
         scans = [draw_scan(replace(usual, increment_mm=c.increment_mm), removed, self.sz > 1, g) for c in crops]
-        # noise that is kept in part must be in the target too
-        hr = _with_noise(hr, crops, [s.noise_hu if s.denoise < 1 else 0.0 for s in scans], g)
+        # noise that is kept in part, or that the target shall show, must be in the target too
+        maps, turns = [c.noise_map for c in crops], [c.turn for c in crops]
+        kept = [self.as_scanned or s.denoise < 1 for s in scans]
+        levels_hu = [(s.noise_hu, 0.0) if k else (0.0, s.noise_hu) for s, k in zip(scans, kept, strict=True)]
+        hr, kernels = add_noises(hr, maps, turns, [level for level, _ in levels_hu], g)
         silent = [replace(s, noise_hu=0.0) for s in scans]
         state = g.get_state()
         lr = acquire(hr, self.acquisition, silent, g, self.spare)
         g.set_state(state)  # the same scanner, down to the slice profile that it draws
         lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
-        lr = _with_noise(lr, crops, [s.noise_hu if s.denoise == 1 else 0.0 for s in scans], g)
+        lr, _ = add_noises(lr, maps, turns, [level for _, level in levels_hu], g)
         scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
-        return torch.lerp(hr, clean, torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]), lr, scans
+        if self.as_scanned:
+            return hr, lr, scans, kernels
+        removed_share = torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]
+        return torch.lerp(hr, clean, removed_share), lr, scans, kernels
 
     def _scan(self, crop: _Crop, g: torch.Generator) -> ScanProperties:
         """The scan that an item comes from: the clean one, or for a share of the items another one."""
@@ -316,16 +342,6 @@ class BatchMaker:
             noise = noise / noise.std()
         level_hu = uniform(-NOISE_HU, NOISE_HU).clamp(min=0)  # half of the items get no noise
         return (hr + level_hu * noise).clamp(min=FLOOR_HU)
-
-
-def _with_noise(images: Tensor, crops: list[_Crop], sigmas_hu: list[float], g: torch.Generator) -> Tensor:
-    """Stacks (B, n, y, x) with noise of a reconstruction; none where its standard deviation is 0."""
-    return torch.stack(
-        [
-            add_scan_noise(image, c.noise_map, c.turn, sigma_hu, g) if sigma_hu else image
-            for image, c, sigma_hu in zip(images, crops, sigmas_hu, strict=True)
-        ]
-    )
 
 
 def _detail(hr: Tensor, share: Tensor) -> Tensor:

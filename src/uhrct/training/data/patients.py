@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.errors import UhrctError
+from uhrct.physics.kernel_names import kernel_lp_cm
 from uhrct.training.config import DataSettings
 from uhrct.training.data.clean_targets import clean_corpus
 from uhrct.training.data.datasets import SPLITS, Scan, group_of, list_scans, read_scan, series_of
@@ -41,6 +42,7 @@ class Patient:
     clean : int16 on the grid of `hu`, the denoised series
     noise_maps : float16 (z, directions, 64, 64), relative noise of each slice (`uhrct.physics.noise`)
     group : what series of the same patient and kernel share; "" if the patient is unknown
+    kernel_lp_cm : 50 % point of the kernel that the header names (`uhrct.physics.kernel_names`); None if unknown
     """
 
     name: str
@@ -56,6 +58,7 @@ class Patient:
     clean: Tensor | None = None
     noise_maps: Tensor | None = None
     group: str = ""
+    kernel_lp_cm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,9 @@ def _read(scan: Scan, device: torch.device) -> Patient:
     body, thickness = body_box(hu), volume.slice_thickness_mm
     said = tuple(n for n in notes if n)
     structure = truth_map(scan.paths[0].parent).to(device) if scan.layout == "phantom" else None
+    group, kernel = group_of(volume), kernel_lp_cm(volume.meta.get("dicom"))
     return Patient(
-        scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said, structure, group=group_of(volume)
+        scan.name, hu.to(device), (y, x), body, 1.0, z, thickness, lr, said, structure, group=group, kernel_lp_cm=kernel
     )
 
 

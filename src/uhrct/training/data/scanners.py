@@ -12,7 +12,7 @@ from torch import Tensor
 
 from uhrct.core.hu import FLOOR_HU
 from uhrct.physics.acquisition import Acquisition, correlated_noise, sharpened
-from uhrct.physics.kernels import draw_kernel
+from uhrct.physics.kernels import Kernel, draw_kernel
 from uhrct.physics.noise import add_noise, noise_field
 from uhrct.physics.resampling import apply_in_plane, as_tensor
 from uhrct.physics.scan_properties import ScanProperties
@@ -144,16 +144,27 @@ def draw_scan(clean: ScanProperties, denoised: float, through_plane: bool, g: to
     )
 
 
+def draw_noise_kernel(g: torch.Generator) -> tuple[Kernel, float]:
+    """(kernel of the noise of a reconstruction, size in mm of the pixels on which it is drawn)."""
+    kernel = draw_kernel(g)
+    pixel = NOISE_PIXEL_MM[0] + (NOISE_PIXEL_MM[1] - NOISE_PIXEL_MM[0]) * float(torch.rand((), generator=g))
+    return kernel, round(pixel, 2)
+
+
 def add_scan_noise(
-    image: Tensor, relative: Tensor | None, turn: Callable[[Tensor], Tensor], sigma_hu: float, g: torch.Generator
+    image: Tensor,
+    relative: Tensor | None,
+    turn: Callable[[Tensor], Tensor],
+    sigma_hu: float,
+    g: torch.Generator,
+    drawn: tuple[Kernel, float] | None = None,
 ) -> Tensor:
     """A stack (n, y, x) with the noise of a reconstruction, another in each slice.
 
     `relative` (directions, y', x') holds the noise maps of the crop before it was flipped and transposed by `turn`.
+    `drawn` is the kernel and the pixel size; None: they are drawn here.
     """
-    kernel = draw_kernel(g)
-    pixel = NOISE_PIXEL_MM[0] + (NOISE_PIXEL_MM[1] - NOISE_PIXEL_MM[0]) * float(torch.rand((), generator=g))
-    pixel = round(pixel, 2)
+    kernel, pixel = drawn or draw_noise_kernel(g)
     shape = tuple(image.shape)
     if relative is None:
         return image + sigma_hu * noise_field(shape, (pixel, pixel), kernel, g).to(image.device)
@@ -165,6 +176,27 @@ def add_scan_noise(
         noise = sigma_hu * noise_field(shape, (pixel, pixel), kernel, g) * maps.square().mean(0).sqrt()
     # a scanner clips at the floor of its range, so air outside the body has little noise
     return (image + turn(noise.to(image.device))).clamp(min=FLOOR_HU)
+
+
+def add_noises(
+    images: Tensor,
+    maps: list[Tensor | None],
+    turns: list[Callable[[Tensor], Tensor]],
+    sigmas_hu: list[float],
+    g: torch.Generator,
+) -> tuple[Tensor, list[float | None]]:
+    """(stacks (B, n, y, x) with `add_scan_noise`; 50 % points of the kernels of that noise, in line pairs per pixel).
+
+    Where the standard deviation is 0 there is no noise, and no kernel.
+    """
+    out, kernels = list(images), list[float | None]()
+    for k, sigma_hu in enumerate(sigmas_hu):
+        kernels.append(None)
+        if sigma_hu:
+            kernel, pixel_mm = drawn = draw_noise_kernel(g)
+            out[k] = add_scan_noise(images[k], maps[k], turns[k], sigma_hu, g, drawn)
+            kernels[k] = kernel.mtf50_lp_cm / 10 * pixel_mm
+    return torch.stack(out), kernels
 
 
 def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor, g: torch.Generator) -> ScanProperties:
