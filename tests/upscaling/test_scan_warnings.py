@@ -117,7 +117,7 @@ def test_validation_scans_have_few_warnings(shared_ct: Path) -> None:
         for name, limit in limits(X2).items():
             if name in facts and limit.warning(facts[name]):
                 fired.setdefault(name, set()).add(patient)
-    assert set(fired) <= {"noise_hu"}  # the sharp reconstruction of lungdx_a0001 has noise of 127 HU
+    assert set(fired) <= {"noise_hu"}  # the shoulders of lungfcp0006 have noise of 127 HU
     assert all(len(patients) == 1 for patients in fired.values())
 
 
