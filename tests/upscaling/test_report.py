@@ -43,10 +43,17 @@ def test_the_report_holds_the_warnings_of_its_own_run(tiny_model, slice_hu, tmp_
     clipped = reports[0]["clipped_voxels"]
     assert clipped > 0
     said = [f"{clipped} voxels beyond 16 bits were clipped"]
-    assert [report["warnings"] for report in reports] == [said, [], said]
-    assert write_result(upscaler.plan(loud), loud, tmp_path / "out.nii.gz", quiet=True)["warnings"] == said
+
+    def clippings(report):
+        return [line for line in report["warnings"] if "clipped" in line]
+
+    assert [clippings(report) for report in reports] == [said, [], said]
+    # the other lines are about the scan, which is unlike a patient; each run lists its own once
+    assert reports[0]["warnings"] == reports[2]["warnings"]
+    assert len(set(reports[0]["warnings"])) == len(reports[0]["warnings"])
+    assert clippings(write_result(upscaler.plan(loud), loud, tmp_path / "out.nii.gz", quiet=True)) == said
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda volume: upscaler(volume).report["warnings"], (loud, quiet)))
+        both = list(pool.map(lambda volume: clippings(upscaler(volume).report), (loud, quiet)))
     assert both == [said, []]
 
 

@@ -13,6 +13,7 @@ from uhrct.core.volume import Volume
 from uhrct.models import choice as serving
 from uhrct.models.choice import load_for_scale, pick_device, scale_word
 from uhrct.models.model import Model, ModelConfig, inference_dtype
+from uhrct.models.slice_noise import INDEPENDENT
 from uhrct.upscaling.files import derivation, write_result
 from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
@@ -244,7 +245,7 @@ def test_overlapping_slabs_are_known_from_thickness_and_increment(slice_hu):
 
 
 def test_neighbouring_fine_slices_of_a_sample_share_their_noise(slice_hu):
-    """Along z the noise goes on smoothly, inside a thick slice and across its ends alike."""
+    """Along z a part of the noise goes on smoothly, inside a thick slice and across its ends alike."""
     size = {"image_width": 8, "image_blocks": 1, "structure_width": 0}
     model = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size, denoiser=size)).eval().requires_grad_(False)
     for p in (*model.mean.to_image.parameters(), *model.denoiser.to_image.parameters()):
@@ -254,7 +255,7 @@ def test_neighbouring_fine_slices_of_a_sample_share_their_noise(slice_hu):
     out = run(model, flat, steps=2, consistency="off") - 40
     assert out.std() > 1
     alike = [float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) for a, b in zip(out[:-1], out[1:], strict=True)]
-    assert min(alike) > 0.8
+    assert min(alike) > 0.8 * (1 - INDEPENDENT)
     assert np.corrcoef(out[0].ravel(), out[15].ravel())[0, 1] < 0.3
 
 

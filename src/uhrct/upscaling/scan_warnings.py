@@ -47,14 +47,14 @@ class Limit:
         """The line for a value, or None inside the range."""
         if self.low <= value <= self.high:
             return None
-        low, high = (f"{self.factor * v:.3g}" for v in (self.low, self.high))
+        low, high = (_number(self.factor * v) for v in (self.low, self.high))
         if self.low == -inf:
             span = f"at most {high}{self.unit}"
         elif self.high == inf:
             span = f"at least {low}{self.unit}"
         else:
             span = f"{low} to {high}{self.unit}"
-        said = self.what.format(f"{self.factor * value:.3g}{self.unit}")
+        said = self.what.format(f"{_number(self.factor * value)}{self.unit}")
         usual = "the weights were trained on" if self.source == "training" else "the calibration scans have"
         return f"{said}; {usual} {span}" + (f" ({self.hint})" if self.hint else "")
 
@@ -116,3 +116,12 @@ def scan_warnings(facts: Mapping[str, float], scan: ScanProperties, scale: tuple
         thick = Limit("slices are {} times as thick as their distance", *TRAINING_THICKNESS, "")
         lines.append(thick.warning(scan.slice_thickness))
     return [line for line in lines if line is not None]
+
+
+def _number(value: float) -> str:
+    """Three digits, or a whole number from 1000 on.
+
+    >>> _number(0.6453), _number(32767.0)
+    ('0.645', '32767')
+    """
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
