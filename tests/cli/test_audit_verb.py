@@ -54,3 +54,13 @@ def test_an_audit_needs_a_scale(uhrct: Uhrct, tmp_path: Path) -> None:
     assert result.code == REFUSED
     assert "use a scale" in result.err
     assert not high.exists()
+
+
+def test_the_result_that_is_audited_is_never_replaced(uhrct: Uhrct, tmp_path: Path) -> None:
+    low, high = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz"
+    io.write(body(), low)
+    io.write(body(), high)
+    before = high.read_bytes()
+    result = uhrct("audit", low, high, "--html", high, "--overwrite", "-q")
+    assert result.code != 0
+    assert high.read_bytes() == before

@@ -59,6 +59,7 @@ def audit_result(low: Volume, high: Volume, *, quiet: bool = True, draws: int = 
         for first in slices:
             audit.feed(first, high.hu[first : first + scale[0]])
             progress.advance()
+    audit.agreement.check()
     return Audited(audit, audit.report())
 
 

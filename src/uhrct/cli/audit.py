@@ -71,7 +71,8 @@ def audit(
     from uhrct.core.files import write_json
     from uhrct.evaluation.html_report import check_libraries
 
-    io.check_outputs(low, [], files=[html_path, json_path], overwrite=overwrite)
+    for path in (low, high):
+        io.check_outputs(path, [], files=[html_path, json_path], overwrite=overwrite)
     if html_path is not None:
         check_libraries()
     scan, result = (read_input(path, None, input_spacing, False) for path in (low, high))

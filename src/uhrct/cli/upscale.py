@@ -79,7 +79,8 @@ def upscale(
     uncertainty: Annotated[
         Path | None,
         typer.Option(
-            help="Also write lower and upper bounds in HU that contain 90 % of voxels, to NAME-lower and NAME-upper.",
+            help="Also write lower and upper bounds in HU that are meant to contain 90 % of voxels, "
+            "to NAME-lower and NAME-upper.",
             metavar="NAME",
             rich_help_panel=OUTPUT,
         ),

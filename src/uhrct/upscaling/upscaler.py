@@ -31,7 +31,7 @@ class Result:
     structure : Volume or None
         Structure map in [0, 1], if it was asked for.
     lower, upper : Volume or None
-        Bounds in HU that hold 90 % of the voxels, if `interval` was asked for.
+        Bounds in HU that are meant to hold 90 % of the voxels, if `interval` was asked for.
     spread : Volume or None
         Standard deviation between samples in HU, if there are at least two.
     plan : Plan
