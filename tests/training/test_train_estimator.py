@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.acquisition import correlated_noise
-from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training import estimator as estimator_module
 from uhrct.training.config import TrainingConfig
 from uhrct.training.data.patients import load_patients
@@ -23,9 +22,8 @@ Tiny = Callable[..., TrainingConfig]
 def test_it_learns_noise_and_leaves_the_rest_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator_module, "FIT_STEPS", 300)
     mean = {"image_width": 8, "image_blocks": 1, "structure_width": 0}
-    start = Model(ModelConfig(mean=mean, properties=True))
+    start = Model(ModelConfig(mean=mean, properties=True, conditions=True))
     start.save_pretrained(tmp_path / "start")
-    assert start.estimate(torch.zeros(1, 20, 20)) == ScanProperties()  # without an estimator a scan counts as clean
     data = {"crop": 24, "batch": 16, "degraded": 0.7}
     config = tiny(
         stage="estimator", init=str(tmp_path / "start"), steps=12, data=data, model={"mean": mean, "estimator": 32}
@@ -37,5 +35,5 @@ def test_it_learns_noise_and_leaves_the_rest_alone(tiny: Tiny, tmp_path: Path, m
     hr = load_patients(config.data.validation, {}, CPU)[0].hu[:, :72, :72].float()
     lr = model.acquisition.forward(hr)
     noise = correlated_noise(tuple(lr.shape), 0.0, torch.Generator().manual_seed(0))
-    quiet, loud = (model.estimate(lr + sigma * noise).noise_hu for sigma in (0.0, 50.0))
-    assert loud > quiet + 10
+    quiet, loud = (model.estimator.read(lr + sigma * noise) for sigma in (0.0, 50.0))
+    assert loud.noise_hu > quiet.noise_hu + 10

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor, nn
+
+from uhrct.core.hu import FLOOR_HU
+from uhrct.physics.scan_properties import ScanProperties
 
 #: distances in pixels over which voxels are compared. Noise and blur differ in how differences grow with distance.
 LAGS = (1, 2, 3)
@@ -13,15 +19,46 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995)
 PIECE = 96
 #: largest mean distance of a piece from the training scans, in standard deviations of the statistics (0.8 is usual)
 FAMILIAR = 1.6
+#: pieces that `ScanEstimator.read` looks at, spread over the slices
+MOST_PIECES = 64
+#: limits of the logarithm of an estimated error, in the units of `targets`
+LOG_ERROR = (-4.0, 2.0)
 #: voxels below this are air outside the body. They are left out, because reconstructions clip them.
 INSIDE_HU = -970.0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the voxels of a scan tell about it. Errors are those that the estimator expects of itself.
+
+    Attributes
+    ----------
+    psf_fwhm, psf_error : pixels
+    sharpening : as in `ScanProperties`
+    noise_hu : standard deviation in HU
+    noise_error : relative
+    noise_correlation : at one pixel
+    """
+
+    psf_fwhm: float
+    psf_error: float
+    sharpening: float
+    noise_hu: float
+    noise_error: float
+    noise_correlation: float
+
+
+def targets(scan: ScanProperties) -> list[float]:
+    """What the estimator learns of a scan, in units in which errors are of like size."""
+    c = replace(scan, psf_known=True, noise_known=True).conditions()
+    return [c[0], c[1], c[3], c[4]]
+
+
 class ScanEstimator(nn.Module):
-    """Pieces of LR slices in HU -> the estimated part of `ScanProperties.vector`, one row per piece.
+    """Pieces of LR slices in HU -> numbers about the scan, one row per piece.
 
     The statistics are logarithms of quantiles of absolute differences, of first and second order, over several
-    distances. A perceptron maps them to the properties. This is cheap, and does not depend on where things lie.
+    distances. A perceptron maps them to the numbers. This is cheap, and does not depend on where things lie.
 
     Parameters
     ----------
@@ -50,6 +87,32 @@ class ScanEstimator(nn.Module):
         """(B, y, x) in HU -> (B, outputs)."""
         with torch.autocast(hu.device.type, enabled=False):
             return self.layers(self.standard(self.statistics(hu)))
+
+    def read(self, hu: Tensor) -> Reading | None:
+        """The properties of a scan from some of its slices (B, y, x) in HU; None if it is unlike the training scans.
+
+        Pieces that show more count more: each is weighted by the inverse of the error that is expected of it.
+        """
+        cut = pieces(hu.float().clamp(min=FLOOR_HU))
+        cut = cut[torch.linspace(0, len(cut) - 1, min(len(cut), MOST_PIECES)).round().long()]
+        # piece by piece: the digits must not depend on the rest of the batch
+        known = [piece[None] for piece in cut if self.knows(piece[None])]
+        if 2 * len(known) < len(cut):
+            return None
+        value, log_error = torch.cat([self(piece) for piece in known]).chunk(2, 1)
+        error = log_error.clamp(*LOG_ERROR).exp()
+        weight = error**-2 / (error**-2).sum(0)
+        psf, sharpening, noise, correlation = (weight * value).sum(0).tolist()
+        psf_error, _, noise_error, _ = (weight * error).sum(0).tolist()
+        noise_hu = 10 * math.expm1(min(max(noise, 0.0), 3.0))
+        return Reading(
+            psf_fwhm=0.6 + 0.4 * psf,
+            psf_error=0.4 * psf_error,
+            sharpening=max(0.5 * sharpening, 0.0),
+            noise_hu=noise_hu,
+            noise_error=noise_error * (1 + 10 / max(noise_hu, 1.0)),
+            noise_correlation=min(max(correlation, -0.5), 0.95),
+        )
 
     def knows(self, piece: Tensor) -> bool:
         """Whether a piece (1, y, x) in HU looks like the training scans."""

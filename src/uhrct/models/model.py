@@ -160,7 +160,9 @@ class Model(nn.Module):
         self.interval: DSSP | None = None
         if config.interval is not None:
             self.interval = interval_network(config.interval, slices=config.slices, sub_voxels=n)
-        self.estimator = ScanEstimator(len(ESTIMATED), config.estimator) if config.estimator else None
+        # with conditions each number comes with its error
+        outputs = len(ESTIMATED) * (2 if config.conditions else 1)
+        self.estimator = ScanEstimator(outputs, config.estimator) if config.estimator else None
         self.weights_sha256 = ""
         self.weights_name = ""
         #: of the intervals; None: they are not calibrated

@@ -97,9 +97,10 @@ def make_batches(config: TrainingConfig, model: Model, corpus: Corpus) -> BatchM
         corpus.patients,
         config.data,
         model.acquisition,
-        context=model.config.context,
+        context=0 if config.stage == "estimator" else model.config.context,  # it sees single slices
         seed=config.seed,
         lungs=bool(config.loss.lengths_share),
+        conditions=model.config.conditions,
         as_scanned=config.stage == "interval",
     )
 

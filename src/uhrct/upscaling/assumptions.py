@@ -31,6 +31,10 @@ PIXEL_FWHM = 0.68
 TARGET_FWHM = 1.5
 #: the table of kernels is right within about 10 %, and too wide a PSF makes halos
 CAUTION = 0.8
+#: above this expected error in pixels, an estimated PSF is not used
+LARGEST_PSF_ERROR = 0.25
+#: range of the training: edge enhancement
+LARGEST_SHARPENING = 0.9
 #: range of the training, in pixels
 PSF_RANGE = (0.4, 1.6)
 
@@ -104,7 +108,7 @@ def assume(
     reasons = {"slices": _thickness_reason(volume, model)}
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
     if model.config.conditions:
-        scan, found = _measured(scan, volume, picked, model.config.scale[1], "noise_hu" in given)
+        scan, found = _measured(scan, volume, picked, model, given)
         reasons |= found | {"denoise": "default" if denoise is None else "your choice"}
         scan = replace(scan, denoise=default_denoise if denoise is None else denoise)
     elif model.config.properties and not given.keys() >= set(ESTIMATED):
@@ -134,22 +138,38 @@ def _thickness_reason(volume: Volume, model: Model) -> str:
 
 
 def _measured(
-    scan: ScanProperties, volume: Volume, picked: np.ndarray, factor: int, noise_given: bool
+    scan: ScanProperties, volume: Volume, picked: np.ndarray, model: Model, given: dict[str, Any]
 ) -> tuple[ScanProperties, dict[str, str]]:
-    """The scan with the noise that its voxels show and the blur that its header tells."""
+    """The scan with the blur that its header or its voxels tell, and the noise that its voxels show."""
+    factor = model.config.scale[1]
     kernel, why = _header_kernel(volume)
+    wanted = {"psf_fwhm", "noise_hu"} - given.keys()
+    reading = None
+    if model.estimator is not None and wanted:
+        slices = torch.from_numpy(volume.hu[picked].astype(np.float32))
+        with torch.inference_mode():
+            reading = model.estimator.read(slices.to(next(model.parameters()).device))
     if factor == 1:
-        kernel, why = None, "not used, because the pixels stay"
-    reasons = {"blur": why}
-    if kernel is None:
-        scan = replace(scan, psf_known=factor == 1)
-    else:
+        reasons = {"blur": "not used, because the pixels stay"}
+    elif kernel is not None:
         scan = replace(scan, psf_fwhm=psf_of_kernel(kernel, volume.spacing_mm[1], factor))
-    if not noise_given:
-        noise = measure_noise(volume.hu[picked], volume.spacing_mm[1:])
-        scan = with_noise(scan, noise)
-        reasons["noise"] = f"measured: {noise.reason}" if noise.reliable else noise.reason
-    return scan, reasons
+        reasons = {"blur": why}
+    elif reading is not None and reading.psf_error <= LARGEST_PSF_ERROR:
+        width = min(max(reading.psf_fwhm, PSF_RANGE[0]), PSF_RANGE[1])
+        scan = replace(scan, psf_fwhm=round(width, 3), sharpening=round(min(reading.sharpening, LARGEST_SHARPENING), 3))
+        reasons = {"blur": f"measured by a network, expected error {reading.psf_error:.2f}; {why}"}
+    else:
+        scan = replace(scan, psf_known=False)
+        reasons = {"blur": why}
+    if "noise_hu" in given:
+        return scan, reasons
+    if reading is not None:
+        noise_hu, correlation = round(reading.noise_hu, 2), round(reading.noise_correlation, 3)
+        scan = replace(scan, noise_hu=noise_hu, noise_correlation=correlation)
+        return scan, reasons | {"noise": f"measured by a network, expected error {100 * reading.noise_error:.0f} %"}
+    noise = measure_noise(volume.hu[picked], volume.spacing_mm[1:])
+    why = f"measured: {noise.reason}" if noise.reliable else noise.reason
+    return with_noise(scan, noise), reasons | {"noise": why}
 
 
 def psf_of_kernel(kernel: Kernel, pixel_mm: float, factor: int) -> float:
@@ -184,6 +204,9 @@ def _header_kernel(volume: Volume) -> tuple[Kernel | None, str]:
         return None, "the file names no kernel"
     if "DERIVED" in (headers[0].get("ImageType") or ()):
         return None, "a derived image; the kernel in its header is that of its source"
+    size = headers[0].get("PixelSpacing")
+    if size and abs(volume.spacing_mm[1] - float(size[0])) > 0.01 * volume.spacing_mm[1]:
+        return None, "the pixels are not those of the header, so neither is the kernel"
     name = headers[0].get("ConvolutionKernel")
     found = named_kernel(headers[0].get("Manufacturer"), name)
     if found is None:

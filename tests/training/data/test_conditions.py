@@ -17,9 +17,10 @@ from uhrct.physics.kernels import Kernel
 from uhrct.physics.noise import add_noise
 from uhrct.physics.scan_properties import N_CONDITIONS, ScanProperties
 from uhrct.training.config import DataSettings
+from uhrct.training.data import batches
 from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, with_clean
-from uhrct.training.data.scanners import add_scan_noise, draw_scan, told
+from uhrct.training.data.scanners import PSF_ERROR, add_scan_noise, draw_scan, misread, told
 from uhrct.upscaling.assumptions import Assumptions
 from uhrct.upscaling.plan import UpscaleSettings, make_plan
 from uhrct.upscaling.upscaler import Upscaler
@@ -61,7 +62,10 @@ def test_denoised_series_keep_level_and_lose_noise(patient: Patient) -> None:
 
 
 @pytest.mark.parametrize(("denoised", "noise_left"), [(0.0, (0.7, 1.3)), (1.0, (0.0, 0.5))])
-def test_targets_are_as_wished(patient: Patient, denoised: float, noise_left: tuple[float, float]) -> None:
+def test_targets_are_as_wished(
+    patient: Patient, denoised: float, noise_left: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "SMOOTH_SHARE", 0.0)
     batch = maker(patient, (1, 2, 2), denoised)(0)
     assert batch.properties.shape == (4, N_CONDITIONS)
     assert (batch.properties[:, 6] == denoised).all()
@@ -82,8 +86,21 @@ def test_told_noise_is_the_noise_that_was_added() -> None:
     clean = torch.full((3, 96, 96), 40.0)
     scan = ScanProperties(noise_hu=SIGMA_HU)
     noisy = add_scan_noise(clean, None, lambda v: v, SIGMA_HU, generator())
-    found = [told(scan, noisy, clean, generator(k)).noise_hu for k in range(40)]
-    assert np.median(found) == pytest.approx((noisy[1] - clean[1]).std().item(), rel=0.15)
+    exact = told(scan, noisy, clean)
+    assert exact.noise_hu == pytest.approx((noisy[1] - clean[1]).std().item(), rel=0.1)
+    found = [misread(exact, generator(k)) for k in range(200)]
+    assert np.median([s.noise_hu for s in found]) == pytest.approx(exact.noise_hu, rel=0.05)
+    assert np.std([s.psf_fwhm for s in found]) / exact.psf_fwhm == pytest.approx(PSF_ERROR, rel=0.2)
+
+
+def test_some_scans_are_smooth(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made from the denoised series, with nothing to remove; so that smooth scans do not look blurred."""
+    told_hu = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(batches, "SMOOTH_SHARE", share)
+        told_hu[share] = max(s.noise_hu for s in maker(patient, (1, 2, 2), 0.0)(0).scans)
+    assert told_hu[0.0] > 0.3 * SIGMA_HU
+    assert told_hu[1.0] < 0.01 * SIGMA_HU
 
 
 def test_unknown_conditions_say_nothing() -> None:

@@ -202,17 +202,15 @@ def test_short_and_thick_series_are_left_out_through_plane(tiny: Tiny) -> None:
 def test_degraded_items_come_with_their_properties(tiny: Tiny) -> None:
     flat = replace(thin_patient(), hu=torch.full((20, 120, 120), 40, dtype=torch.int16))
     batch = batches([flat], tiny(data={"augmented": 0.0, "degraded": 1.0, "batch": 32, "crop": 40}).data)(1)
-    assert batch.properties is not None
-    noise_hu = 10 * torch.expm1(batch.properties[:, 2])
-    sharpened = 1 + 0.5 * batch.properties[:, 1]
+    noise_hu = torch.tensor([s.noise_hu for s in batch.scans])
+    sharpened = 1 + torch.tensor([s.sharpening for s in batch.scans])
     measured = batch.lr_hu.std((1, 2, 3))
     assert (noise_hu == 0).any()
     assert noise_hu.max() > 20
     assert ((measured - noise_hu).abs() < 0.15 * noise_hu + 1e-3).all()  # noise comes after the kernel
     assert (sharpened > 1).any()
     clean = batches([flat], tiny(data={"augmented": 0.0, "batch": 8}).data)(1)
-    assert clean.properties is not None
-    assert (clean.properties[:, :5] == 0).all()
+    assert all(s.noise_hu == s.sharpening == 0 for s in clean.scans)
 
 
 def test_real_pairs_are_shown_as_measured(tiny: Tiny) -> None:

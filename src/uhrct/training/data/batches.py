@@ -19,7 +19,7 @@ from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix,
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.training.config import DataSettings
 from uhrct.training.data.patients import Lungs, Patient
-from uhrct.training.data.scanners import acquire, add_noises, draw_properties, draw_scan, told
+from uhrct.training.data.scanners import acquire, add_noises, draw_properties, draw_scan, misread, told
 
 Scale = tuple[int, int, int]
 
@@ -39,6 +39,9 @@ SPARE = 1
 WITHOUT_NEIGHBOURS = 0.15
 #: share of the items whose kernel the interval network is not told
 KERNEL_HIDDEN = 0.3
+#: share of the items whose scan is made from the denoised series: users' scans can be smooth too, by soft kernels,
+#: iterative reconstruction or denoising, and must not look blurred to a network that knows noisy ones only
+SMOOTH_SHARE = 0.2
 #: distance between slices where a series does not say it
 UNKNOWN_SPACING_MM = 2.5
 
@@ -50,7 +53,8 @@ class Batch:
     lr_hu: Tensor  # (B, n, y, x): slice and neighbours
     hr_hu: Tensor  # (B, sz, y', x'): the fine slices inside the middle one
     spacing_mm: list[tuple[float, float]]
-    properties: Tensor | None = None  # (B, k): scan properties of each item
+    properties: Tensor | None = None  # (B, k): scan properties of each item, as the networks are told them
+    scans: tuple[ScanProperties, ...] = ()  # the scan properties of each item, without error
     increment_mm: tuple[float, ...] = ()  # distance between the LR slices of each item
     structure: Tensor | None = None  # (B, sz, y', x'): exact structure map in [0, 1], NaN where it is unknown
     lungs: Tensor | None = None  # (B, sz, y', x') bool, if they were asked for
@@ -89,6 +93,7 @@ class BatchMaker:
     acquisition : how a clean LR scan comes from the truth; it holds the scale
     context : neighbours on each side of an LR slice
     lungs : whether batches say where the lungs are
+    conditions : whether scan properties are given as `ScanProperties.conditions`, or as its vector
     as_scanned : whether the target is the scan as it is, with all of its noise, whatever share of it shall be removed
 
     Raises
@@ -106,9 +111,10 @@ class BatchMaker:
         context: int = 0,
         seed: int = 0,
         lungs: bool = False,
+        conditions: bool = True,
         as_scanned: bool = False,
     ) -> None:
-        self.as_scanned = as_scanned
+        self.as_scanned, self.conditions = as_scanned, conditions
         self.settings, self.acquisition, self.context, self.seed = settings, acquisition, context, seed
         self.sz, self.sy, self.sx = acquisition.scale
         self.spare = SPARE if self.sz > 1 else 0
@@ -180,8 +186,9 @@ class BatchMaker:
             hr_hu=hr[:, inside],
             spacing_mm=[c.spacing_mm for c in crops],
             properties=torch.tensor(
-                [s.conditions() if settings.clean else s.vector() for s in scans], device=hr.device
+                [misread(s, g).conditions() if self.conditions else s.vector() for s in scans], device=hr.device
             ),
+            scans=tuple(scans),
             increment_mm=tuple(c.increment_mm for c in crops),
             structure=structure,
             lungs=lungs,
@@ -203,10 +210,12 @@ class BatchMaker:
     ) -> tuple[Tensor, Tensor, list[ScanProperties], list[float | None]]:
         """(targets, LR, scan properties, kernels of added noise). Targets are denoised, in part, or not at all.
 
-        The LR is made from the scan as it is. What is told as noise is the difference between that LR, with the noise
-        that was added, and the LR of the denoised scan.
+        The LR is made from the scan as it is, but for a share `SMOOTH_SHARE` from the denoised one. What is told as
+        noise is the difference between that LR, with the noise that was added, and the LR of the denoised scan.
         """
         clean = torch.stack([c.clean for c in crops if c.clean is not None])
+        smooth = torch.rand(len(hr), 1, 1, 1, generator=g) < SMOOTH_SHARE
+        hr = torch.where(smooth.to(hr.device), clean, hr)
         if plain < len(hr):
             low, high = KERNEL
             share = (torch.rand(len(hr) - plain, 1, 1, 1, generator=g) * (high - low) + low).to(hr.device)
@@ -224,7 +233,7 @@ class BatchMaker:
         g.set_state(state)  # the same scanner, down to the slice profile that it draws
         lr_clean = acquire(clean, self.acquisition, silent, g, self.spare)
         lr, _ = add_noises(lr, maps, turns, [level for _, level in levels_hu], g)
-        scans = [told(s, a, b, g) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
+        scans = [told(s, a, b) for s, a, b in zip(scans, lr, lr_clean, strict=True)]
         if self.as_scanned:
             return hr, lr, scans, kernels
         removed_share = torch.tensor([s.denoise for s in scans]).to(hr)[:, None, None, None]

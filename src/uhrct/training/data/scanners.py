@@ -109,8 +109,8 @@ NOISE_SHARE, SCAN_NOISE_HU = 0.6, (3.0, 80.0)
 NOISE_PIXEL_MM = (0.5, 1.0)
 #: share of the items that are told their PSF, and their noise
 PSF_KNOWN, NOISE_KNOWN = 0.5, 0.85
-#: relative error of the noise that is told
-NOISE_ERROR = 0.15
+#: relative error of the noise and of the PSF that are told
+NOISE_ERROR, PSF_ERROR = 0.15, 0.05
 #: share of the noisy items whose noise has streaks
 STREAKS = 0.3
 
@@ -199,8 +199,8 @@ def add_noises(
     return torch.stack(out), kernels
 
 
-def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor, g: torch.Generator) -> ScanProperties:
-    """The scan with the noise that a measurement in even tissue would find: robust, and with an error."""
+def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor) -> ScanProperties:
+    """The scan with the noise that a robust measurement in its voxels would find."""
     middle = len(lr) // 2
     d = (lr - lr_clean)[middle]
     inside = lr_clean[middle] > -500
@@ -208,8 +208,14 @@ def told(scan: ScanProperties, lr: Tensor, lr_clean: Tensor, g: torch.Generator)
         inside = torch.ones_like(inside)
     values = d[inside]
     sigma = 1.4826 * float((values - values.median()).abs().median())
-    error = math.exp(NOISE_ERROR * float(torch.randn((), generator=g)))
     bound = d.clamp(-4 * sigma, 4 * sigma) if sigma > 0 else d
     power = float((bound[:, 1:] * bound[:, :-1]).mean() + (bound[1:] * bound[:-1]).mean()) / 2
     correlation = power / max(float(bound.square().mean()), 1e-6)
-    return replace(scan, noise_hu=min(sigma * error, 200.0), noise_correlation=min(max(correlation, -0.5), 0.95))
+    return replace(scan, noise_hu=min(sigma, 200.0), noise_correlation=min(max(correlation, -0.5), 0.95))
+
+
+def misread(scan: ScanProperties, g: torch.Generator) -> ScanProperties:
+    """The scan with errors as a measurement has them, so that networks do not trust what they are told too much."""
+    noise, psf = torch.randn(2, generator=g).tolist()
+    noise_hu = min(scan.noise_hu * math.exp(NOISE_ERROR * noise), 200.0)
+    return replace(scan, noise_hu=noise_hu, psf_fwhm=scan.psf_fwhm * math.exp(PSF_ERROR * psf))
