@@ -2,7 +2,8 @@
 
 import torch
 
-from uhrct.models.estimator import PIECE, ScanEstimator, _statistics, pieces
+from uhrct.models.estimator import PIECE, ScanEstimator, _statistics, pieces, targets
+from uhrct.physics.scan_properties import ScanProperties
 
 
 def image(seed=0, side=PIECE):
@@ -49,3 +50,34 @@ def test_tiny_and_empty_images_are_answered():
     estimator = ScanEstimator(outputs=4, width=8)
     for shape in ((1, 1, 1), (1, 2, 9), (1, 3, 3)):
         assert torch.isfinite(estimator(torch.full(shape, -1000.0))).all()
+
+
+def test_a_reading_trusts_the_pieces_that_show_most() -> None:
+    """The inverse of `targets`, and the surer of two kinds of pieces counts most."""
+    scan = ScanProperties(psf_fwhm=0.9, sharpening=0.2, noise_hu=15.0, noise_correlation=0.4)
+    estimator = ScanEstimator(outputs=8, width=8)
+    last = estimator.layers[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([*targets(scan), -3.0, -3.0, -3.0, -3.0]))
+        estimator.spread.fill_(1e9)
+    found = estimator.read(image()[None])
+    assert abs(found.psf_fwhm - 0.9) < 1e-5
+    assert abs(found.sharpening - 0.2) < 1e-5
+    assert abs(found.noise_hu - 15) < 1e-3
+    assert abs(found.noise_correlation - 0.4) < 1e-5
+    assert abs(found.psf_error - 0.4 * torch.exp(torch.tensor(-3.0))) < 1e-5
+
+    def answers(piece: torch.Tensor) -> torch.Tensor:
+        loud = float(piece.std() > 30)  # loud pieces say .6 and are sure; the others say 1.0 and are not
+        return torch.tensor([[1 - loud, 0.0, 0.0, 0.0, -4.0 * loud, 0.0, 0.0, 0.0]])
+
+    estimator.forward = answers
+    both = torch.stack([image(), 5 * image(1)])
+    assert abs(estimator.read(both).psf_fwhm - 0.6) < 1e-3
+
+
+def test_nothing_is_read_where_most_pieces_look_unfamiliar() -> None:
+    estimator = ScanEstimator(outputs=8, width=8)
+    estimator.centre.fill_(50.0)
+    assert estimator.read(image()[None]) is None

@@ -1,0 +1,73 @@
+"""What a run assumes about a scan: the header of its own pixels first, then what its voxels tell, else nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uhrct.core.volume import Volume
+from uhrct.models.estimator import Reading, ScanEstimator
+from uhrct.models.model import Model, ModelConfig
+from uhrct.upscaling.assumptions import LARGEST_PSF_ERROR, PSF_RANGE, Assumptions, assume
+
+MEAN = {"image_width": 8, "image_blocks": 1, "structure_width": 0}
+STANDARD = {"Manufacturer": "GE MEDICAL SYSTEMS", "ConvolutionKernel": "STANDARD", "PixelSpacing": [0.7, 0.7]}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch):
+    """Assumptions about a scan whose estimator reads what a test wishes."""
+    model = Model(ModelConfig(mean=MEAN, properties=True, conditions=True, estimator=4))
+
+    def assumed(reading: Reading | None, header: dict | None = None, spacing: float = 0.7, **given) -> Assumptions:
+        monkeypatch.setattr(ScanEstimator, "read", lambda self, hu: reading)
+        noise = np.random.default_rng(0).normal(40, 20, (3, 96, 96)).astype(np.int16)
+        meta = {"dicom": [header]} if header else {}
+        return assume(Volume(hu=noise, spacing_mm=(1.0, spacing, spacing), meta=meta), model, given, None, 1.0)
+
+    return assumed
+
+
+def reading(psf: float = 0.9, error: float = 0.05, noise: float = 12.0) -> Reading:
+    return Reading(psf, error, 0.1, noise, 0.08, 0.3)
+
+
+def test_voxels_tell_blur_and_noise_where_no_header_does(read) -> None:
+    found = read(reading())
+    assert (found.scan.psf_known, found.scan.noise_known) == (True, True)
+    assert 0.6 < found.scan.psf_fwhm < 0.9  # with caution: too wide a PSF costs more than too narrow a one
+    assert (found.scan.noise_hu, found.scan.noise_correlation) == (12.0, 0.3)
+    assert "measured by a network, expected error 0.05; the file names no kernel" in str(found)
+
+
+@pytest.mark.parametrize("psf", [-1.0, 0.3, 0.5, 0.6, 1.0, 5.0])
+def test_an_estimated_blur_stays_within_the_range_of_the_training(read, psf: float) -> None:
+    told = read(reading(psf)).scan.psf_fwhm
+    assert PSF_RANGE[0] <= told <= PSF_RANGE[1]
+    assert told <= max(psf, PSF_RANGE[0])
+
+
+def test_a_blur_that_voxels_hardly_show_is_not_used(read) -> None:
+    found = read(reading(error=LARGEST_PSF_ERROR + 0.01))
+    assert (found.scan.psf_known, found.scan.noise_known) == (False, True)
+    assert "PSF unknown" in str(found)
+
+
+def test_a_scan_unlike_the_training_scans_is_measured_without_the_network(read) -> None:
+    found = read(None)
+    assert not found.scan.psf_known
+    assert found.scan.noise_hu == pytest.approx(20, rel=0.15)
+    assert "overlapping patches" in found.reasons["noise"]
+
+
+def test_the_header_wins_over_the_voxels_but_only_for_its_own_pixels(read) -> None:
+    assert "from kernel STANDARD" in read(reading(), STANDARD).reasons["blur"]
+    resampled = read(reading(), STANDARD, spacing=1.4)
+    assert "measured by a network" in resampled.reasons["blur"]
+    assert "the pixels are not those of the header" in resampled.reasons["blur"]
+
+
+def test_the_caller_wins_over_everything(read) -> None:
+    found = read(reading(), STANDARD, psf_fwhm=0.75, noise_hu=3.0)
+    assert (found.scan.psf_fwhm, found.scan.noise_hu) == (0.75, 3.0)
+    assert found.reasons["blur"] == found.reasons["noise"] == "your choice"
