@@ -5,11 +5,13 @@
 
 The scanner model makes LR slices of validation/rider0117 and test/lidc0314, with noise of 0-60 HU (white, or correlated
 over 1.2 pixels) or with a PSF of 0.4-1.2 pixels. "ours" estimates the scan properties, "ours, told" gets the true ones.
+Weights that can be told how much noise to remove keep it in both (`--denoise 0`); "ours, default" removes it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +25,16 @@ from uhrct.evaluation.pictures import pyplot
 from uhrct.evaluation.protocol import Restore, means, score_slices
 from uhrct.evaluation.score_file import read_scores, write_scores
 from uhrct.models.model import Model
-from uhrct.physics.acquisition import Acquisition
+from uhrct.physics.acquisition import FWHM_PER_SIGMA, Acquisition
 from uhrct.physics.resampling import upsample_stack
 from uhrct.upscaling.upscaler import Upscaler
 
-CASES = ("validation/rider0117", "test/lidc0314")
+CASES = ["validation/rider0117", "test/lidc0314"]
 NOISE_HU = (0.0, 5.0, 10.0, 20.0, 30.0, 40.0, 60.0)
 PSF_FWHM = (0.4, 0.6, 0.8, 1.0, 1.2)
 CORRELATED_FWHM = 1.2
+#: autocorrelation of that noise at one pixel: its variance is blurred by a Gaussian of the same FWHM
+CORRELATION_AT_1 = math.exp(-((FWHM_PER_SIGMA / CORRELATED_FWHM) ** 2) / 4)
 SHOWN = ("psnr_wide", "smse_frangi")
 
 
@@ -54,14 +58,18 @@ def measure(args: argparse.Namespace) -> None:
         "slices": args.slices,
     }
     rows = []
-    for case, point in track([(c, p) for c in CASES for p in settings()], "robustness"):
+    keep = {"denoise": 0.0} if model.config.conditions else {}
+    for case, point in track([(c, p) for c in args.case or CASES for p in settings()], "robustness"):
         volume = io.read(args.data / case)
         acquisition = replace(Acquisition(model.config.scale), psf_fwhm=point["psf_fwhm"])
+        told = {**point, "sharpening": 0.0, "noise_correlation": CORRELATION_AT_1 if point["noise_fwhm"] else 0.0}
         methods: dict[str, Restore] = {
             "interpolation": lambda lr, _: upsample_stack(lr, model.config.scale),
-            "ours": restorer(Upscaler(model)),
-            "ours, told": restorer(Upscaler(model, overrides={**point, "sharpening": 0.0})),
+            "ours": restorer(Upscaler(model, **keep)),
+            "ours, told": restorer(Upscaler(model, overrides=told, **keep)),
         }
+        if keep:
+            methods["ours, default"] = restorer(Upscaler(model))
         for name, other in others.items():
             methods[name] = restorer(Upscaler(other))
         noise = {k: point[k] for k in ("noise_hu", "noise_fwhm")}
@@ -125,6 +133,7 @@ def main() -> None:
     parser.add_argument("--weights", default="x2")
     parser.add_argument("--without", action="append", default=[], metavar="NAME=FOLDER", help="another model")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
+    parser.add_argument("--case", action="append", metavar="SERIES", help=f"below --data; default: {', '.join(CASES)}")
     parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--picture", type=Path, help="draw the curves of --out into this file and measure nothing")
     args = parser.parse_args()

@@ -50,7 +50,7 @@ def test_an_estimated_blur_stays_within_the_range_of_the_training(read, psf: flo
 def test_a_blur_that_voxels_hardly_show_is_not_used(read) -> None:
     found = read(reading(error=LARGEST_PSF_ERROR + 0.01))
     assert (found.scan.psf_known, found.scan.noise_known) == (False, True)
-    assert "PSF unknown" in str(found)
+    assert "blur (PSF) unknown" in str(found)
 
 
 def test_a_scan_unlike_the_training_scans_is_measured_without_the_network(read) -> None:

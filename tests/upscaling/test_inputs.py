@@ -11,7 +11,9 @@ import pytest
 import SimpleITK as sitk
 
 import uhrct
+from uhrct.core.errors import UhrctError
 from uhrct.models.model import Model
+from uhrct.upscaling.upscaler import Upscaler
 
 MM = (2.0, 0.8, 0.7)
 
@@ -91,3 +93,10 @@ def test_integers_that_do_not_fit_become_larger(tiny_model: Model) -> None:
 def test_what_cannot_be_used_is_said(image: Any, place: dict[str, Any], message: str, tiny_model: Model) -> None:
     with pytest.raises(uhrct.UhrctError, match=message):
         upscaled(image, tiny_model, **place)
+
+
+def test_a_setting_that_does_not_exist_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(UhrctError, match="there is no setting `sclae`; did you mean `scale`"):
+        Upscaler(sclae=2)
+    with pytest.raises(UhrctError, match="there is no setting `xyzzy`; known: scale"):
+        uhrct.upscale(np.zeros((1, 8, 8), np.int16), spacing_mm=(1, 1, 1), xyzzy=2)

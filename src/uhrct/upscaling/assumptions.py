@@ -55,9 +55,9 @@ class Assumptions:
 
     Example
     -------
-    >>> scan = ScanProperties(psf_known=False, noise_hu=14.0, denoise=0.5)
+    >>> scan = ScanProperties(psf_known=False, noise_hu=14.0, increment_mm=0.0, denoise=0.5)
     >>> print(Assumptions(scan, {"blur": "no kernel in the file", "noise": "measured"}))
-    PSF unknown (no kernel in the file); noise 14.0 HU (measured); slices 2.50 mm apart, as thick; removes 50 % of noise
+    blur (PSF) unknown (no kernel in the file); noise 14.0 HU (measured); one slice; removes 50 % of noise
     """
 
     scan: ScanProperties
@@ -71,7 +71,7 @@ class Assumptions:
         s = self.scan
         thick = "as thick" if s.slice_thickness == 1 else f"{s.slice_thickness:.2f} times as thick"
         words = {
-            "blur": f"PSF {s.psf_fwhm:.2f} pixels" if s.psf_known else "PSF unknown",
+            "blur": f"PSF {s.psf_fwhm:.2f} pixels" if s.psf_known else "blur (PSF) unknown",
             "noise": f"noise {s.noise_hu:.1f} HU" if s.noise_known else "noise unknown",
             "slices": f"slices {s.increment_mm:.2f} mm apart, {thick}" if s.increment_mm else "one slice",
             "denoise": f"removes {100 * s.denoise:.0f} % of noise",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uhrct.core.errors import UhrctError
 from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
 from uhrct.models.choice import load_for_scale
@@ -67,7 +69,7 @@ class Upscaler:
     Raises
     ------
     UhrctError
-        If a setting is impossible.
+        If a setting is unknown or impossible.
 
     Example
     -------
@@ -82,6 +84,12 @@ class Upscaler:
     """
 
     def __init__(self, model: Model | None = None, **settings: Any) -> None:
+        known = [field.name for field in fields(UpscaleSettings)]
+        for name in settings:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
+                raise UhrctError(f"there is no setting `{name}`; {hint}")
         self.settings = UpscaleSettings(**settings)
         self.model = model
         self._loaded: dict[tuple[Any, ...], Model] = {}

@@ -127,7 +127,7 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
     assert scan.noise_hu == pytest.approx(SIGMA_HU, rel=0.15)
     assert (scan.psf_known, scan.noise_known) == (False, True)
     air = Volume(hu=np.full((3, 64, 64), -1000, np.int16), spacing_mm=(1.0, *SPACING))
-    assert re.search(r"PSF unknown \(.*\); noise 2\d\.\d HU \(measured: \d+ overlapping patches", str(found))
+    assert re.search(r"blur \(PSF\) unknown \(.*\); noise 2\d\.\d HU \(measured: \d+ overlapping patches", str(found))
     unknown = make_plan(air, UpscaleSettings(), model).assumptions
     assert not unknown.scan.noise_known
     assert "noise unknown (too little soft tissue" in str(unknown)
