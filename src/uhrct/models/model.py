@@ -22,10 +22,19 @@ from uhrct.models.folder import CONFIG, load_weights, model_folder, read_setting
 from uhrct.models.folder import available_models as available_models
 from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
 from uhrct.models.settings import Settings, checked
+from uhrct.models.spread import local_sd_hu
 from uhrct.models.tiling import run_tiled
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
-from uhrct.physics.scan_properties import ESTIMATED, N_CONDITIONS, N_PROPERTIES, ScanProperties, cautious, from_vector
+from uhrct.physics.scan_properties import (
+    ESTIMATED,
+    N_CONDITIONS,
+    N_PROPERTIES,
+    ScanProperties,
+    cautious,
+    from_vector,
+    kept_noise_hu,
+)
 from uhrct.structure import StructureOperator
 
 #: networks see (HU - CENTRE_HU) / SCALE_HU; HU below FLOOR_HU count as FLOOR_HU
@@ -71,6 +80,8 @@ class ModelConfig(Settings):
     #: HU by which the residuals of the mean network and of the denoiser are divided
     residual_sd_hu: PositiveFloat = 30.0
     sample_sd_hu: PositiveFloat = 15.0
+    #: divide the residual of the denoiser by a local standard deviation instead (`uhrct.models.spread`); null: do not
+    sample_spread: tuple[float, float, float, float] | None = None
     #: neighbours on each side of a slice that the mean network sees
     context: Annotated[int, Field(ge=0, le=16)] = 0
     #: whether the networks are given the scan properties as input
@@ -281,7 +292,15 @@ class Model(nn.Module):
             return prediction
 
         e = self.diffusion.sample(denoise, noise, steps)
-        return anchor + self._hr(e) * self.config.sample_sd_hu
+        return anchor + self._hr(e) * self.residual_sd_hu(f, anchor)
+
+    def residual_sd_hu(self, f: Features, anchor_hu: Tensor) -> Tensor:
+        """HU per unit of the residual that is diffused around `anchor_hu`, (B, sz, y sy, x sx) or (1, 1, 1, 1)."""
+        if self.config.sample_spread is None:
+            return torch.full((1, 1, 1, 1), self.config.sample_sd_hu, device=anchor_hu.device)
+        told = f.properties if self.config.conditions else None
+        kept = torch.zeros(1) if told is None else kept_noise_hu(told)
+        return local_sd_hu(anchor_hu, f.up_hu, kept.to(anchor_hu)[:, None, None, None], self.config.sample_spread)
 
     def denoiser_inputs(self, f: Features, mean_hu: Tensor | None, spacing_mm: Any) -> tuple[Tensor, Tensor, Tensor]:
         """(x, prior, anchor): the two inputs of the denoiser, and the HU image whose residual it diffuses."""

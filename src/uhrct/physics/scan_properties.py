@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from uhrct.core.errors import UhrctError
 
@@ -104,6 +105,18 @@ LIMITS: dict[str, tuple[float, float]] = {
 N_PROPERTIES, N_CONDITIONS = 6, 9
 #: these can be estimated from voxels; the others are geometry, which the file states
 ESTIMATED = ("psf_fwhm", "sharpening", "noise_hu", "noise_fwhm")
+
+
+def kept_noise_hu(conditions: Any) -> Any:
+    """Noise in HU that shall be kept, from rows of `ScanProperties.conditions` (B, k) as a tensor; 0 where unknown.
+
+    Example
+    -------
+    >>> import torch
+    >>> kept_noise_hu(torch.tensor([ScanProperties(noise_hu=20.0, denoise=0.25).conditions()]))
+    tensor([15.])
+    """
+    return 10 * conditions[:, 3].expm1() * (1 - conditions[:, 6])
 
 
 def from_vector(values: list[float], *, slice_thickness: float, increment_mm: float) -> ScanProperties:

@@ -9,7 +9,7 @@ from uhrct.models.interval import LEVEL, widths_hu
 from uhrct.models.model import Features, Model
 from uhrct.models.slice_noise import fine_slices_noise
 from uhrct.training.config import LossSettings
-from uhrct.training.data.batches import MARGIN, Batch, cut_margin, lr_channels
+from uhrct.training.data.batches import MARGIN, Batch, cut_margin, hr_crop, lr_channels
 from uhrct.training.structure_losses import StructureTerms
 
 
@@ -63,11 +63,12 @@ class DenoiserLoss:
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, done: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        model, settings, sd_hu = self.model, self.settings, self.model.config.sample_sd_hu
+        model, settings = self.model, self.settings
         with torch.no_grad():
             f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
             mean = model.mean_hu(f)[0] if model.mean is not None else None
             x, prior, anchor = model.denoiser_inputs(f, mean, batch.spacing_mm)
+            sd_hu = model.residual_sd_hu(f, anchor).expand_as(anchor)
         e = lr_channels((batch.hr_hu - anchor) / sd_hu, model.config.scale)
         g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
         n = _noise(e, batch, model.config.scale[0], generator)
@@ -80,7 +81,7 @@ class DenoiserLoss:
         }
         if settings.structure_image and done >= settings.structure_from:
             estimate = model.diffusion.split(predicted, z, g)[0]
-            parts |= self.structure.image(estimate, batch, anchor, sd_hu)
+            parts |= self.structure.image(estimate, batch, anchor, hr_crop(sd_hu, model.config.scale))
         return torch.stack(list(parts.values())).sum(), parts
 
 

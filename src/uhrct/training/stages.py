@@ -11,6 +11,7 @@ from uhrct.core.errors import UhrctError
 from uhrct.models.estimator import INSIDE_HU
 from uhrct.models.model import Model, ModelConfig
 from uhrct.models.settings import checked
+from uhrct.models.spread import fitted, signs
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, merged
 from uhrct.training.data.batches import BatchMaker, hr_crop
@@ -20,8 +21,8 @@ from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 from uhrct.training.validation import interval_line, interval_scores, restorer, score_line, scores
 
-#: batches over which `sample_sd_hu` is measured
-SPREAD_BATCHES = 16
+#: batches over which `sample_sd_hu` and `sample_spread` are measured; for the latter every so many pixels
+SPREAD_BATCHES, SPREAD_EVERY = 16, 16
 #: what stands in a model's configuration for a network that it does not have
 ABSENT = {"mean": None, "denoiser": None, "interval": None, "estimator": 0}
 #: the loss of each stage
@@ -45,10 +46,13 @@ class ModelTrainer(Trainer):
         self.model = build_model(config, source).to(run.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = make_batches(config, self.model, corpus)
-        new = config.stage == "denoiser" and (source is None or source.denoiser is None)
-        if new and "sample_sd_hu" not in config.model:
-            sd_hu = spread_hu(self.model, batches)
-            self.model.config = self.model.config.model_copy(update={"sample_sd_hu": sd_hu})
+        # a denoiser without a local spread gets one, and must be trained on
+        known = source is not None and source.denoiser is not None and (not source.mean or source.config.sample_spread)
+        new = config.stage == "denoiser" and not known
+        if new and not {"sample_sd_hu", "sample_spread"} & config.model.keys():
+            sd_hu, spread = spread_hu(self.model, batches)
+            found = {"sample_sd_hu": sd_hu, "sample_spread": spread}
+            self.model.config = self.model.config.model_copy(update=found)
             run.say(f"sample_sd_hu is {sd_hu} HU: the error, on training batches, of the image to sample around")
         network = getattr(self.model, config.stage)
         super().__init__(network, config, batches, run, corpus, budget, config.title)
@@ -141,17 +145,26 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
 
 
 @torch.no_grad()
-def spread_hu(model: Model, batches: BatchMaker) -> float:
-    """Root mean square of truth minus mean (or interpolation, without a mean network) in the body, over some batches.
+def spread_hu(model: Model, batches: BatchMaker) -> tuple[float, tuple[float, ...] | None]:
+    """Root mean square of truth minus mean in the body over some batches, and how it differs from place to place.
 
-    Divided by it, the residual that the denoiser diffuses has about unit variance.
+    Divided by it, the residual that the denoiser diffuses has about unit variance. Without a mean network the first is
+    that of the interpolation, and the second is None (the paper's system).
     """
-    squares, voxels = 0.0, 0
+    seen, errors = [], []
     for step in range(SPREAD_BATCHES):
         batch = batches(step)
         f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
         anchor = f.up_hu if model.mean is None else model.mean_hu(f)[0]
         error, truth = (hr_crop(image, model.config.scale) for image in (batch.hr_hu - anchor, batch.hr_hu))
-        inside = error[truth > INSIDE_HU].double()
-        squares, voxels = squares + float(inside.square().sum()), voxels + inside.numel()
-    return round(math.sqrt(squares / max(voxels, 1)), 1) or 1.0
+        inside = truth > INSIDE_HU
+        errors.append(error[inside].double())
+        kept = [(1 - s.denoise) * s.noise_hu * s.noise_known for s in batch.scans]
+        look = signs(anchor, f.up_hu, torch.tensor(kept).to(anchor)[:, None, None, None]).permute(4, 0, 1, 2, 3)
+        seen.append(hr_crop(look, model.config.scale)[:, inside].T[::SPREAD_EVERY])
+    every = torch.cat(errors)
+    sd_hu = round(math.sqrt(float(every.square().mean())), 1) if len(every) else 0.0
+    spread = None
+    if model.mean is not None and len(every):
+        spread = tuple(fitted(torch.cat(seen), torch.cat([e[::SPREAD_EVERY] for e in errors])))
+    return sd_hu or 1.0, spread

@@ -68,7 +68,7 @@ class StructureTerms:
         return {"structure_head": weight * error}
 
     def image(
-        self, image: Tensor, batch: Batch, anchor_hu: Tensor, sd_hu: float, pixel: Pixel | None = None
+        self, image: Tensor, batch: Batch, anchor_hu: Tensor, sd_hu: float | Tensor, pixel: Pixel | None = None
     ) -> dict[str, Tensor]:
         """The parts that look at the image of the network, each with its gradient at its strength.
 
@@ -76,7 +76,7 @@ class StructureTerms:
         ----------
         image : (B, sz sy sx, y, x), the residual of the network
         anchor_hu : (B, sz, y', x') the image around which it is a residual, margin included
-        sd_hu : HU per unit of the residual
+        sd_hu : HU per unit of the residual; one number, or (B, sz, y', x') without margin
         pixel : the pixel loss as a function of `image`; needed where a strength is a share of its gradient
         """
         if self.operator is None:
@@ -90,7 +90,8 @@ class StructureTerms:
         # pass of the step, to compare it with that of the pixel loss.
         with torch.enable_grad():
             leaf = image.detach()[seen].requires_grad_()
-            made = self._map(hr_crop(anchor_hu[seen], scale) + from_channels(leaf, *scale[1:]) * sd_hu, part)
+            unit = sd_hu[seen] if isinstance(sd_hu, Tensor) else sd_hu
+            made = self._map(hr_crop(anchor_hu[seen], scale) + from_channels(leaf, *scale[1:]) * unit, part)
             values: dict[str, tuple[Tensor, float]] = {}
             if self.difference:
                 values["structure_image"] = self._difference(made, target), settings.structure_share
