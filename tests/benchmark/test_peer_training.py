@@ -20,7 +20,7 @@ from uhrct.models.model import normalised
 from uhrct.models.settings import checked
 from uhrct.physics.resampling import upsample_stack
 from uhrct.training.config import read_settings
-from uhrct.training.data.batches import MARGIN, Batch
+from uhrct.training.data.batch import MARGIN, Batch
 from uhrct.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "peers"

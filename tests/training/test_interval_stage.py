@@ -14,7 +14,8 @@ from uhrct.models.interval import kernel_input
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import DataSettings, TrainingConfig
-from uhrct.training.data.batches import BatchMaker, hr_crop
+from uhrct.training.data.batch import hr_crop
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, Patient, load_patients, with_clean
 from uhrct.training.losses import _pinball
 from uhrct.training.stages import build_model, make_batches

@@ -13,7 +13,8 @@ from uhrct.models.dssp import from_channels
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.acquisition import correlated_noise
 from uhrct.training.config import TrainingConfig
-from uhrct.training.data.batches import Batch, BatchMaker, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batch import Batch, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, load_patients
 from uhrct.training.losses import DenoiserLoss, MeanLoss
 

@@ -17,7 +17,8 @@ from uhrct.models.model import Model, ModelConfig
 from uhrct.structure.lengths import vessel_lengths
 from uhrct.structure.vessels import skeleton as hard_skeleton
 from uhrct.training.config import LossSettings, TrainingConfig
-from uhrct.training.data.batches import Batch, BatchMaker, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batch import Batch, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import load_patients
 from uhrct.training.losses import MeanLoss
 from uhrct.training.structure_losses import (

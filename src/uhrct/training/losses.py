@@ -9,7 +9,7 @@ from uhrct.models.interval import LEVEL, widths_hu
 from uhrct.models.model import Features, Model
 from uhrct.models.slice_noise import fine_slices_noise
 from uhrct.training.config import LossSettings
-from uhrct.training.data.batches import MARGIN, Batch, cut_margin, hr_crop, lr_channels
+from uhrct.training.data.batch import MARGIN, Batch, cut_margin, hr_crop, lr_channels
 from uhrct.training.structure_losses import StructureTerms
 
 

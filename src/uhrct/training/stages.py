@@ -14,7 +14,8 @@ from uhrct.models.settings import checked
 from uhrct.models.spread import fitted, signs
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, merged
-from uhrct.training.data.batches import BatchMaker, hr_crop
+from uhrct.training.data.batch import hr_crop
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, Patient
 from uhrct.training.losses import DenoiserLoss, IntervalLoss, MeanLoss
 from uhrct.training.run import Run

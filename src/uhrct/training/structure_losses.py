@@ -17,7 +17,7 @@ from uhrct.models.surrogate import SHIPPED, Surrogate
 from uhrct.structure import StructureOperator
 from uhrct.structure.vessels import VESSEL_THRESHOLDS
 from uhrct.training.config import LossSettings
-from uhrct.training.data.batches import Batch, hr_crop, hr_spacing, lr_channels
+from uhrct.training.data.batch import Batch, hr_crop, hr_spacing, lr_channels
 
 #: a vessel is where the structure map reaches this value, as in the metrics of vessel length
 VESSEL = VESSEL_THRESHOLDS[1]

@@ -14,7 +14,7 @@ from uhrct.physics.resampling import upsample_stack
 from uhrct.structure import StructureOperator
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig
-from uhrct.training.data.batches import Batch, Scale, hr_spacing
+from uhrct.training.data.batch import Batch, Scale, hr_spacing
 from uhrct.training.data.patients import Corpus, Patient
 from uhrct.training.run import Run
 from uhrct.training.stages import make_batches

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from uhrct.models.model import inference_dtype
 from uhrct.training.budget import Budget
 from uhrct.training.config import RunSettings
-from uhrct.training.data.batches import Batch, BatchMaker
+from uhrct.training.data.batch import Batch
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, Patient
 from uhrct.training.optimizers import average_of, make_optimizers, pace
 from uhrct.training.run import Run

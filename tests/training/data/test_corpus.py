@@ -11,7 +11,8 @@ import torch
 from uhrct.core.errors import UhrctError
 from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import DataSettings, TrainingConfig
-from uhrct.training.data.batches import MARGIN, BatchMaker, Scale
+from uhrct.training.data.batch import MARGIN, Scale
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, load_patients
 from uhrct.training.data.voxels import body_box
 

@@ -15,7 +15,8 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.physics.acquisition import Acquisition
 from uhrct.training.config import TrainingConfig
-from uhrct.training.data.batches import BatchMaker, exact_map
+from uhrct.training.data.batch import exact_map
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.packing import pack
 from uhrct.training.data.patients import Patient, corpus_hash, load_patients
 

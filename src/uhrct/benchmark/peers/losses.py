@@ -9,7 +9,7 @@ from uhrct.benchmark.peers.gan_circle import GanCircle, gradient_penalty
 from uhrct.benchmark.peers.peer import Peer
 from uhrct.models.model import normalised
 from uhrct.physics.resampling import upsample_stack
-from uhrct.training.data.batches import MARGIN, Batch, Scale, cut_margin, hr_crop
+from uhrct.training.data.batch import MARGIN, Batch, Scale, cut_margin, hr_crop
 
 #: weights of GAN-CIRCLE: cycle, identity, joint sparsifying transform, share of the plain TV in it, gradient penalty
 CYCLE, IDENTITY, SPARSE, SPARSE_PLAIN, PENALTY = 1.0, 0.5, 0.001, 0.5, 10.0

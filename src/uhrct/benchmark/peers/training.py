@@ -18,7 +18,8 @@ from uhrct.evaluation.protocol import CONTEXT
 from uhrct.models.settings import checked
 from uhrct.training.budget import Budget
 from uhrct.training.config import RunSettings, read_settings
-from uhrct.training.data.batches import Batch, BatchMaker
+from uhrct.training.data.batch import Batch
+from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, Patient
 from uhrct.training.optimizers import make_optimizers
 from uhrct.training.run import Run
