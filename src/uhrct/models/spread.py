@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: of `fitted`
+RIDGE, ROUNDS, OUTLIER = 1e-6, 40, 5.0
 #: bounds in HU
 LEAST_HU, MOST_HU = 1.0, 1000.0
 
@@ -53,14 +55,18 @@ def signs(mean_hu: Tensor, up_hu: Tensor, kept_hu: Tensor) -> Tensor:
 def fitted(seen: Tensor, error_hu: Tensor) -> list[float]:
     """Coefficients for `signs` (n, 4) and errors (n,) in HU, so that errors divided by the result have variance one.
 
-    Squared errors are fitted, because one error alone says little of the standard deviation: first their logarithm by
-    least squares, then the constant by their mean.
+    The likelihood of a normal distribution is maximised by Fisher scoring; errors of more than `OUTLIER` standard
+    deviations count as that many.
     """
     seen, error_hu = seen.double(), error_hu.double()
-    target = (error_hu.abs() + 1).log()[:, None]
-    c = torch.linalg.lstsq(seen, target).solution[:, 0]
-    normal = error_hu / (seen @ c).exp()
-    c[-1] += normal.square().mean().log() / 2
+    # a sign that never changes, such as noise that is never kept, gets no weight
+    information = seen.T @ seen + RIDGE * len(seen) * torch.eye(seen.shape[1]).to(seen)
+    c = torch.zeros(seen.shape[1]).to(seen)
+    c[-1] = max(float(error_hu.square().mean().sqrt()), LEAST_HU)
+    c[-1] = c[-1].log()
+    for _ in range(ROUNDS):
+        normal = (error_hu / (seen @ c).exp()).square().clamp(max=OUTLIER**2)
+        c = c + torch.linalg.solve(information, seen.T @ (normal - 1)) / 2
     return [round(v, 4) for v in c.tolist()]
 
 
