@@ -71,3 +71,5 @@ def test_the_caller_wins_over_everything(read) -> None:
     found = read(reading(), STANDARD, psf_fwhm=0.75, noise_hu=3.0)
     assert (found.scan.psf_fwhm, found.scan.noise_hu) == (0.75, 3.0)
     assert found.reasons["blur"] == found.reasons["noise"] == "your choice"
+    alone = read(reading(), psf_fwhm=0.75).scan
+    assert (alone.psf_fwhm, alone.sharpening, alone.noise_hu) == (0.75, 0.0, 12.0)

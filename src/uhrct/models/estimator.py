@@ -96,10 +96,11 @@ class ScanEstimator(nn.Module):
         cut = pieces(hu.float().clamp(min=FLOOR_HU))
         cut = cut[torch.linspace(0, len(cut) - 1, min(len(cut), MOST_PIECES)).round().long()]
         # piece by piece: the digits must not depend on the rest of the batch
-        known = [piece[None] for piece in cut if self.knows(piece[None])]
-        if 2 * len(known) < len(cut):
+        seen = [self.standard(self.statistics(piece[None])) for piece in cut]
+        known = [s for s in seen if familiar(s)]
+        if 2 * len(known) < len(seen):
             return None
-        value, log_error = torch.cat([self(piece) for piece in known]).chunk(2, 1)
+        value, log_error = torch.cat([self.layers(s) for s in known]).chunk(2, 1)
         error = log_error.clamp(*LOG_ERROR).exp()
         weight = error**-2 / (error**-2).sum(0)
         psf, sharpening, noise, correlation = (weight * value).sum(0).tolist()
@@ -116,7 +117,7 @@ class ScanEstimator(nn.Module):
 
     def knows(self, piece: Tensor) -> bool:
         """Whether a piece (1, y, x) in HU looks like the training scans."""
-        return bool(self.standard(self.statistics(piece)).abs().mean() < FAMILIAR)
+        return familiar(self.standard(self.statistics(piece)))
 
     def standard(self, statistics: Tensor) -> Tensor:
         """Statistics in standard deviations from their mean over the training scans."""
@@ -126,6 +127,11 @@ class ScanEstimator(nn.Module):
     def statistics(hu: Tensor) -> Tensor:
         """The statistics of pieces (B, y, x) in HU, (B, numbers)."""
         return torch.stack([_statistics(piece.float()) for piece in hu])
+
+
+def familiar(standard: Tensor) -> bool:
+    """Whether standardised statistics are like those of the training scans."""
+    return bool(standard.abs().mean() < FAMILIAR)
 
 
 def _statistics(hu: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ def draw_curve(run: Path) -> Path:
         axis.grid(alpha=0.3)
         if lines:
             axis.legend(fontsize="small")
-    left.set(xlabel="minutes", ylabel="training loss (running mean)", yscale="log")
+    # the loss of a likelihood may be negative everywhere
+    positive = any(value > 0 for points in curves.values() for _, value in points)
+    left.set(xlabel="minutes", ylabel="training loss (running mean)", yscale="log" if positive else "linear")
     right.set(xlabel="minutes", ylabel="validation PSNR over interpolation (dB)")
     figure.savefig(run / "curve.png", dpi=110)
     plt.close(figure)

@@ -155,6 +155,8 @@ def _measured(
             reading = model.estimator.read(slices.to(next(model.parameters()).device))
     if factor == 1:
         reasons = {"blur": "not used, because the pixels stay"}
+    elif "psf_fwhm" in given:
+        reasons = {"blur": "your choice"}
     elif kernel is not None:
         scan = replace(scan, psf_fwhm=psf_of_kernel(kernel, volume.spacing_mm[1], factor))
         reasons = {"blur": why}
