@@ -124,7 +124,7 @@ def test_kill_during_writing(tmp_path: Path, name: str, how: signal.Signals) -> 
         assert child.stdout is not None
         assert child.stdout.readline() == "half\n"
         child.send_signal(how)
-        assert child.wait(20) != 0
+        assert child.wait(180) != 0  # no test of speed: a busy machine may take long
     assert not out.exists()
     assert not out.with_suffix(".raw").exists()
     left = list(tmp_path.iterdir())
