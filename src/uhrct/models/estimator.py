@@ -91,7 +91,7 @@ class ScanEstimator(nn.Module):
     def read(self, hu: Tensor) -> Reading | None:
         """The properties of a scan from some of its slices (B, y, x) in HU; None if it is unlike the training scans.
 
-        Pieces that show more count more: each is weighted by the inverse of the error that is expected of it.
+        Pieces that show more count more: each is weighted by the inverse square of the error expected of it.
         """
         cut = pieces(hu.float().clamp(min=FLOOR_HU))
         cut = cut[torch.linspace(0, len(cut) - 1, min(len(cut), MOST_PIECES)).round().long()]
