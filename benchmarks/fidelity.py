@@ -44,7 +44,7 @@ COLUMNS: dict[str, Callable[[dict[str, float]], float]] = {
     "SMSE Frangi c=100": lambda r: 1000 * r["smse_frangi_c100"],
     "abs(Ay-x) HU": lambda r: r.get("consistency_hu", float("nan")),
 }
-CLEAN = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_fwhm": 0.0}
+CLEAN = {"psf_fwhm": 0.6, "sharpening": 0.0, "noise_hu": 0.0, "noise_correlation": 0.0}
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -81,7 +81,9 @@ def measure(args: argparse.Namespace) -> None:
             name = "ours, mean" if mode == "auto" else f"ours, mean, consistency {mode}"
             methods[name] = restorer(Upscaler(model, consistency=mode))
         if model.config.properties:
-            methods["ours, mean, told it is clean"] = restorer(Upscaler(model, overrides=CLEAN))
+            methods["ours, mean, no noise removed"] = restorer(Upscaler(model, denoise=0.0))
+            told = Upscaler(model, denoise=0.0, overrides=CLEAN)
+            methods["ours, mean, no noise removed, told it is clean"] = restorer(told)
         if model.denoiser is not None:
             methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
         for name, other in others.items():

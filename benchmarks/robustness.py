@@ -58,7 +58,7 @@ def measure(args: argparse.Namespace) -> None:
         "slices": args.slices,
     }
     rows = []
-    keep = {"denoise": 0.0} if model.config.conditions else {}
+    keep = {"denoise": 0.0} if model.config.properties else {}
     for case, point in track([(c, p) for c in args.case or CASES for p in settings()], "robustness"):
         volume = io.read(args.data / case)
         acquisition = replace(Acquisition(model.config.scale), psf_fwhm=point["psf_fwhm"])

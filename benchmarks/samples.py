@@ -40,7 +40,7 @@ def measure(model: Model, data: Path, case: str, slices: int, steps: int, sample
     volume = io.read(data / case)
     acquisition = model.acquisition
     told = {"psf_fwhm": acquisition.psf_fwhm, "sharpening": 0.0}
-    keep = {"denoise": 0.0} if model.config.conditions else {}
+    keep = {"denoise": 0.0} if model.config.properties else {}
     mean_of = restorer(Upscaler(model, overrides=told, **keep))
     drawn = [restorer(Upscaler(model, overrides=told, steps=steps, seed=s, **keep)) for s in range(samples)]
     rows = []

@@ -47,15 +47,23 @@ def test_pieces_lie_on_the_body_and_any_image_has_one():
 
 
 def test_tiny_and_empty_images_are_answered():
-    estimator = ScanEstimator(outputs=4, width=8)
+    estimator = ScanEstimator(width=8)
     for shape in ((1, 1, 1), (1, 2, 9), (1, 3, 3)):
         assert torch.isfinite(estimator(torch.full(shape, -1000.0))).all()
+
+
+def test_a_reading_does_not_depend_on_the_order_of_slices() -> None:
+    estimator = ScanEstimator(width=8)
+    estimator.spread.fill_(1e9)
+    slices = torch.stack([image(seed, 30) for seed in range(3)])
+    a, b = (vars(estimator.read(s)) for s in (slices, slices.flip(0)))
+    assert all(abs(a[name] - b[name]) < 1e-5 for name in a)
 
 
 def test_a_reading_trusts_the_pieces_that_show_most() -> None:
     """The inverse of `targets`, and the surer of two kinds of pieces counts most."""
     scan = ScanProperties(psf_fwhm=0.9, sharpening=0.2, noise_hu=15.0, noise_correlation=0.4)
-    estimator = ScanEstimator(outputs=8, width=8)
+    estimator = ScanEstimator(width=8)
     last = estimator.layers[-1]
     with torch.no_grad():
         last.weight.zero_()
@@ -79,6 +87,6 @@ def test_a_reading_trusts_the_pieces_that_show_most() -> None:
 
 
 def test_nothing_is_read_where_most_pieces_look_unfamiliar() -> None:
-    estimator = ScanEstimator(outputs=8, width=8)
+    estimator = ScanEstimator(width=8)
     estimator.centre.fill_(50.0)
     assert estimator.read(image()[None]) is None

@@ -141,11 +141,3 @@ def test_properties_change_the_answer_once_learnt_and_not_before():
             p.data += 0.1
     clean, noisy = (model.mean_hu(model.features(lr, (1.4, 1.4), s))[0] for s in scans)
     assert (clean - noisy).abs().max() > 0.01
-
-
-def test_estimates_do_not_depend_on_the_batch():
-    model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1}, properties=True, estimator=4)).eval()
-    lr = torch.randn(3, 30, 30, generator=torch.Generator().manual_seed(0)) * 100
-    assert model.estimate(lr) == model.estimate(lr.flip(0))
-    assert model.estimate(lr[:1]) == model.estimate(lr[:1].repeat(3, 1, 1))
-    assert model.estimate(lr, increment_mm=1.25).increment_mm == 1.25

@@ -133,4 +133,4 @@ def test_noise_that_is_known_is_not_sharpened():
         )
         return float((noisy - clean).std())
 
-    assert left() < 0.7 * left(noise_hu=0.0, noise_fwhm=0.0, psf_fwhm=0.6, sharpening=0.0)
+    assert left() < 0.7 * left(noise_hu=0.0, psf_fwhm=0.6, sharpening=0.0)

@@ -42,7 +42,7 @@ def test_an_item_does_not_depend_on_its_batch_and_bounds_hold() -> None:
 
 def test_a_sample_is_around_the_mean_in_units_of_the_spread() -> None:
     """Twice the spread, twice the distance; and noise that is not known is not counted."""
-    config = {"mean": NETWORK, "denoiser": NETWORK, "properties": True, "conditions": True}
+    config = {"mean": NETWORK, "denoiser": NETWORK, "properties": True}
     lr = torch.full((1, 1, 12, 12), 40.0)
     scan = ScanProperties(noise_hu=20.0, denoise=0.0)
     away = []

@@ -5,8 +5,11 @@ import pytest
 from uhrct.physics.scan_properties import ScanProperties
 
 
-@pytest.mark.parametrize("fwhm", [0.7, 1.8])
-def test_correlation_of_no_noise_says_nothing(fwhm):
+@pytest.mark.parametrize("correlation", [0.1, 0.6])
+def test_correlation_of_no_noise_says_nothing(correlation):
     """A network never saw correlation without noise in training: it must not see it in use."""
-    assert ScanProperties(noise_fwhm=fwhm).vector() == ScanProperties().vector()
-    assert ScanProperties(noise_hu=10, noise_fwhm=fwhm).vector() != ScanProperties(noise_hu=10).vector()
+    assert ScanProperties(noise_correlation=correlation).conditions() == ScanProperties().conditions()
+    assert (
+        ScanProperties(noise_hu=10, noise_correlation=correlation).conditions()
+        != ScanProperties(noise_hu=10).conditions()
+    )

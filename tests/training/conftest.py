@@ -28,7 +28,7 @@ def short() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def stages(tiny: Callable[..., TrainingConfig]) -> list[TrainingConfig]:
     """Mean, denoiser and estimator of one model; the mean network is wide enough for Muon."""
-    model = {"mean": WIDE, "denoiser": WIDE, "estimator": 4, "properties": True, "conditions": True, "context": 1}
+    model = {"mean": WIDE, "denoiser": WIDE, "estimator": 4, "properties": True, "context": 1}
     common = {"model": model, "steps": 4, "optimizer": {"name": "muon"}}
     return [
         tiny(**common, stage="mean", loss={"lengths_share": 0.1, "structure_from": 0.5}, data={"degraded": 0.5}),

@@ -166,7 +166,7 @@ def test_every_scale_learns_in_a_few_steps(tiny: Tiny, scale: tuple[int, int, in
     hu = correlated_noise((40, 96, 96), 2.5, torch.Generator().manual_seed(1))
     hu = (300 * (hu + hu.roll(1, 0) + hu.roll(2, 0))).short()
     patient = Patient("p", hu, (0.7, 0.7), (0, 96, 0, 96), 1.0, 1.0, 1.0)
-    batch = BatchMaker([patient], config.data, m.acquisition, context=2, conditions=False)(0)
+    batch = BatchMaker([patient], config.data, m.acquisition, context=2)(0)
     assert m.mean is not None
     loss = MeanLoss(m, config.loss)
     optimizer = torch.optim.Adam(m.mean.parameters(), 1e-2)

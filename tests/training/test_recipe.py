@@ -137,7 +137,7 @@ def test_a_stage_alone_goes_on_from_init(tiny: Tiny, stages: list[TrainingConfig
     assert equal(dict(same.state_dict()), dict(source.state_dict()))
     assert same.config == source.config
     known = {name: value for name, value in source.mean.state_dict().items() if "told" not in name}
-    new = {"mean": stages[0].model["mean"], "properties": True, "conditions": True}
+    new = {"mean": stages[0].model["mean"], "properties": True}
     other = build_model(tiny(**changes | {"model": new}), source)
     assert equal({name: other.mean.state_dict()[name] for name in known}, known)
     with pytest.raises(UhrctError, match="the mean network to start from has another size"):

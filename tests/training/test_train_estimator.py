@@ -22,7 +22,7 @@ Tiny = Callable[..., TrainingConfig]
 def test_it_learns_noise_and_leaves_the_rest_alone(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimator_module, "FIT_STEPS", 300)
     mean = {"image_width": 8, "image_blocks": 1, "structure_width": 0}
-    start = Model(ModelConfig(mean=mean, properties=True, conditions=True))
+    start = Model(ModelConfig(mean=mean, properties=True))
     start.save_pretrained(tmp_path / "start")
     data = {"crop": 24, "batch": 16, "degraded": 0.7}
     config = tiny(

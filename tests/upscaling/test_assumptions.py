@@ -17,7 +17,7 @@ STANDARD = {"Manufacturer": "GE MEDICAL SYSTEMS", "ConvolutionKernel": "STANDARD
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch):
     """Assumptions about a scan whose estimator reads what a test wishes."""
-    model = Model(ModelConfig(mean=MEAN, properties=True, conditions=True, estimator=4))
+    model = Model(ModelConfig(mean=MEAN, properties=True, estimator=4))
 
     def assumed(reading: Reading | None, header: dict | None = None, spacing: float = 0.7, **given) -> Assumptions:
         monkeypatch.setattr(ScanEstimator, "read", lambda self, hu: reading)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from uhrct.benchmark.peers.model import PeerModel
 from uhrct.models.model import Model
-from uhrct.physics.scan_properties import N_PROPERTIES
+from uhrct.physics.scan_properties import N_CONDITIONS
 
 
 class Complexity(NamedTuple):
@@ -71,7 +71,7 @@ def _own_passes(model: Model, lr_shape: tuple[int, int], steps: int | None) -> l
     n = sz * sy * sx
     prior = {"prior": torch.empty(1, n, *lr_shape)}
     if model.config.properties:
-        prior["properties"] = torch.empty(1, N_PROPERTIES)
+        prior["properties"] = torch.empty(1, N_CONDITIONS)
     work: list[_Work] = []
     if model.mean is not None:
         work.append((model.mean, {"x": torch.empty(1, model.config.slices, *lr_shape), **prior}, 1))

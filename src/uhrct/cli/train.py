@@ -110,8 +110,9 @@ def pack(
         verify=verify,
         quiet=quiet,
     )
-    if not quiet:
-        print("\n".join(summary(report, out)))
+    first, *notes = summary(report, out)
+    for line in notes if quiet else [first, *notes]:
+        print(line)
     for line in report.problems:
         print(f"uhrct: not packed: {one_line(as_options(line, READ_OPTIONS))}", file=sys.stderr)
     if report.problems:

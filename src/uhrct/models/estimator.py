@@ -62,18 +62,18 @@ class ScanEstimator(nn.Module):
 
     Parameters
     ----------
-    outputs : how many numbers are estimated
     width : features of the perceptron
 
     Example
     -------
-    >>> ScanEstimator(outputs=4, width=8)(torch.zeros(2, 40, 50)).shape
-    torch.Size([2, 4])
+    >>> ScanEstimator(width=8)(torch.zeros(2, 40, 50)).shape
+    torch.Size([2, 8])
     """
 
-    def __init__(self, outputs: int = 4, width: int = 64) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
         seen = 3 * len(LAGS) * len(QUANTILES)
+        outputs = 2 * len(targets(ScanProperties()))  # each number comes with its error
         self.layers = nn.Sequential(
             nn.Linear(seen, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
         )
@@ -84,7 +84,7 @@ class ScanEstimator(nn.Module):
         self.spread: Tensor
 
     def forward(self, hu: Tensor) -> Tensor:
-        """(B, y, x) in HU -> (B, outputs)."""
+        """(B, y, x) in HU -> (B, 8): the numbers of `targets`, then the logarithms of their errors."""
         with torch.autocast(hu.device.type, enabled=False):
             return self.layers(self.standard(self.statistics(hu)))
 
@@ -114,10 +114,6 @@ class ScanEstimator(nn.Module):
             noise_error=noise_error * (1 + 10 / max(noise_hu, 1.0)),
             noise_correlation=min(max(correlation, -0.5), 0.95),
         )
-
-    def knows(self, piece: Tensor) -> bool:
-        """Whether a piece (1, y, x) in HU looks like the training scans."""
-        return familiar(self.standard(self.statistics(piece)))
 
     def standard(self, statistics: Tensor) -> Tensor:
         """Statistics in standard deviations from their mean over the training scans."""

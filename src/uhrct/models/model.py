@@ -17,7 +17,7 @@ from uhrct.core.hu import FLOOR_HU
 from uhrct.models.calibration import CALIBRATION, Calibration, load_calibration
 from uhrct.models.diffusion import Diffusion
 from uhrct.models.dssp import DSSP, from_channels, to_channels
-from uhrct.models.estimator import ScanEstimator, pieces
+from uhrct.models.estimator import ScanEstimator
 from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
 from uhrct.models.folder import available_models as available_models
 from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
@@ -26,15 +26,7 @@ from uhrct.models.spread import local_sd_hu
 from uhrct.models.tiling import run_tiled
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
-from uhrct.physics.scan_properties import (
-    ESTIMATED,
-    N_CONDITIONS,
-    N_PROPERTIES,
-    ScanProperties,
-    cautious,
-    from_vector,
-    kept_noise_hu,
-)
+from uhrct.physics.scan_properties import N_CONDITIONS, ScanProperties, kept_noise_hu
 from uhrct.structure import StructureOperator
 
 #: networks see (HU - CENTRE_HU) / SCALE_HU; HU below FLOOR_HU count as FLOOR_HU
@@ -84,10 +76,8 @@ class ModelConfig(Settings):
     sample_spread: tuple[float, float, float, float] | None = None
     #: neighbours on each side of a slice that the mean network sees
     context: Annotated[int, Field(ge=0, le=16)] = 0
-    #: whether the networks are given the scan properties as input
+    #: whether the networks are given the scan properties as input (`ScanProperties.conditions`)
     properties: bool = False
-    #: whether they are given as `ScanProperties.conditions`, which may be unknown
-    conditions: bool = False
     #: width of the network that estimates the scan properties; 0: none
     estimator: Annotated[int, Field(ge=0, le=1024)] = 0
 
@@ -158,8 +148,7 @@ class Model(nn.Module):
         self.diffusion = config.diffusion
         sz, sy, sx = config.scale
         n = sz * sy * sx
-        told = 0 if not config.properties else N_CONDITIONS if config.conditions else N_PROPERTIES
-        common: dict[str, Any] = {"sub_voxels": n, "properties": told}
+        common: dict[str, Any] = {"sub_voxels": n, "properties": N_CONDITIONS if config.properties else 0}
         self.mean: DSSP | None = None
         self.denoiser: DSSP | None = None
         if config.mean is not None:
@@ -171,9 +160,7 @@ class Model(nn.Module):
         self.interval: DSSP | None = None
         if config.interval is not None:
             self.interval = interval_network(config.interval, slices=config.slices, sub_voxels=n)
-        # with conditions each number comes with its error
-        outputs = len(ESTIMATED) * (2 if config.conditions else 1)
-        self.estimator = ScanEstimator(outputs, config.estimator) if config.estimator else None
+        self.estimator = ScanEstimator(config.estimator) if config.estimator else None
         self.weights_sha256 = ""
         self.weights_name = ""
         #: of the intervals; None: they are not calibrated
@@ -193,27 +180,9 @@ class Model(nn.Module):
         known = None
         if self.config.properties:
             if not isinstance(properties, Tensor):
-                scan = properties or ScanProperties()
-                properties = torch.tensor([scan.conditions() if self.config.conditions else scan.vector()])
+                properties = torch.tensor([(properties or ScanProperties()).conditions()])
             known = properties.to(lr_hu.device)
         return Features(x, up_hu, self._prior(up_hu, spacing_mm), known)
-
-    def estimate(self, lr_hu: Tensor, *, slice_thickness: float = 1.0, increment_mm: float = 2.5) -> ScanProperties:
-        """Estimated scan properties of LR slices (B, y, x) in HU: the median over pieces of the slices.
-
-        Without an estimator the answer is the clean benchmark.
-        """
-        if self.estimator is None:
-            return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
-        # piece by piece: the digits must not depend on the rest of the batch
-        cut = [piece[None] for piece in pieces(lr_hu.float().clamp(min=FLOOR_HU))]
-        known = [piece for piece in cut if self.estimator.knows(piece)]
-        # if most pieces look unlike the training scans, no estimate is used: a wrong PSF does more harm than none
-        if 2 * len(known) < len(cut):
-            return ScanProperties(slice_thickness=slice_thickness, increment_mm=increment_mm)
-        values = torch.cat([self.estimator(piece) for piece in known]).median(0).values
-        seen = from_vector(values.tolist(), slice_thickness=slice_thickness, increment_mm=increment_mm)
-        return cautious(seen)
 
     def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:
         _, sy, sx = self.config.scale
@@ -298,7 +267,7 @@ class Model(nn.Module):
         """HU per unit of the residual that is diffused around `anchor_hu`, (B, sz, y sy, x sx) or (1, 1, 1, 1)."""
         if self.config.sample_spread is None:
             return torch.full((1, 1, 1, 1), self.config.sample_sd_hu, device=anchor_hu.device)
-        told = f.properties if self.config.conditions else None
+        told = f.properties
         kept = torch.zeros(1) if told is None else kept_noise_hu(told)
         return local_sd_hu(anchor_hu, f.up_hu, kept.to(anchor_hu)[:, None, None, None], self.config.sample_spread)
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import torch
 
 KINDS = ("scanner", "bicubic")
+#: error in HU that networks leave at edges. Noise of this size is as much reason to doubt a difference between scan and
+#: result as the error is to correct it.
+ERROR_HU = 30.0
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,14 @@ class Acquisition:
         lr = sharpened(lr, self.sharpening, transposed=True)
         return self._apply(lr, tuple(self.axis_matrix(n, i).T for n, _, i in self._sides(lr)))
 
-    def pinv(self, lr: torch.Tensor) -> torch.Tensor:
-        """A^+ x, the HR image of least norm that A maps to x."""
+    def pinv(self, lr: torch.Tensor, damping: float = 0.0) -> torch.Tensor:
+        """A^+ x, the HR image of least norm that A maps to x.
+
+        With `damping` each factor B of A is inverted as B^T (B B^T + damping)^-1 (Tikhonov). A wide PSF passes little of
+        the high frequencies, so the exact inverse amplifies the noise there.
+        """
         lr = unsharpened(lr, self.sharpening)
-        return self._apply(lr, tuple(self._axis_pinv(n, i) for n, _, i in self._sides(lr)))
+        return self._apply(lr, tuple(_right_inverse(self, n, i, damping) for n, _, i in self._sides(lr)))
 
     def project(self, hr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
         """y + A^+ (x - A y), the nearest image to `hr` that measures as `lr`.
@@ -127,7 +134,7 @@ class Acquisition:
         return hr + self.pinv(lr - self.forward(hr))
 
     def project_within_noise(self, hr: torch.Tensor, lr: torch.Tensor, noise_hu: float = 0.0) -> torch.Tensor:
-        """The projection, with less weight where exact agreement would copy the scan's noise.
+        """The projection, but weaker where exact agreement would copy or amplify the scan's noise.
 
         Parameters
         ----------
@@ -137,11 +144,12 @@ class Acquisition:
         """
         import torch
 
+        damping = round((noise_hu / ERROR_HU) ** 2, 3)
         for _ in range(2):  # the weight depends on the remaining difference, which the first pass reduces
             difference = lr - self.forward(hr)
             slices = zip(lr.flatten(0, -3), difference.flatten(0, -3), strict=True)
             weight = torch.stack([measurement_weight(x, d, noise_hu) for x, d in slices])
-            hr = hr + self.pinv(weight.reshape(lr.shape) * difference)
+            hr = hr + self.pinv(weight.reshape(lr.shape) * difference, damping)
         return hr
 
     def axis_matrix(self, n_lr: int, axis: int) -> np.ndarray:
@@ -151,9 +159,6 @@ class Acquisition:
         if axis == 0:
             return _scanner_axis(n_lr, self.scale[0], self.slice_fwhm, self.slice_thickness)
         return _scanner_axis(n_lr, self.scale[axis], self.psf_fwhm if self.scale[axis] > 1 else 0.0)
-
-    def _axis_pinv(self, n_lr: int, axis: int) -> np.ndarray:
-        return _right_inverse(self, n_lr, axis)
 
     def _sides(self, image: torch.Tensor, divisor: tuple[int, int, int] = (1, 1, 1)) -> list[tuple[int, int, int]]:
         """(length, scale, axis number) of each axis on which this operator acts."""
@@ -200,12 +205,12 @@ def _scanner_axis(n_lr: int, scale: int, fwhm_lr: float, width: float = 1.0) -> 
 
 
 @lru_cache(maxsize=32)
-def _right_inverse(acquisition: Acquisition, n_lr: int, axis: int) -> np.ndarray:
+def _right_inverse(acquisition: Acquisition, n_lr: int, axis: int, damping: float = 0.0) -> np.ndarray:
     matrix = acquisition.axis_matrix(n_lr, axis)
     if acquisition.slice_thickness > 1 and axis == 0:
         # overlapping slices hardly measure the highest frequencies along z: an exact inverse would amplify noise
         return np.linalg.pinv(matrix, rcond=0.05)
-    return np.linalg.solve(matrix @ matrix.T, matrix).T
+    return np.linalg.solve(matrix @ matrix.T + damping * np.eye(n_lr), matrix).T
 
 
 def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator) -> torch.Tensor:
@@ -219,6 +224,19 @@ def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator)
     noise = apply_in_plane(noise, as_tensor(rows, noise), as_tensor(columns, noise))
     middle_row, middle_column = rows[len(rows) // 2], columns[len(columns) // 2]
     return noise / float((middle_row**2).sum() * (middle_column**2).sum()) ** 0.5
+
+
+def fwhm_of_correlation(at_one_pixel: float) -> float:
+    """FWHM in pixels of the Gaussian filter that makes noise of this autocorrelation at one pixel from white noise.
+
+    Example
+    -------
+    >>> round(fwhm_of_correlation(0.65), 1)
+    1.8
+    """
+    if at_one_pixel <= 0.05:  # narrower filters are the identity on a grid
+        return 0.0
+    return FWHM_PER_SIGMA / math.sqrt(-4 * math.log(at_one_pixel))
 
 
 def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:

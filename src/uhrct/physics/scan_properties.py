@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from uhrct.core.errors import UhrctError
@@ -23,8 +23,6 @@ class ScanProperties:
         Edge enhancement by the kernel: share of detail (image minus its blur by one pixel) added after the PSF.
     noise_hu : float
         Standard deviation of the noise in HU.
-    noise_fwhm : float
-        Correlation of the noise: FWHM in pixels of the Gaussian filter that makes it from white noise.
     slice_thickness : float
         Slice thickness divided by the distance between slices.
     increment_mm : float
@@ -39,14 +37,13 @@ class ScanProperties:
 
     Example
     -------
-    >>> ScanProperties().vector()
-    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> ScanProperties(psf_fwhm=0.8, noise_known=False).conditions()
+    [0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
 
     psf_fwhm: float = 0.6
     sharpening: float = 0.0
     noise_hu: float = 0.0
-    noise_fwhm: float = 0.0
     slice_thickness: float = 1.0
     increment_mm: float = 2.5
     noise_correlation: float = 0.0
@@ -60,19 +57,8 @@ class ScanProperties:
             if not low <= value <= high:
                 raise UhrctError(f"{name} = {value}: give a number from {low} to {high}")
 
-    def vector(self) -> list[float]:
-        """The numbers as a network gets them: 0 for the benchmark, within a few units elsewhere."""
-        return [
-            (self.psf_fwhm - 0.6) / 0.4,
-            self.sharpening / 0.5,
-            math.log1p(self.noise_hu / 10),
-            self.noise_fwhm if self.noise_hu >= SILENT_HU else 0.0,  # without noise it has no meaning
-            self.slice_thickness - 1,
-            math.log2(max(self.increment_mm, 0.1) / 2.5) / 2,
-        ]
-
     def conditions(self) -> list[float]:
-        """The numbers as a network with conditions gets them; unknown ones are 0."""
+        """The numbers as a network gets them, within a few units; unknown ones are 0."""
         psf, noise = float(self.psf_known), float(self.noise_known)
         return [
             psf * (self.psf_fwhm - 0.6) / 0.4,
@@ -95,16 +81,13 @@ LIMITS: dict[str, tuple[float, float]] = {
     "psf_fwhm": (0.0, 3.0),
     "sharpening": (-1.0, 3.0),
     "noise_hu": (0.0, 500.0),
-    "noise_fwhm": (0.0, 5.0),
     "slice_thickness": (0.05, 20.0),
     "increment_mm": (0.0, 100.0),
     "noise_correlation": (-1.0, 1.0),
     "denoise": (0.0, 1.0),
 }
-#: numbers in `ScanProperties.vector` and in `ScanProperties.conditions`
-N_PROPERTIES, N_CONDITIONS = 6, 9
-#: these can be estimated from voxels; the others are geometry, which the file states
-ESTIMATED = ("psf_fwhm", "sharpening", "noise_hu", "noise_fwhm")
+#: numbers in `ScanProperties.conditions`
+N_CONDITIONS = 9
 
 
 def kept_noise_hu(conditions: Any) -> Any:
@@ -117,37 +100,3 @@ def kept_noise_hu(conditions: Any) -> Any:
     tensor([15.])
     """
     return 10 * conditions[:, 3].expm1() * (1 - conditions[:, 6])
-
-
-def from_vector(values: list[float], *, slice_thickness: float, increment_mm: float) -> ScanProperties:
-    """Inverse of `ScanProperties.vector` for the estimated numbers, limited to the range of the training.
-
-    Example
-    -------
-    >>> p = ScanProperties(psf_fwhm=0.8, noise_hu=20.0)
-    >>> from_vector(p.vector()[:4], slice_thickness=1.0, increment_mm=2.5).noise_hu
-    20.0
-    """
-    psf, sharpening, noise, noise_fwhm = values
-    return ScanProperties(
-        psf_fwhm=round(min(max(0.6 + 0.4 * psf, 0.4), 1.2), 3),
-        sharpening=round(min(max(0.5 * sharpening, 0.0), 0.9), 3),
-        noise_hu=round(min(max(10 * math.expm1(min(noise, 3.0)), 0.0), 120.0), 2),
-        noise_fwhm=round(min(max(noise_fwhm, 0.0), 2.5), 3),
-        slice_thickness=slice_thickness,
-        increment_mm=increment_mm,
-    )
-
-
-def cautious(scan: ScanProperties) -> ScanProperties:
-    """The part of an estimate that is used: noise fully, PSF and kernel half way from the defaults.
-
-    Smooth anatomy and a wide PSF look alike. Removing a blur that is not there costs more than leaving one.
-
-    Example
-    -------
-    >>> cautious(ScanProperties(psf_fwhm=0.8)).psf_fwhm
-    0.7
-    """
-    psf = min(max(0.6 + 0.5 * (scan.psf_fwhm - 0.6), 0.5), 0.8)
-    return replace(scan, psf_fwhm=round(psf, 3), sharpening=round(0.5 * scan.sharpening, 3))

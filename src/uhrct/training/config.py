@@ -42,7 +42,7 @@ class DataSettings(Settings):
     #: share of the batch with another PSF, kernel, noise and slab width (`uhrct.training.data.scanners`)
     degraded: Share = 0.0
     #: folder that keeps the denoised targets (`uhrct.training.data.clean_targets`), made at the first training;
-    #: "": targets keep their noise. The model must take `conditions`.
+    #: "": targets keep their noise. The model must take scan properties.
     clean: str = ""
     #: share of the batch whose target is the denoised scan; the others keep the noise of the scan
     denoised: Share = 0.0

@@ -45,8 +45,8 @@ class EstimatorTrainer:
     def __init__(self, config: TrainingConfig, source: Model | None, run: Run, corpus: Corpus, budget: Budget) -> None:
         self.config, self.folder, self.corpus, self.budget = config, run, corpus, budget
         self.model = build_model(config, source).to(run.device).eval().requires_grad_(False)
-        if not self.model.config.conditions:
-            raise UhrctError("stage estimator: it needs a model with properties and conditions; set both to true")
+        if not self.model.config.properties:
+            raise UhrctError("stage estimator: it needs a model that takes scan properties; set model.properties=true")
         self.finished = False
 
     def resume(self, state: dict[str, Any]) -> None:

@@ -39,8 +39,13 @@ CARD = """\
 
 ## Limits
 - The weights were tested on few patients. Results on other scanners, kernels and body parts may be worse.
-- The network takes the properties of the scan (PSF, kernel, noise, slices) as input. They are estimated unless the
-  user gives them. Training and estimate cover simulated scans with a PSF of 0.4 to 1.2 pixels and noise of 0 to 60 HU.
+- The networks are told blur, noise and slice geometry of the scan. Unless the user gives them, they come from the
+  header and the voxels. Training covers simulated scans with a PSF of 0.4 to 1.6 pixels and noise of 0 to 80 HU. A
+  scan outside the range of training or calibration gets a warning.
+- By default most of the noise is removed (`--denoise`). In noisy scans faint strokes may remain that look like small
+  vessels or fibres, and streaks may be sharpened.
+- A scan whose anatomy is very smooth looks like a blurred one, and may be sharpened too much. Give `--psf-fwhm-mm` if
+  you know the blur.
 - The posterior mean is smooth where the scan does not determine the image. A sample looks real there, but may show
   structure that does not exist.
 - Small vessels may be broken, merged or invented. Do not make a diagnosis from the output.
@@ -123,7 +128,8 @@ def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
         raise UhrctError(f"{path}: scores of other weights ({measured[:12]}); measure these weights first")
     lines = [
         f"Up to {meta['slices']} evenly spaced LR slices of each case; padding counts as -1024 HU. PSNR in "
-        "[-1000, 600] HU, SMSE x 1000 (Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`.",
+        "[-1000, 600] HU, SMSE x 1000 (Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`. \"ours, mean\": default",
+        "settings, which remove most of the noise. The truth keeps its noise.",
         "",
         "| case | degradation | method | PSNR dB | over interpolation | SMSE |",
         "|---|---|---|---|---|---|",

@@ -105,7 +105,6 @@ def make_batches(config: TrainingConfig, model: Model, corpus: Corpus) -> BatchM
         context=0 if config.stage == "estimator" else model.config.context,  # it sees single slices
         seed=config.seed,
         lungs=bool(config.loss.lengths_share),
-        conditions=model.config.conditions,
         as_scanned=config.stage == "interval",
     )
 
@@ -134,9 +133,6 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
     model = Model(checked(ModelConfig, {**wanted, **absent}, "model"))
     given = {} if source is None else source.state_dict()
     given = {name: value for name, value in given.items() if getattr(model, name.split(".")[0]) is not None}
-    if source is not None and source.config.conditions != model.config.conditions:
-        # another form of the scan properties: what they meant before is forgotten, the rest is kept
-        given = {name: value for name, value in given.items() if ".told." not in name}
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     unfit = sorted({name.split(".")[0] for name, value in given.items() if shapes.get(name) != value.shape})
     if unfit:

@@ -75,7 +75,7 @@ def interval_line(values: dict[str, float]) -> str:
 def _scan(model: Model, lr_hu: Tensor, lr_mm: tuple[float, ...]) -> ScanProperties:
     """What the model is told about the slices of a degraded stack."""
     scan = ScanProperties(psf_fwhm=model.acquisition.psf_fwhm, increment_mm=lr_mm[0])
-    if model.config.conditions:
+    if model.config.properties:
         scan = with_noise(scan, measure_noise(lr_hu[CONTEXT].numpy(), (lr_mm[1], lr_mm[2])))
     return scan
 

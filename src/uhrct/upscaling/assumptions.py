@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model
 from uhrct.physics.kernel_names import named_kernel
 from uhrct.physics.kernels import Kernel
 from uhrct.physics.scan_noise import measure_noise, with_noise
-from uhrct.physics.scan_properties import ESTIMATED, ScanProperties
+from uhrct.physics.scan_properties import ScanProperties
 
 #: slices from which noise and PSF are found
 ESTIMATION_SLICES = 9
@@ -111,19 +110,10 @@ def assume(
     )
     reasons = {"slices": _thickness_reason(volume, model)}
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
-    if model.config.conditions:
+    if model.config.properties:
         scan, found = _measured(scan, volume, picked, model, given)
         reasons |= found | {"denoise": "default" if denoise is None else "your choice"}
         scan = replace(scan, denoise=default_denoise if denoise is None else denoise)
-    elif model.config.properties and not given.keys() >= set(ESTIMATED):
-        slices = torch.from_numpy(volume.hu[picked].astype(np.float32)).clamp(min=FLOOR_HU)
-        with torch.inference_mode():
-            scan = model.estimate(
-                slices.to(next(model.parameters()).device),
-                slice_thickness=scan.slice_thickness,
-                increment_mm=scan.increment_mm,
-            )
-        reasons |= dict.fromkeys(("blur", "noise"), "estimated by a network")
     known = {
         "psf_known": scan.psf_known or "psf_fwhm" in given,
         "noise_known": scan.noise_known or "noise_hu" in given,

@@ -30,7 +30,7 @@ QUALITY = ("standard", "best")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
 #: share of the noise that is removed unless the caller says otherwise
-DENOISE = 1.0
+DENOISE = 0.75
 
 #: passes of quality "best": axes to flip, and whether to transpose
 TURNS: list[tuple[tuple[int, ...], bool]] = [
@@ -259,7 +259,7 @@ def make_plan(
         raise UhrctError("these weights have no denoiser and cannot draw samples; use `steps=1`")
     if settings.interval and model.interval is None:
         raise UhrctError("these weights have no interval network; use other weights, or train its stage `interval`")
-    if settings.denoise is not None and not model.config.conditions:
+    if settings.denoise is not None and not model.config.properties:
         raise UhrctError("these weights cannot be told how much noise to remove; leave `denoise` out")
     given = _given(volume, settings)
     assumptions = assume(volume, model, given, settings.denoise, DENOISE)
@@ -272,8 +272,8 @@ def make_plan(
             "`consistency='hard'` does not work where slices overlap (thicker than their distance); use auto"
         )
     model_grid = volume.refined_grid(model.config.scale)
-    noise = (scan.noise_hu, scan.noise_correlation) if scan.noise_known and model.config.conditions else None
-    facts = scan_facts(volume, noise, measure=not model.config.conditions)
+    noise = (scan.noise_hu, scan.noise_correlation) if scan.noise_known and model.config.properties else None
+    facts = scan_facts(volume, noise, measure=not model.config.properties)
     reasons = not_calibrated(model.calibration, facts, vars(settings)) if settings.interval else []
     warnings = scan_warnings(facts, scan, model.config.scale)
     if reasons:

@@ -120,7 +120,7 @@ def test_scans_without_the_wish_get_no_noise() -> None:
 
 def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> None:
     size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
-    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, mean=size))
     volume = Volume(hu=tissue(3), spacing_mm=(1.0, *SPACING))
     found = make_plan(volume, UpscaleSettings(), model).assumptions
     scan = found.scan
@@ -141,7 +141,7 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
 def test_unknown_noise_is_not_forced_into_the_result() -> None:
     """Lung alone has no even tissue to measure noise in."""
     size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
-    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, mean=size))
     hu = np.kron(np.random.default_rng(0).integers(-900, -600, (2, 16, 16)), np.ones((1, 4, 4))).astype(np.int16)
     volume = Volume(hu, spacing_mm=(1.0, *SPACING))
 
@@ -157,7 +157,7 @@ def test_unknown_noise_is_not_forced_into_the_result() -> None:
 
 def test_the_header_tells_the_blur_of_an_original_image(tmp_path: Path) -> None:
     size = NetworkSize(image_width=8, image_blocks=1, structure_width=8, structure_blocks=1, fusion_blocks=1)
-    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, conditions=True, mean=size))
+    model = Model(ModelConfig(scale=(1, 2, 2), properties=True, mean=size))
 
     def assumed(kernel: str, image_type: str) -> Assumptions:
         header = {"Manufacturer": "SIEMENS", "ConvolutionKernel": kernel, "ImageType": [image_type, "PRIMARY", "AXIAL"]}
@@ -171,7 +171,7 @@ def test_the_header_tells_the_blur_of_an_original_image(tmp_path: Path) -> None:
     assert "from kernel B20f in the header: 50 % contrast at 2.8 lp/cm" in str(soft)
     assert "kernel ?[31mX is not in the table" in str(assumed("\x1b[31mX", "ORIGINAL"))
     assert not assumed("B20f", "DERIVED").scan.psf_known
-    thick = Model(ModelConfig(scale=(5, 1, 1), context=2, properties=True, conditions=True, mean=size))
+    thick = Model(ModelConfig(scale=(5, 1, 1), context=2, properties=True, mean=size))
     through_plane = make_plan(Volume(tissue(3), (5.0, *SPACING)), UpscaleSettings(), thick).assumptions
     assert through_plane.scan.psf_known  # pixels stay: there is no blur to know
     assert "(not used, because the pixels stay)" in str(through_plane)

@@ -329,6 +329,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     again = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, *told)[1]
     assert "(2 train, 1 validation, 0 test)" in again
     assert "validation part" not in again
+    quiet = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, *told, "-q")[1]
+    assert quiet == again.split("\n", 1)[1]  # the notes stay
     code, out, err = uhrct(capsys, monkeypatch, "pack", tmp_path / "d1", "--out", store, "--unit-hu", "5", "-q")
     assert (code, out) == (2, "")
     assert "LOW,HIGH" in err

@@ -74,7 +74,6 @@ class BatchMaker:
     acquisition : how a clean LR scan comes from the truth; it holds the scale
     context : neighbours on each side of an LR slice
     lungs : whether batches say where the lungs are
-    conditions : whether scan properties are given as `ScanProperties.conditions`, or as its vector
     as_scanned : whether the target is the scan as it is, with all of its noise, whatever share of it shall be removed
 
     Raises
@@ -92,10 +91,9 @@ class BatchMaker:
         context: int = 0,
         seed: int = 0,
         lungs: bool = False,
-        conditions: bool = True,
         as_scanned: bool = False,
     ) -> None:
-        self.as_scanned, self.conditions = as_scanned, conditions
+        self.as_scanned = as_scanned
         self.settings, self.acquisition, self.context, self.seed = settings, acquisition, context, seed
         self.sz, self.sy, self.sx = acquisition.scale
         self.spare = SPARE if self.sz > 1 else 0
@@ -166,9 +164,7 @@ class BatchMaker:
             lr_hu=self._without_neighbours(lr, g),
             hr_hu=hr[:, inside],
             spacing_mm=[c.spacing_mm for c in crops],
-            properties=torch.tensor(
-                [misread(s, g).conditions() if self.conditions else s.vector() for s in scans], device=hr.device
-            ),
+            properties=torch.tensor([misread(s, g).conditions() for s in scans], device=hr.device),
             scans=tuple(scans),
             increment_mm=tuple(c.increment_mm for c in crops),
             structure=structure,

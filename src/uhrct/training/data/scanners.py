@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uhrct.core.hu import FLOOR_HU
-from uhrct.physics.acquisition import Acquisition, correlated_noise, sharpened
+from uhrct.physics.acquisition import Acquisition, correlated_noise, fwhm_of_correlation, sharpened
 from uhrct.physics.kernels import Kernel, draw_kernel
 from uhrct.physics.noise import add_noise, noise_field
 from uhrct.physics.resampling import apply_in_plane, as_tensor
@@ -24,7 +24,7 @@ SHARPENING = (0.0, 0.9)
 #: then little. A share of the scans has them, so that the estimator does not mistake them for a wide PSF.
 FLAT, FLAT_SHARE = (0.8, 0.3), 0.2
 NOISE_HU = (0.0, 60.0)
-NOISE_FWHM = (0.0, 1.8)
+NOISE_CORRELATION = (0.0, 0.65)
 SLICE_THICKNESS = (0.5, 2.5)
 #: blur of the slice profile by the scanner; networks are never given it, because no file holds it
 SLICE_FWHM = (0.0, 0.4)
@@ -43,7 +43,7 @@ def draw_properties(clean: ScanProperties, through_plane: bool, g: torch.Generat
 
     coin = torch.rand(3, generator=g) < 0.5
     psf = uniform(PSF_FWHM, 0.05)
-    sharpening, noise, correlation = uniform(SHARPENING, 0.01), uniform(NOISE_HU, 0.1), uniform(NOISE_FWHM, 0.1)
+    sharpening, noise, correlation = uniform(SHARPENING, 0.01), uniform(NOISE_HU, 0.1), uniform(NOISE_CORRELATION, 0.01)
     thickness = uniform(SLICE_THICKNESS, 0.25)
     psf, sharpening = (psf, sharpening if coin[0] else 0.0)
     if float(torch.rand((), generator=g)) < FLAT_SHARE:
@@ -53,7 +53,7 @@ def draw_properties(clean: ScanProperties, through_plane: bool, g: torch.Generat
         psf_fwhm=psf,
         sharpening=sharpening,
         noise_hu=noise if coin[1] else 0.0,
-        noise_fwhm=correlation if coin[1] and correlation > 0.7 else 0.0,  # below, a sampled Gaussian is the identity
+        noise_correlation=correlation if coin[1] else 0.0,
         slice_thickness=thickness if coin[2] and through_plane else clean.slice_thickness,
     )
 
@@ -95,7 +95,8 @@ def _noisy(x: Tensor, scan: ScanProperties, g: torch.Generator) -> Tensor:
     """Noise of the scan's standard deviation and correlation, another in each slice."""
     if not scan.noise_hu:
         return x
-    return x + scan.noise_hu * correlated_noise(tuple(x.shape), scan.noise_fwhm, g).to(x.device)
+    fwhm_px = round(fwhm_of_correlation(scan.noise_correlation), 1)  # few different values: their matrices are cached
+    return x + scan.noise_hu * correlated_noise(tuple(x.shape), fwhm_px, g).to(x.device)
 
 
 #: of `draw_scan`: share with the usual PSF where noise is removed, and where it is kept, as in benchmarks; ranges of
