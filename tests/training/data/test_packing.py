@@ -348,7 +348,7 @@ def test_the_verb_takes_voxels_that_are_no_hu(
     assert (code, out) == (3, "")
     assert "lie in [0, 1]" in err
     code, out, err = uhrct(capsys, monkeypatch, *command, "--unit-hu", "-1024,3071")
-    assert (code, out, err) == (0, "", "")
+    assert (code, out, err) == (0, "note: cut to LR slices 1 to 5 of 7, HR slices 3 to 27 of 31: CT7\n", "")
     store = Store(tmp_path / "store")
     assert store.split["validation"] == ["CT7"]
     assert np.array_equal(voxels(store, "CT7"), thick_and_thin(0)[1].hu[3:28].clip(-1024, 3071))
