@@ -1,6 +1,6 @@
 """Write the table of scores into README.md, from the result files of `benchmarks/fidelity.py`.
 
-    python benchmarks/readme_table.py
+python benchmarks/readme_table.py
 """
 
 from __future__ import annotations

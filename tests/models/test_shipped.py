@@ -19,7 +19,6 @@ from uhrct.physics.resampling import upsample, upsample_stack
 from uhrct.physics.scan_properties import ScanProperties
 from uhrct.upscaling.upscaler import Upscaler
 
-
 KNOWN = {"psf_fwhm": 0.6, "sharpening": 0.0}
 
 

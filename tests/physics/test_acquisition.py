@@ -160,6 +160,19 @@ def test_smooth_noise_is_not_imprinted_where_it_is_known():
     assert told < 0.5 * unaware
 
 
+def test_a_wide_psf_does_not_amplify_noise_that_is_stronger_than_told():
+    """Noise varies within a slice: in the middle of the body it is stronger than the one number that is told."""
+    A = Acquisition((1, 4, 4), psf_fwhm=0.95)
+    truth = torch.full((1, 128, 128), 150.0)
+    noise = 40 * torch.randn((1, 32, 32), generator=torch.Generator().manual_seed(0))
+    lr = A.forward(truth) + noise
+    told, exact = (
+        float((y - truth).std()) for y in (A.project_within_noise(truth[None], lr[None], 18.0)[0], A.project(truth, lr))
+    )
+    assert told < 40
+    assert exact > 3 * told
+
+
 def test_a_kernel_adds_detail_and_leaves_flat_parts():
     plain, sharp = Acquisition((1, 2, 2)), Acquisition((1, 2, 2), sharpening=0.5)
     flat = torch.full((1, 16, 16), 40.0, dtype=torch.float64)

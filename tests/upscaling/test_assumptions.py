@@ -23,7 +23,7 @@ def read(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(ScanEstimator, "read", lambda self, hu: reading)
         noise = np.random.default_rng(0).normal(40, 20, (3, 96, 96)).astype(np.int16)
         meta = {"dicom": [header]} if header else {}
-        return assume(Volume(hu=noise, spacing_mm=(1.0, spacing, spacing), meta=meta), model, given, None, 1.0)
+        return assume(Volume(hu=noise, spacing_mm=(1.0, spacing, spacing), meta=meta), model, given, None)
 
     return assumed
 

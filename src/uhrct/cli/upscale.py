@@ -69,8 +69,8 @@ def upscale(
     denoise: Annotated[
         float | None,
         typer.Option(
-            help="Share of the noise of the scan to remove, from 0 to 1. The shipped weights cannot do this yet.",
-            show_default=False,
+            help="Share of the noise of the scan to remove, from 0 to 1.",
+            show_default="0.75",
         ),
     ] = None,
     structure: Annotated[

@@ -120,8 +120,8 @@ class Acquisition:
     def pinv(self, lr: torch.Tensor, damping: float = 0.0) -> torch.Tensor:
         """A^+ x, the HR image of least norm that A maps to x.
 
-        With `damping` each factor B of A is inverted as B^T (B B^T + damping)^-1 (Tikhonov). A wide PSF passes little of
-        the high frequencies, so the exact inverse amplifies the noise there.
+        With `damping` each factor B of A is inverted as B^T (B B^T + damping)^-1 (Tikhonov). A wide PSF passes little
+        of the high frequencies, so the exact inverse amplifies the noise there.
         """
         lr = unsharpened(lr, self.sharpening)
         return self._apply(lr, tuple(_right_inverse(self, n, i, damping) for n, _, i in self._sides(lr)))

@@ -128,7 +128,7 @@ def _scores(path: Path, sha256: str) -> tuple[str, dict[str, float]]:
         raise UhrctError(f"{path}: scores of other weights ({measured[:12]}); measure these weights first")
     lines = [
         f"Up to {meta['slices']} evenly spaced LR slices of each case; padding counts as -1024 HU. PSNR in "
-        "[-1000, 600] HU, SMSE x 1000 (Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`. \"ours, mean\": default",
+        '[-1000, 600] HU, SMSE x 1000 (Frangi, c = 250 HU). Made by `benchmarks/fidelity.py`. "ours, mean": default',
         "settings, which remove most of the noise. The truth keeps its noise.",
         "",
         "| case | degradation | method | PSNR dB | over interpolation | SMSE |",

@@ -21,6 +21,9 @@ from uhrct.physics.kernels import Kernel
 from uhrct.physics.scan_noise import measure_noise, with_noise
 from uhrct.physics.scan_properties import ScanProperties
 
+#: share of the noise that is removed unless the caller says otherwise. Of .5, .75 and 1 it looked best on validation
+#: scans: at 1 the rest of the noise becomes single strokes on an even ground.
+DENOISE = 0.75
 #: slices from which noise and PSF are found
 ESTIMATION_SLICES = 9
 #: FWHM of the Gaussian that blurs like a pixel, in pixels
@@ -82,9 +85,7 @@ class Assumptions:
         return [f"{w} ({self.reasons[k]})" if k in self.reasons else w for k, w in words.items()]
 
 
-def assume(
-    volume: Volume, model: Model, given: dict[str, Any], denoise: float | None, default_denoise: float
-) -> Assumptions:
+def assume(volume: Volume, model: Model, given: dict[str, Any], denoise: float | None) -> Assumptions:
     """Find out what a model must be told about a scan.
 
     Parameters
@@ -95,7 +96,7 @@ def assume(
     given : dict
         What the caller says, by the names of `ScanProperties`. It wins over everything else.
     denoise : float or None
-        Share of the noise to remove, from 0 to 1. None: `default_denoise`.
+        Share of the noise to remove, from 0 to 1. None: `DENOISE`.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def assume(
     if model.config.properties:
         scan, found = _measured(scan, volume, picked, model, given)
         reasons |= found | {"denoise": "default" if denoise is None else "your choice"}
-        scan = replace(scan, denoise=default_denoise if denoise is None else denoise)
+        scan = replace(scan, denoise=DENOISE if denoise is None else denoise)
     known = {
         "psf_known": scan.psf_known or "psf_fwhm" in given,
         "noise_known": scan.noise_known or "noise_hu" in given,

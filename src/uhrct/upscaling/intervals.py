@@ -13,6 +13,7 @@ from torch import Tensor
 from uhrct.core.hu import INT16
 from uhrct.models.calibration import TISSUES, Calibration
 from uhrct.models.interval import LEVEL
+from uhrct.upscaling.assumptions import DENOISE
 
 #: side in mm of the square over which the result is averaged to tell the tissue
 SMOOTH_MM = 3.0
@@ -27,7 +28,7 @@ COMPARED = {
 CALIBRATED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "quality": ("standard",),
     "consistency": ("auto",),
-    "denoise": (None, 1.0),
+    "denoise": (None, DENOISE),
     "target_spacing_mm": (None,),
 }
 

@@ -29,8 +29,6 @@ CONSISTENCY = ("auto", "hard", "off")
 QUALITY = ("standard", "best")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
-#: share of the noise that is removed unless the caller says otherwise
-DENOISE = 0.75
 
 #: passes of quality "best": axes to flip, and whether to transpose
 TURNS: list[tuple[tuple[int, ...], bool]] = [
@@ -63,7 +61,7 @@ class UpscaleSettings:
     seed : int
         Selects the samples.
     denoise : float, optional
-        Share of the scan's noise to remove, from 0 (keep it) to 1. Default: `DENOISE`.
+        Share of the scan's noise to remove, from 0 (keep it) to 1. Default: 0.75.
     consistency : "auto", "hard" or "off"
         Agreement with the measured data. "auto": within the noise of the scan; "hard": exact; "off": no correction.
     structure : bool
@@ -262,7 +260,7 @@ def make_plan(
     if settings.denoise is not None and not model.config.properties:
         raise UhrctError("these weights cannot be told how much noise to remove; leave `denoise` out")
     given = _given(volume, settings)
-    assumptions = assume(volume, model, given, settings.denoise, DENOISE)
+    assumptions = assume(volume, model, given, settings.denoise)
     scan = assumptions.scan
     acquisition = replace(model.acquisition, slice_thickness=scan.slice_thickness)
     if model.config.properties or "psf_fwhm" in given:
