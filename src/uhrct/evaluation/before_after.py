@@ -30,6 +30,8 @@ MEASURED = 3
 #: Length of the scale bar.
 BAR_MM = 10.0
 SUFFIXES = (".png", ".html")
+#: for the picture; the page says it at greater length
+WHERE = "Noise: in the most even soft tissue. The log has the noise of the whole scan, which may be higher."
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class BeforeAfter:
         check_comparison(path)
         sentence = self.sentence(consistency_hu)
         if path.suffix.lower() == ".png":
-            save_figure(self._figure(self.views, f"{sentence}\n{NOTE}"), path, dpi=100)
+            save_figure(self._figure(self.views, f"{sentence}\n{WHERE} {NOTE}"), path, dpi=100)
             return
         shown = [
             {"name": v.name, "where": self._where(v), "image": image_source(self._figure([v], ""), dpi=90)}
