@@ -10,7 +10,7 @@ import pytest
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.score_file import write_scores
 from uhrct.models.model import Model
-from uhrct.training.publish import publish
+from uhrct.training.publish import _spent, publish
 
 
 def test_a_run_becomes_a_model_with_a_card(finished: Path, tmp_path: Path) -> None:
@@ -32,6 +32,14 @@ def test_a_run_becomes_a_model_with_a_card(finished: Path, tmp_path: Path) -> No
     assert "mean 0 minutes (4 steps), denoiser 0 minutes (4 steps), estimator 0 minutes" in text
     [corpus] = card["corpus_sha256"]
     assert f"`{corpus}...`" in text
+
+
+def test_a_stage_of_several_runs_counts_all_of_them() -> None:
+    log = [
+        {"stage": stage, "minutes": minutes, "step": step}
+        for stage, minutes, step in (("mean", 1, 10), ("mean", 2, 20), ("denoiser", 1, 5), ("mean", 3, 15))
+    ]
+    assert _spent(log) == [("mean", 5, 35), ("denoiser", 1, 5)]
 
 
 def test_scores_of_other_weights_are_refused(finished: Path, tmp_path: Path) -> None:

@@ -91,7 +91,6 @@ def publish(
         "gain_db": gains,
     }
     write_atomic(folder / "card.json", json.dumps(card, indent=2) + "\n")
-    last = {r["stage"]: r for r in log}
     start = next(iter(stages.values()))
     continued = f", continued from weights with sha256 `{start['init_sha256']}`" if "init_sha256" in start else ""
     networks = {
@@ -108,12 +107,23 @@ def publish(
         licence=LICENCE,
         data=card["training_data"],
         corpora=", ".join(f"`{sha256}...`" for sha256 in card["corpus_sha256"]),
-        stages=", ".join(f"{stage} {r['minutes']:.0f} minutes ({r['step']} steps)" for stage, r in last.items())
+        stages=", ".join(f"{stage} {minutes:.0f} minutes ({steps} steps)" for stage, minutes, steps in _spent(log))
         + continued,
         scores=table,
     )
     write_atomic(folder / "README.md", text)
     return folder
+
+
+def _spent(log: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
+    """(stage, minutes, steps) of a log. A stage that was trained in several runs counts all of them."""
+    spent: dict[str, list[dict[str, Any]]] = {}
+    for record in log:
+        ends = spent.setdefault(record["stage"], [record])
+        if record["step"] < ends[-1]["step"]:  # a new run begins
+            ends.append(record)
+        ends[-1] = record
+    return [(stage, sum(r["minutes"] for r in ends), sum(r["step"] for r in ends)) for stage, ends in spent.items()]
 
 
 def _millions(network: Any) -> float:
