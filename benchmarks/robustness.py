@@ -1,7 +1,7 @@
 """PSNR and SMSE over noise and PSF, with and without knowledge of the scan properties.
 
-    python benchmarks/robustness.py --weights x2 --without NAME=FOLDER --out results/x2-robustness.jsonl
-    python benchmarks/robustness.py --out results/x2-robustness.jsonl --picture docs/images/x2-robustness.png
+    python benchmarks/robustness.py --weights x4 --without NAME=FOLDER --out results/x4-robustness.jsonl
+    python benchmarks/robustness.py --out results/x4-robustness.jsonl --picture docs/images/x4-robustness.png
 
 The scanner model makes LR slices of validation/rider0117 and test/lidc0314, with noise of 0-60 HU (white, or correlated
 over 1.2 pixels) or with a PSF of 0.4-1.2 pixels. "ours" estimates the scan properties, "ours, told" gets the true ones.
@@ -129,8 +129,8 @@ def picture(path: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/x2-robustness.jsonl"))
-    parser.add_argument("--weights", default="x2")
+    parser.add_argument("--out", type=Path, default=Path("results/x4-robustness.jsonl"))
+    parser.add_argument("--weights", default="x4")
     parser.add_argument("--without", action="append", default=[], metavar="NAME=FOLDER", help="another model")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     parser.add_argument("--case", action="append", metavar="SERIES", help=f"below --data; default: {', '.join(CASES)}")

@@ -96,11 +96,11 @@ def test_batch_and_tile_do_not_show_with_the_shipped_weights(model):
 @pytest.mark.parametrize(
     ("weights", "case", "least_db", "smse_ratio"),
     [
-        ("x4", "validation/rider0117", 5.6, 7),
-        ("x4", "test/lidc0314", 5.2, 7),
-        ("5x1x1", "test/lidc0314", 1.9, 1.8),
-        ("5x2x2", "validation/rider0117", 2.0, 2.5),
-        ("5x2x2", "test/lidc0314", 2.0, 2.5),
+        ("x4", "validation/rider0117", 6.3, 8),
+        ("x4", "test/lidc0314", 6.2, 8),
+        ("5x1x1", "test/lidc0314", 2.0, 1.8),
+        ("5x2x2", "validation/rider0117", 3.2, 3),
+        ("5x2x2", "test/lidc0314", 3.4, 3.5),
     ],
 )
 def test_promised_gain_of_every_scale(shared_ct, weights, case, least_db, smse_ratio):
