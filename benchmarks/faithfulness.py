@@ -1,6 +1,6 @@
 """Check the grades of `uhrct audit` on phantoms, where every vessel is known -> results/faithfulness.json.
 
-    python benchmarks/faithfulness.py --weights trials --scales x2 x4 --seeds 10 11 12
+    python benchmarks/faithfulness.py --weights src/uhrct/models/weights --seeds 10 11 12
 
 Phantoms are of the family "test", which no training has seen, with random pixel size, PSF, dose and kernel. The
 thresholds of the grades were chosen on seeds 0 to 4 of this family; measure on others. Each phantom is degraded,
