@@ -41,6 +41,8 @@ def test_stages_share_the_settings_at_the_top(tmp_path: Path) -> None:
     assert (denoiser.loss.l2, denoiser.loss.l1, denoiser.model) == (2, 0, mean.model)
     [alone] = load(RECIPE, tmp_path, "stages=[denoiser]", "init=x2")
     assert (alone.stage, alone.data.batch, alone.loss.l1, alone.init) == ("denoiser", 2, 0, "x2")
+    [changed] = load(RECIPE, tmp_path, "stages=[mean]", "stages.mean.loss.l1=7")
+    assert (changed.stage, changed.loss.l1, changed.share) == ("mean", 7, 3)
 
 
 @pytest.mark.parametrize("written", ["8e-4", "0.0008", "'8e-4'"])
@@ -85,6 +87,7 @@ def test_one_path_is_a_list_of_one() -> None:
         ("data.corpus=5", "setting data.corpus=5"),
         ("seed=[", "not a YAML value"),
         ("stages=[mean, 3]", "give a list of groups"),
+        ("stages=4", "setting stages=4"),
         ("stages=[{stage: mean}, {stage: mean}]", "two stages are called mean"),
         ("stages=[{stage: mean}, {stage: denoiser, init: x2}]", "set it at the top"),
         ("stages=[{stage: denoiser, loss: {lengths_share: 0.1}}]", "work in stage mean only"),

@@ -167,7 +167,7 @@ def load_recipe(path: str | Path | None, overrides: list[str] | None = None) -> 
     where = str(path or "configuration")
     raw = read_settings(path, overrides)
     listed = raw.pop("stages", None) or [{}]
-    if not all(isinstance(stage, dict) for stage in listed):
+    if not isinstance(listed, list) or not all(isinstance(stage, dict) for stage in listed):
         raise UhrctError(f"{where}: setting stages={listed!r}: give a list of groups of settings")
     stages = [checked(TrainingConfig, merged(raw, stage), where) for stage in listed]
     titles = [stage.title for stage in stages]
@@ -196,8 +196,9 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
     stages = raw.get("stages")
     for item in overrides or []:
         _change(raw, item)
-    if stages is not None and raw["stages"] is not stages:  # names in a new list stand for stages of the file
-        raw["stages"] = [_find(stages, name, "stages") if isinstance(name, str) else name for name in raw["stages"]]
+        if isinstance(stages, list) and isinstance(raw["stages"], list) and raw["stages"] is not stages:
+            # names in a new list stand for stages of the file
+            raw["stages"] = [_find(stages, name, item) if isinstance(name, str) else name for name in raw["stages"]]
     return raw
 
 
@@ -231,7 +232,7 @@ def _change(raw: dict[str, Any], item: str) -> None:
 
 def _find(stages: list[Any], name: str, item: str) -> dict[str, Any]:
     """The stage of that name."""
-    named = {stage.get("name") or stage.get("stage", "mean"): stage for stage in stages}
+    named = {s.get("name") or s.get("stage", "mean"): s for s in stages if isinstance(s, dict)}
     if name not in named:
         raise UhrctError(f"{item!r}: no stage {name}; there are {', '.join(named)}")
     return named[name]
