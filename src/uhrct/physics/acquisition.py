@@ -236,7 +236,7 @@ def fwhm_of_correlation(at_one_pixel: float) -> float:
     """
     if at_one_pixel <= 0.05:  # narrower filters are the identity on a grid
         return 0.0
-    return FWHM_PER_SIGMA / math.sqrt(-4 * math.log(at_one_pixel))
+    return float(FWHM_PER_SIGMA / math.sqrt(-4 * math.log(at_one_pixel)))
 
 
 def noise_sigma_hu(image: torch.Tensor) -> torch.Tensor:

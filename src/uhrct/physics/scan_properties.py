@@ -37,8 +37,8 @@ class ScanProperties:
 
     Example
     -------
-    >>> ScanProperties(psf_fwhm=0.8, noise_known=False).conditions()
-    [0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> ScanProperties(psf_fwhm=1.0, noise_known=False).conditions()
+    [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
 
     psf_fwhm: float = 0.6
