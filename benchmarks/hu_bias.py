@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from real_scans import part_around
 
 from uhrct import io
 from uhrct.audit.agreement import Agreement
-from uhrct.core.hu import FLOOR_HU
 from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT, evenly_spaced
@@ -31,12 +31,9 @@ from uhrct.upscaling.upscaler import Upscaler
 
 def neighbourhood(volume: Volume, k: int, multiple: int) -> Volume:
     """Slice k with its neighbours, cropped to a multiple of the scale; padding as air."""
-    numbers = np.arange(k - CONTEXT, k + CONTEXT + 1).clip(0, volume.shape[0] - 1)
-    headers = volume.meta.get("dicom")
-    meta = {"dicom": [headers[n] for n in numbers]} if headers else {}
+    part = part_around(volume, k)
     y, x = (n - n % multiple for n in volume.shape[1:])
-    hu = np.ascontiguousarray(np.maximum(volume.hu[numbers, :y, :x], np.int16(FLOOR_HU)))
-    return dataclasses.replace(volume, hu=hu, meta=meta)
+    return dataclasses.replace(part, hu=np.ascontiguousarray(part.hu[:, :y, :x]))
 
 
 def pixel_means(hu: np.ndarray, scale: tuple[int, int, int]) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Write the table of scores into README.md, from the result files of `benchmarks/fidelity.py`.
 
-python benchmarks/readme_table.py
+    python benchmarks/readme_table.py
+
+It goes between the marks `<!-- scores -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations

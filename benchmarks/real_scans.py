@@ -36,13 +36,17 @@ from uhrct.upscaling.upscaler import Upscaler
 TWICE = ("validation/lungdx_a0001_B", "validation/lungdx_a0001_L")
 
 
-def upscaled(upscaler: Upscaler, volume: Volume, k: int) -> np.ndarray:
-    """Slice k as `uhrct upscale` makes it, with what the header says, of a scan of its neighbours alone."""
+def part_around(volume: Volume, k: int) -> Volume:
+    """Slice k with its neighbours and their headers, padding as air; ends go on."""
     numbers = np.arange(k - CONTEXT, k + CONTEXT + 1).clip(0, volume.shape[0] - 1)
     headers = volume.meta.get("dicom")
     meta = {"dicom": [headers[n] for n in numbers]} if headers else {}
-    part = dataclasses.replace(volume, hu=np.maximum(volume.hu[numbers], np.int16(FLOOR_HU)), meta=meta)
-    return upscaler(part).volume.hu[CONTEXT].astype(np.float32)
+    return dataclasses.replace(volume, hu=np.maximum(volume.hu[numbers], np.int16(FLOOR_HU)), meta=meta)
+
+
+def upscaled(upscaler: Upscaler, volume: Volume, k: int) -> np.ndarray:
+    """Slice k as `uhrct upscale` makes it, with what the header says, of a scan of its neighbours alone."""
+    return upscaler(part_around(volume, k)).volume.hu[CONTEXT].astype(np.float32)
 
 
 def stack_of(volume: Volume, k: int) -> torch.Tensor:

@@ -82,7 +82,9 @@ def load_weights(module: nn.Module, folder: Path, sha256: str) -> str:
     except safetensors.SafetensorError as error:
         raise UhrctError(f"{file}: not a readable safetensors file; fetch the model again") from error
     except RuntimeError as error:
-        raise UhrctError(f"{file}: its tensors do not fit {CONFIG}; fetch the model again") from error
+        raise UhrctError(
+            f"{file}: its tensors do not fit {CONFIG}; take both from the version of uhrct that you run"
+        ) from error
     return found
 
 
