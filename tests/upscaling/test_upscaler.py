@@ -289,7 +289,7 @@ def test_a_spacing_is_served_by_the_nearest_scale_and_resampled(slice_hu, tmp_pa
 )
 def test_nearest_scale(monkeypatch, want, scale):
     served = {Path(str(k)): s for k, s in enumerate([(1, 2, 2), (1, 4, 4), (5, 1, 1), (5, 2, 2)])}
-    monkeypatch.setattr(serving, "served_scales", lambda weights=None: served)
+    monkeypatch.setattr(serving, "served_scales", lambda weights=None, fast=False: served)
     assert serving.nearest_scale((5.0, 1.3, 1.3), want) == scale
 
 

@@ -12,6 +12,9 @@ from uhrct.core.errors import NothingToDo, UhrctError
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models, model_folder, read_config
 
+#: end of the names of small models
+FAST = "-fast"
+
 
 def load_for_scale(scale: tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
     """Load the model for a scale (z, y, x): `weights` (name or folder), else the first shipped one that has it.
@@ -29,10 +32,34 @@ def load_for_scale(scale: tuple[int, int, int], weights: str | Path | None = Non
     raise UhrctError(f"no weights serve scale {scale_word(scale)}; there are: {there}")
 
 
-def served_scales(weights: str | Path | None = None) -> dict[Path, tuple[int, int, int]]:
-    """The folder of `weights`, or of every shipped model, with its scale."""
-    folders = [model_folder(weights)] if weights is not None else available_models()
+def served_scales(weights: str | Path | None = None, fast: bool = False) -> dict[Path, tuple[int, int, int]]:
+    """The folder of `weights`, or of every shipped model of normal size (`fast`: of small size), with its scale."""
+    if weights is not None:
+        folders = [model_folder(weights)]
+    else:
+        folders = [folder for folder in available_models() if folder.name.endswith(FAST) == fast]
     return {folder: read_config(folder)[0].scale for folder in folders}
+
+
+def fast_weights(scale: tuple[int, int, int]) -> str:
+    """The name of the small model for a scale.
+
+    Raises
+    ------
+    UhrctError
+        If there is none.
+
+    Example
+    -------
+    >>> fast_weights((1, 2, 2))
+    'x2-fast'
+    """
+    served = served_scales(fast=True)
+    for folder, s in served.items():
+        if s == scale:
+            return folder.name
+    there = ", ".join(scale_word(s) for s in served.values()) or "none"
+    raise UhrctError(f"no fast weights serve scale {scale_word(scale)}, only {there}; use quality standard")
 
 
 def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tuple[float, float, float]:
@@ -49,7 +76,10 @@ def target_spacing(volume: Volume, spacing_mm: float | tuple[float, ...]) -> tup
 
 
 def nearest_scale(
-    have_mm: tuple[float, float, float], want_mm: tuple[float, float, float], weights: str | Path | None = None
+    have_mm: tuple[float, float, float],
+    want_mm: tuple[float, float, float],
+    weights: str | Path | None = None,
+    fast: bool = False,
 ) -> tuple[int, int, int]:
     """The available scale nearest to the ratio of two spacings: the smallest sum of |log2| over the axes.
 
@@ -61,7 +91,7 @@ def nearest_scale(
     ratio = [a / b for a, b in zip(have_mm, want_mm, strict=True)]
     if max(ratio) < 1.01:
         raise NothingToDo(f"spacing {want_mm} mm is nowhere finer than the scan's {have_mm} mm; there is nothing to do")
-    served = set(served_scales(weights).values())
+    served = set(served_scales(weights, fast).values())
     if not served:
         raise UhrctError("no weights are installed; give weights")
     return min(served, key=lambda s: (sum(abs(np.log2(n / r)) for n, r in zip(s, ratio, strict=True)), -s[0]))

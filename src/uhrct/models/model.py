@@ -121,7 +121,7 @@ class Features:
 
     x: Tensor  # (B, 2 context + 1, y, x) normalised LR: slice and neighbours
     up_hu: Tensor  # (B, sz, y sy, x sx) interpolation, HU
-    prior: Tensor  # (B, sz sy sx, y, x) structure map of up_hu
+    prior: Tensor | None  # (B, sz sy sx, y, x) structure map of up_hu, if a network has a structure stream
     properties: Tensor | None = None  # (B, k) or (1, k) scan properties, if the model takes them
 
 
@@ -184,7 +184,10 @@ class Model(nn.Module):
             known = properties.to(lr_hu.device)
         return Features(x, up_hu, self._prior(up_hu, spacing_mm), known)
 
-    def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor:
+    def _prior(self, hr_hu: Tensor, lr_spacing_mm: Any) -> Tensor | None:
+        """The structure map of fine slices as channels. It takes longer than a small network, so only where used."""
+        if not any(network is not None and network.structure is not None for network in (self.mean, self.denoiser)):
+            return None
         _, sy, sx = self.config.scale
         if isinstance(lr_spacing_mm[0], Sequence):
             spacing: Any = [(a / sy, b / sx) for a, b in lr_spacing_mm]
@@ -271,7 +274,9 @@ class Model(nn.Module):
         kept = torch.zeros(1) if told is None else kept_noise_hu(told)
         return local_sd_hu(anchor_hu, f.up_hu, kept.to(anchor_hu)[:, None, None, None], self.config.sample_spread)
 
-    def denoiser_inputs(self, f: Features, mean_hu: Tensor | None, spacing_mm: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def denoiser_inputs(
+        self, f: Features, mean_hu: Tensor | None, spacing_mm: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """(x, prior, anchor): the two inputs of the denoiser, and the HU image whose residual it diffuses."""
         x = f.x[:, self.config.context, None]
         if mean_hu is None:

@@ -9,7 +9,7 @@ from uhrct.models.dssp import DSSP
 
 
 def run_tiled(
-    network: DSSP, tile: int | None, *images: Tensor, **numbers: Tensor | None
+    network: DSSP, tile: int | None, x: Tensor, *images: Tensor | None, **numbers: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """`network(*images)`, computed in tiles of at most `tile` x `tile` LR pixels; None: in one piece.
 
@@ -19,23 +19,23 @@ def run_tiled(
 
     Parameters
     ----------
-    images : the inputs of the network, tensors (B, c, y, x)
+    x, images : the inputs of the network, tensors (B, c, y, x) or None
     numbers : its other inputs, sqrt_g and properties
     """
-    height, width = images[0].shape[-2:]
+    height, width = x.shape[-2:]
     if tile is None or (height <= tile and width <= tile):
-        return network(*images, **numbers)
+        return network(x, *images, **numbers)
     halo = network.halo
     joined: list[list[Tensor]] = []  # for each row of tiles, each output of the row
-    for y in range(0, height, tile):
+    for top in range(0, height, tile):
         row: list[tuple[Tensor, ...]] = []
-        for x in range(0, width, tile):
-            y0, x0 = max(y - halo, 0), max(x - halo, 0)
-            y1, x1 = min(y + tile, height), min(x + tile, width)
-            window = [i[..., y0 : y1 + halo, x0 : x1 + halo] for i in images]
+        for left in range(0, width, tile):
+            y0, x0 = max(top - halo, 0), max(left - halo, 0)
+            y1, x1 = min(top + tile, height), min(left + tile, width)
+            window = [None if i is None else i[..., y0 : y1 + halo, x0 : x1 + halo] for i in (x, *images)]
             image, structure = network(*window, **numbers)
             outputs = (image,) if structure is None else (image, structure)
-            row.append(tuple(o[..., y - y0 : y1 - y0, x - x0 : x1 - x0] for o in outputs))
+            row.append(tuple(o[..., top - y0 : y1 - y0, left - x0 : x1 - x0] for o in outputs))
         joined.append([torch.cat(tiles, -1) for tiles in zip(*row, strict=True)])
     whole = [torch.cat(rows, -2) for rows in zip(*joined, strict=True)]
     return whole[0], whole[1] if len(whole) > 1 else None

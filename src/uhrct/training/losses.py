@@ -73,8 +73,8 @@ class DenoiserLoss:
         g = model.diffusion.draw_levels(len(e), generator, e.device)[:, None, None, None]
         n = _noise(e, batch, model.config.scale[0], generator)
         z = g.sqrt() * e + (1 - g).sqrt() * n
-        cut = (cut_margin(image, MARGIN) for image in (x, prior))
-        predicted, structure = network(*cut, z, g.sqrt().flatten(), properties=f.properties)
+        x, prior = cut_margin(x, MARGIN), None if prior is None else cut_margin(prior, MARGIN)
+        predicted, structure = network(x, prior, z, g.sqrt().flatten(), properties=f.properties)
         parts = {
             "pixel": _pixel(predicted - model.diffusion.target(e, n, g), settings),
             **self.structure.head(structure, batch),
@@ -149,4 +149,5 @@ def _relative(residual: Tensor) -> Tensor:
 
 
 def _cropped(f: Features) -> Features:
-    return Features(cut_margin(f.x, MARGIN), f.up_hu, cut_margin(f.prior, MARGIN), f.properties)
+    prior = None if f.prior is None else cut_margin(f.prior, MARGIN)
+    return Features(cut_margin(f.x, MARGIN), f.up_hu, prior, f.properties)

@@ -16,7 +16,7 @@ import torch
 from uhrct.core.arguments import choice, number, scale_factors, whole
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
-from uhrct.models.choice import load_for_scale, nearest_scale, scale_word, target_spacing
+from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.scan_properties import ScanProperties
@@ -26,7 +26,7 @@ from uhrct.upscaling.scan_facts import scan_facts
 from uhrct.upscaling.scan_warnings import scan_warnings
 
 CONSISTENCY = ("auto", "hard", "off")
-QUALITY = ("standard", "best")
+QUALITY = ("fast", "standard", "best")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
 
@@ -52,8 +52,9 @@ class UpscaleSettings:
     weights : str or Path, optional
         Name of shipped weights or a model folder. Default: the shipped weights for the scale.
     device : "auto", "cpu" or "cuda"
-    quality : "standard" or "best"
-        "best" averages the posterior mean over eight flips and transpositions, which takes eight times as long.
+    quality : "fast", "standard" or "best"
+        "fast" chooses a small network, which exists for x2 and x4 and gives the posterior mean alone. "best" averages
+        the posterior mean over eight flips and transpositions, which takes eight times as long.
     steps : int
         1: posterior mean. More: a posterior sample, drawn in this many denoising steps.
     samples : int
@@ -131,6 +132,8 @@ class UpscaleSettings:
             raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
         if self.interval and self.steps > 1:
             raise UhrctError("`interval` belongs to the posterior mean; leave `steps` at 1")
+        if self.quality == "fast" and self.weights is not None:
+            raise UhrctError("`quality='fast'` chooses the weights itself; leave `weights` out")
         if self.scale is not None and self.target_spacing_mm is not None:
             raise UhrctError("`scale` and `target_spacing_mm` exclude each other; give one of them")
 
@@ -244,11 +247,12 @@ def make_plan(
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
     spacing_mm = None if settings.target_spacing_mm is None else target_spacing(volume, settings.target_spacing_mm)
+    fast = settings.quality == "fast"
     if model is None:
         scale = scale_factors("scale", settings.scale or 2)
         if spacing_mm is not None:
-            scale = nearest_scale(volume.spacing_mm, spacing_mm, settings.weights)
-        model = choose_model(scale, settings.weights, settings.device)
+            scale = nearest_scale(volume.spacing_mm, spacing_mm, settings.weights, fast)
+        model = choose_model(scale, fast_weights(scale) if fast else settings.weights, settings.device)
     if settings.steps == 1 and model.mean is None:
         raise UhrctError("these weights have no network for the posterior mean; use `steps=2` or more")
     if settings.quality == "best" and model.mean is None:
