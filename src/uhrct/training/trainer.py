@@ -211,9 +211,12 @@ class Trainer(ABC):
     def _validate(self) -> None:
         if not self.corpus.validation:
             return
+        self.budget.used()
+        begun = self.budget.minutes, self.budget.cpu_minutes
         with self._autocast():
             scores = {patient.name: self.validate(patient) for patient in self.corpus.validation}
         self.budget.used()  # else the next validation would follow at once, where one takes long
+        self.budget.keep_for_the_end(self.budget.minutes - begun[0], self.budget.cpu_minutes - begun[1])
         self._record({"validation": scores})
         for name, values in scores.items():
             self.folder.say(f"  validation {name}: {self.score_line(values)}")
