@@ -137,15 +137,20 @@ def slice_evidence(part: ScanSlice, acquisition: Acquisition) -> dict[str, list[
     coarse_mm = part.spacing_mm[0] * acquisition.scale[1]
     fine = Curvature(part.fine, part.spacing_mm)
     scan = Curvature(part.interpolated, part.spacing_mm, FINEST_PX * coarse_mm)
-    return {kind: _of_kind(part, acquisition, fine, scan, kind) for kind in KINDS}
+    hu, measured = _seen_by(acquisition, part.fine), _seen_by(acquisition, part.measured[None])
+    residual = acquisition.adjoint(measured - acquisition.forward(hu)).numpy()
+    return {kind: _of_kind(part, acquisition, fine, scan, residual, kind) for kind in KINDS}
 
 
-def _of_kind(part: ScanSlice, acquisition: Acquisition, fine: Curvature, scan: Curvature, kind: str) -> list[Evidence]:
+def _of_kind(
+    part: ScanSlice, acquisition: Acquisition, fine: Curvature, scan: Curvature, residual: np.ndarray, kind: str
+) -> list[Evidence]:
+    """`residual`: what the result lacks of the scan, A^T (x - A y), (sz, y, x) in HU."""
     sign = 1.0 if kind == "vessels" else -1.0
     hu, maps = part.fine.numpy(), fine.map(kind)
     found = [segments(mask, part.spacing_mm) for mask in structure_mask(maps, hu, part.lungs, kind)]
     structures = np.stack([_structure(sign * y, f, part.spacing_mm) for y, f in zip(hu, found, strict=True)])
-    share, strength = _fits(sign * structures, part, acquisition, found)
+    share, strength = _fits(sign * structures, residual, part.noise_hu, acquisition, found)
     visible, ridges = scan.map(kind), scan.ridge(kind)
     coarse_mm = part.spacing_mm[0] * acquisition.scale[1]
     out = []
@@ -171,19 +176,15 @@ def _structure(hu: np.ndarray, found: Segments, spacing_mm: tuple[float, float])
 
 
 def _fits(
-    structures: np.ndarray, part: ScanSlice, acquisition: Acquisition, found: list[Segments]
+    structures: np.ndarray, residual: np.ndarray, noise_hu: float, acquisition: Acquisition, found: list[Segments]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(share, strength) of the segments of each fine slice.
 
     The sums over all structures are exact except that a structure is also compared with its neighbours: <A s, A t> of
     touching structures s and t counts for both.
     """
-    s = torch.from_numpy(structures)
-    stacked = (s, part.fine, part.measured[None])
-    s, fine, measured = ((t if acquisition.scale[0] > 1 else t[:1]).float() for t in stacked)
-    residual = acquisition.adjoint(measured - acquisition.forward(fine)).numpy()
-    itself = acquisition.adjoint(acquisition.forward(s)).numpy()
-    noise_hu = max(part.noise_hu, LEAST_NOISE_HU)
+    itself = acquisition.adjoint(acquisition.forward(_seen_by(acquisition, torch.from_numpy(structures)))).numpy()
+    noise_hu = max(noise_hu, LEAST_NOISE_HU)
     shares, strengths = [], []
     for k, f in enumerate(found):
         energy = np.maximum(f.total(structures[k] * itself[k]), 1e-9)
@@ -191,6 +192,11 @@ def _fits(
         shares.append(share)
         strengths.append(share * np.sqrt(energy) / noise_hu)
     return shares, strengths
+
+
+def _seen_by(acquisition: Acquisition, slices: Tensor) -> Tensor:
+    """Slices as the scanner model takes them; without a scale along z it looks at one."""
+    return (slices if acquisition.scale[0] > 1 else slices[:1]).float()
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:
