@@ -76,14 +76,15 @@ class Redraws:
             square = _next_square(found, left, self.plan.model.config.scale, stack.shape[-2:])
             if square is None:
                 break
-            results = self._results(stack[..., square[0], square[1]])
+            spacing_mm = (self.plan.model_grid.spacing_mm[1], self.plan.model_grid.spacing_mm[2])
+            results = [Curvature(hr, spacing_mm) for hr in self._results(stack[..., square[0], square[1]])]
             for c, remaining, shares in zip(found, left, out, strict=True):
                 self._count(results, square, c, remaining, shares)
         return out
 
     def _count(
         self,
-        results: Tensor,
+        results: list[Curvature],
         square: tuple[slice, slice],
         candidates: Candidates,
         left: np.ndarray,
@@ -100,11 +101,10 @@ class Redraws:
         inside = (np.bincount(line.numbers[here], minlength=count) == segments.voxels) & left
         if not inside.any():
             return
-        spacing_mm = (self.plan.model_grid.spacing_mm[1], self.plan.model_grid.spacing_mm[2])
         rows, columns, numbers = line.rows[here] - fine[0].start, line.columns[here] - fine[1].start, line.numbers[here]
         found = np.zeros(count)
-        for hr in results:
-            m = Curvature(hr, spacing_mm).map(candidates.kind)[candidates.fine_slice]
+        for result in results:
+            m = result.map(candidates.kind)[candidates.fine_slice]
             near = ndimage.maximum_filter(m >= STRUCTURE_FROM, 3)[rows, columns]
             found += np.bincount(numbers[near], minlength=count) >= 0.5 * segments.voxels
         shares[inside] = found[inside] / len(results)
