@@ -35,9 +35,7 @@ Overrides = Annotated[
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(
-        help="Time budget of the whole run. Resumed parts count, and so do validations, except the last of each stage."
-    ),
+    typer.Option(help="Time budget of the whole run. Resumed parts and validations count."),
 ]
 MaxCpuMinutes = Annotated[
     float | None,
