@@ -141,7 +141,8 @@ class Trainer(ABC):
         if self.step > first:
             self._log(1.0)
             self.save()
-        if self.corpus.validation and self.scored < self.step:  # also where an interrupted training had only this left to do
+        # a training that was interrupted may have only this left to do
+        if self.corpus.validation and self.scored < self.step:
             self._validate()
             self.save()
 
