@@ -89,3 +89,13 @@ def test_numbers_of_numpy_become_plain_floats():
     volume = Volume(np.zeros((1, 2, 3), np.int16), np.array([1, 0.5, 0.5], np.float32), np.zeros(3))
     assert volume.spacing_mm == (1.0, 0.5, 0.5)
     assert all(type(v) is float for v in (*volume.spacing_mm, *volume.origin_mm))
+
+
+@pytest.mark.parametrize("meta", [{}, {"format": "DICOM", "dicom": ["Doe^Jane"] * 100}])
+def test_a_volume_prints_one_line_without_headers(meta):
+    text = repr(Volume(np.zeros((2, 3, 4), np.float32), (2.5, 0.7, 0.7), meta=meta))
+    assert text.startswith("Volume(2 x 3 x 4 voxels of 2.5 x 0.7 x 0.7 mm (z, y, x), float32")
+    assert text.isprintable()
+    assert len(text) < 120
+    assert "Doe" not in text
+    assert ("from DICOM" in text) == bool(meta)

@@ -33,7 +33,8 @@ class Volume:
     slice_thickness_mm : float or None
         Nominal thickness of the acquired slices, if known. It may differ from the distance between them.
     meta : dict
-        Data that a format carries from input to output (for DICOM: the source headers). Not interpreted here.
+        Data that a format carries from input to output (for DICOM: the source headers). Not interpreted here, except
+        that `repr` shows the name under "format".
 
     Raises
     ------
@@ -70,6 +71,12 @@ class Volume:
             thickness = number("slice_thickness_mm", self.slice_thickness_mm, 0)
             object.__setattr__(self, "slice_thickness_mm", thickness or None)
         _check_geometry(self.spacing_mm, self.direction)
+
+    def __repr__(self) -> str:
+        """One line without voxels and without `meta`, which may hold headers with patient data."""
+        size, spacing = (" x ".join(format(v, "g") for v in values) for values in (self.shape, self.spacing_mm))
+        source = f", from {self.meta['format']}" if "format" in self.meta else ""
+        return f"Volume({size} voxels of {spacing} mm (z, y, x), {self.hu.dtype}{source})"
 
     @property
     def shape(self) -> tuple[int, int, int]:

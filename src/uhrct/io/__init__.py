@@ -66,8 +66,8 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     -------
     Volume
         HU exactly as stored, without clipping: int16 if all are whole numbers that fit, else float32.
-        `meta["dicom"]` holds the DICOM headers without pixels, in slice order. For multi-frame files,
-        `meta["dicom_frames"]` also holds (header of the file, 1-based frame) of each slice.
+        `meta["format"]` names the format. `meta["dicom"]` holds the DICOM headers without pixels, in slice order. For
+        multi-frame files, `meta["dicom_frames"]` also holds (header of the file, 1-based frame) of each slice.
 
     Raises
     ------

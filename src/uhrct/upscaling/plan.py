@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from uhrct.core.arguments import choice, number, scale_factors, whole
+from uhrct.core.arguments import choice, number, scale_factors, shown, whole
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
@@ -175,6 +175,17 @@ class Plan:
     facts: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     interval_reasons: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line without voxels, headers and network layers."""
+        shape = " x ".join(map(str, self.grid.shape))
+        return f"Plan({self.weights_text}, {shape} voxels of {format_mm(self.grid.spacing_mm)})"
+
+    @property
+    def weights_text(self) -> str:
+        """Scale, weights and device in words."""
+        weights = f" by weights {shown(self.model.weights_name)}" if self.model.weights_name else ""
+        return f"{self.scale_name}{weights} on {self.device.type}"
 
     @property
     def scan(self) -> ScanProperties:

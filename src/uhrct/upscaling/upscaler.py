@@ -53,6 +53,11 @@ class Result:
     consistency_hu: float | None
     report: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """One line without voxels, headers and network layers."""
+        extra = [name for name in ("structure", "lower", "upper", "spread") if getattr(self, name) is not None]
+        return f"Result({self.volume!r}, {self.plan.weights_text}{''.join(f', {name}' for name in extra)})"
+
 
 class Upscaler:
     """Super-resolve several volumes with the same settings. Weights are loaded once.

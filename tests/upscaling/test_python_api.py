@@ -1,0 +1,41 @@
+"""What a user of the library sees: printed objects, warnings, and what a result holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import uhrct
+from uhrct.models.model import Model
+from uhrct.upscaling.upscaler import Upscaler
+
+
+@pytest.fixture
+def volume() -> uhrct.Volume:
+    y, x = np.mgrid[:20, :24]
+    hu = np.stack([-900 + 40 * ((y + k) % 7) + 10 * x for k in range(3)]).astype(np.int16)
+    return uhrct.Volume(hu, (2.0, 0.8, 0.7))
+
+
+def test_a_result_and_its_plan_print_one_line_without_headers_and_layers(
+    tiny_model: Model, volume: uhrct.Volume
+) -> None:
+    scan = replace(volume, meta={"format": "DICOM", "dicom": [{"PatientName": "Doe^Jane"}]})
+    result = Upscaler(tiny_model, structure=True)(scan)
+    for text in (repr(result), repr(result.plan)):
+        assert text.isprintable()
+        assert len(text) < 200
+        assert "Doe" not in text
+    assert "structure" in repr(result)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("npz", "NPZ"), ("nii", "NIfTI"), ("nrrd", "NRRD"), ("mha", "MetaImage"), ("dcm", "DICOM")]
+)
+def test_a_volume_that_was_read_names_its_format(volume: uhrct.Volume, tmp_path: Path, suffix: str, kind: str) -> None:
+    file = tmp_path / f"scan.{suffix}"
+    uhrct.write(volume.on_grid(replace(volume.grid, shape=(1, 20, 24)), volume.hu[:1]), file)
+    assert repr(uhrct.read(file)).endswith(f"int16, from {kind})")
