@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,3 +40,17 @@ def test_a_volume_that_was_read_names_its_format(volume: uhrct.Volume, tmp_path:
     file = tmp_path / f"scan.{suffix}"
     uhrct.write(volume.on_grid(replace(volume.grid, shape=(1, 20, 24)), volume.hu[:1]), file)
     assert repr(uhrct.read(file)).endswith(f"int16, from {kind})")
+
+
+@pytest.mark.parametrize("shape", [(24, 20, 3), (20, 20, 24)])
+def test_an_array_in_the_axis_order_of_nibabel_is_warned_about(tiny_model: Model, shape: tuple[int, ...]) -> None:
+    with pytest.warns(UserWarning, match=r"looks like \(x, y, z\)"):
+        uhrct.upscale(np.full(shape, -1000, np.int16), affine=np.eye(4), model=tiny_model)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 24), (3, 20, 20), (20, 20, 20), (1, 8, 8)])
+def test_an_array_of_slices_is_not_warned_about(tiny_model: Model, shape: tuple[int, ...]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        uhrct.upscale(np.full(shape, -1000, np.int16), affine=np.eye(4), model=tiny_model)
+    assert not [w for w in caught if "(x, y, z)" in str(w.message)]

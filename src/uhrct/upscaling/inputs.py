@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,26 @@ def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
         hu = array.astype(np.float32) if array.dtype.kind == "f" else as_hu(array)
     except UhrctError as error:
         raise UhrctError(f"`image` {error}") from None
-    return Volume(hu, spacing_mm) if affine is None else Volume(hu, *geometry_of(affine))
+    if affine is None:
+        return Volume(hu, spacing_mm)
+    if _looks_like_xyz(array.shape):
+        warnings.warn(
+            f"`image` of shape {array.shape} looks like (x, y, z), as nibabel orders axes, but is taken as (z, y, x); "
+            "if it comes from nibabel, give image.dataobj transposed (.T), or the nibabel image itself",
+            UserWarning,
+            stacklevel=4,  # the caller of `uhrct.upscale`
+        )
+    return Volume(hu, *geometry_of(affine))
+
+
+def _looks_like_xyz(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis looks like the slices: far shorter than both others, or beside two equal ones.
+
+    >>> _looks_like_xyz((512, 512, 600)), _looks_like_xyz((90, 100, 40)), _looks_like_xyz((40, 512, 512))
+    (True, True, False)
+    """
+    first, second, last = shape
+    return 2 * last < min(first, second) or (first == second != last)
 
 
 def _to_array(result: Volume, dtype: np.dtype) -> np.ndarray:

@@ -157,11 +157,13 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
     Parameters
     ----------
     image : Volume, str or Path, nibabel image, SimpleITK image, or array (z, y, x)
-        HU. A path is read with `uhrct.read`.
+        HU. A path is read with `uhrct.read`. The axes of an array are (z, y, x), also with `affine`: transpose the
+        array of a nibabel image, ``np.asanyarray(image.dataobj).T``.
     spacing_mm : (z, y, x), optional
         Voxel spacing of an array.
     affine : (4, 4) array, optional
-        Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) of an array to mm in RAS, as nibabel has it.
+        Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) to mm in RAS, as nibabel has it. The array itself
+        is (z, y, x). A Python warning tells if its shape looks like (x, y, z).
     **settings
         The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x),
         default 2), `target_spacing_mm` (instead of a scale), `weights` and `device`.
