@@ -54,3 +54,28 @@ def test_an_array_of_slices_is_not_warned_about(tiny_model: Model, shape: tuple[
         warnings.simplefilter("always")
         uhrct.upscale(np.full(shape, -1000, np.int16), affine=np.eye(4), model=tiny_model)
     assert not [w for w in caught if "(x, y, z)" in str(w.message)]
+
+
+def test_warnings_about_the_scan_are_python_warnings_once_each(tiny_model: Model, volume: uhrct.Volume) -> None:
+    reported = Upscaler(tiny_model)(volume).report["warnings"]
+    assert reported  # so small a slice is no chest
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        uhrct.upscale(volume, model=tiny_model)
+    assert [str(w.message) for w in caught if w.filename == __file__] == reported
+
+
+@pytest.mark.parametrize("name", ["structure", "interval"])
+def test_outputs_that_would_be_lost_are_refused(tiny_model: Model, volume: uhrct.Volume, name: str) -> None:
+    with pytest.raises(uhrct.UhrctError, match=rf"`{name}` .*uhrct.Upscaler\({name}=True\)"):
+        uhrct.upscale(volume, model=tiny_model, **{name: True})
+
+
+def test_uncertainty_is_the_interval_or_the_spread_or_none(tiny_model: Model, volume: uhrct.Volume) -> None:
+    plain = Upscaler(tiny_model)(volume)
+    assert plain.uncertainty is None
+    sampled = Upscaler(tiny_model, steps=2, samples=2)(volume)
+    assert sampled.spread is not None
+    assert sampled.uncertainty is sampled.spread
+    bounds = replace(plain, lower=plain.volume, upper=plain.volume)
+    assert bounds.uncertainty == (bounds.lower, bounds.upper)
