@@ -65,6 +65,8 @@ def from_nibabel(image: Any) -> Parts:
     UhrctError
         If the image is not one volume of real numbers with orthogonal axes.
     """
+    if not (hasattr(image, "dataobj") and hasattr(image, "affine")):
+        raise UhrctError(f"`image` is a {type(image).__name__}; give an image of nibabel, such as that of nibabel.load")
     voxels = np.asanyarray(image.dataobj)
     if voxels.ndim != 3:
         raise UhrctError(f"`image` has {voxels.ndim} dimensions; give one volume (x, y, z)")
@@ -91,6 +93,8 @@ def from_sitk(image: Any) -> Parts:
     """
     import SimpleITK as sitk
 
+    if not isinstance(image, sitk.Image):
+        raise UhrctError(f"`image` is a {type(image).__name__}; give an image of SimpleITK")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise UhrctError("`image` is no single volume of scalar voxels; give one with three dimensions")
     direction = np.reshape(image.GetDirection(), (3, 3))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core.arguments import shown
 from uhrct.core.errors import UhrctError
 from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
@@ -86,7 +87,7 @@ class Upscaler:
     Raises
     ------
     UhrctError
-        If a setting is unknown or impossible.
+        If a setting is unknown or impossible, or `model` is no Model.
 
     Example
     -------
@@ -107,6 +108,8 @@ class Upscaler:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
                 raise UhrctError(f"there is no setting `{name}`; {hint}")
+        if model is not None and not isinstance(model, Model):
+            raise UhrctError(f"`model` is {shown(model)}; give a Model, or choose one by `scale=2` or `weights='x2'`")
         self.settings = UpscaleSettings(**settings)
         self.model = model
         self._loaded: dict[tuple[Any, ...], Model] = {}
