@@ -9,7 +9,7 @@ import numpy as np
 
 from uhrct.core import exchange
 from uhrct.core.arguments import number, shown
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 
 Vector = exchange.Vector
 
@@ -39,7 +39,9 @@ class Volume:
     Raises
     ------
     UhrctError
-        If the array is not 3D, a spacing is not positive and finite, or directions are not orthonormal.
+        If a spacing is not positive and finite.
+    InputRefused
+        If the array is not 3D, or directions are not orthonormal.
 
     Example
     -------
@@ -60,7 +62,7 @@ class Volume:
         if not isinstance(self.hu, np.ndarray):
             raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x) of int16 or float32")
         if self.hu.ndim != 3:
-            raise UhrctError(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
+            raise InputRefused(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
         if self.hu.dtype not in (np.int16, np.float32):
             raise UhrctError(f"a volume holds int16 or float32 HU, not {self.hu.dtype}")
         # plain floats, so that numbers of numpy end in no file and no message
@@ -220,4 +222,4 @@ def _check_geometry(spacing_mm: Vector, direction: np.ndarray) -> None:
     if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
         raise UhrctError(f"voxel spacing must be three positive numbers in mm, not {spacing_mm}")
     if direction.shape != (3, 3) or not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise UhrctError("axis directions are not orthonormal (gantry tilt or a sheared affine); resample first")
+        raise InputRefused("axis directions are not orthonormal (gantry tilt or a sheared affine); resample first")

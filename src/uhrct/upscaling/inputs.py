@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uhrct import io
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.exchange import geometry_of
 from uhrct.core.hu import as_hu
 from uhrct.core.volume import Volume
@@ -28,7 +28,8 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     Raises
     ------
     UhrctError
-        If the image is none of these, or its place is missing or given twice.
+        If the image is none of these, or its place is missing or given twice. If its voxels or axes cannot be
+        processed: `InputRefused`, as for a file.
 
     Example
     -------
@@ -62,11 +63,11 @@ def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
     if (spacing_mm is None) == (affine is None):
         raise UhrctError("`image` is an array without a place; give `spacing_mm` (z, y, x) or `affine`, one of them")
     if array.ndim != 3:
-        raise UhrctError(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
+        raise InputRefused(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
     try:
         hu = array.astype(np.float32) if array.dtype.kind == "f" else as_hu(array)
     except UhrctError as error:
-        raise UhrctError(f"`image` {error}") from None
+        raise InputRefused(f"`image`: {error}") from None
     if affine is None:
         return Volume(hu, spacing_mm)
     if _looks_like_xyz(array.shape):
