@@ -148,3 +148,29 @@ def test_a_volume_of_other_dimensions_is_refused_as_a_file_is(make: Any, shape: 
 def test_the_classes_of_errors_are_public() -> None:
     assert {"InputRefused", "NothingToDo", "UhrctError"} <= set(dir(uhrct))
     assert issubclass(uhrct.NothingToDo, uhrct.UhrctError)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("kind", ["array", "nibabel", "SimpleITK"])
+def test_integers_give_integers_of_the_same_type(tiny_model: Model, kind: str, dtype: type) -> None:
+    """Also beyond 16 bits, where the computation is in float32."""
+    high = 40000 if np.iinfo(dtype).max >= 40000 else 100
+    hu = np.full((2, 12, 12), high, dtype)
+    images = {
+        "array": hu,
+        "nibabel": nib.Nifti1Image(hu.T, np.eye(4), dtype=dtype),
+        "SimpleITK": sitk.GetImageFromArray(hu),
+    }
+    result = upscaled(images[kind], tiny_model, consistency="off", **({"spacing_mm": MM} if kind == "array" else {}))
+    if kind != "array":
+        result = np.asarray(result.dataobj).T if kind == "nibabel" else sitk.GetArrayFromImage(result)
+    assert result.dtype in (dtype, np.int16, np.int32)
+    assert result.dtype == dtype or not np.iinfo(dtype).min <= result.min() <= result.max() <= np.iinfo(dtype).max
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_numbers_of_floating_point_stay_floating_point(hu: np.ndarray, tiny_model: Model, dtype: type) -> None:
+    image = sitk.GetImageFromArray(hu.astype(dtype))
+    assert sitk.GetArrayFromImage(upscaled(image, tiny_model)).dtype == np.float32
+    assert uhrct.Volume.from_sitk(image).hu.dtype == np.float32
+    assert uhrct.Volume.from_nibabel(nifti(hu.astype(dtype))).hu.dtype == np.float32

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uhrct.core.errors import InputRefused, UhrctError
-from uhrct.core.hu import as_hu
+from uhrct.core.hu import as_held
 
 Vector = tuple[float, float, float]
 #: voxels (z, y, x), spacing_mm, origin_mm and direction: the arguments of `Volume`
@@ -58,7 +58,7 @@ def geometry_of(affine: Any) -> tuple[Vector, Vector, np.ndarray]:
 
 
 def from_nibabel(image: Any) -> Parts:
-    """Voxels and geometry of a nibabel image of three dimensions; scaling is applied.
+    """Voxels and geometry of a nibabel image of three dimensions; scaling is applied and gives floating point.
 
     Raises
     ------
@@ -82,10 +82,12 @@ def from_nibabel(image: Any) -> Parts:
 
 
 def to_nibabel(hu: np.ndarray, affine: np.ndarray) -> Any:
-    """A `nibabel.Nifti1Image` of voxels (z, y, x). Needs nibabel."""
+    """A `nibabel.Nifti1Image` of voxels (z, y, x), in scanner coordinates as those of a file. Needs nibabel."""
     from nibabel.nifti1 import Nifti1Image
 
-    image = Nifti1Image(hu.transpose(2, 1, 0), affine)
+    image = Nifti1Image(hu.transpose(2, 1, 0), affine, dtype=hu.dtype)
+    image.set_sform(affine, "scanner")
+    image.set_qform(affine, "scanner")
     image.header.set_xyzt_units("mm")
     return image
 
@@ -112,7 +114,7 @@ def from_sitk(image: Any) -> Parts:
 
 def _hu(voxels: np.ndarray) -> np.ndarray:
     try:
-        return as_hu(np.ascontiguousarray(voxels))
+        return as_held(np.ascontiguousarray(voxels))
     except InputRefused as error:
         raise InputRefused(f"`image`: {error}") from None
 

@@ -55,6 +55,28 @@ def as_hu(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def as_held(values: np.ndarray) -> np.ndarray:
+    """`values`, shape (z, ...), as a `Volume` holds them: integers as `as_hu`, floating point as float32.
+
+    Whole numbers of floating-point type stay floating point: the type of a result should not depend on the values.
+
+    Raises
+    ------
+    InputRefused
+        As `as_hu`.
+
+    Example
+    -------
+    >>> as_held(np.array([-1000.0])).dtype, as_held(np.array([40000])).dtype, as_held(np.array([40], np.uint8)).dtype
+    (dtype('float32'), dtype('float32'), dtype('int16'))
+    """
+    if values.dtype.kind != "f" or values.size == 0:
+        return as_hu(values)
+    for i in range(len(values)):
+        check_finite(values[i : i + 1], i)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
 def check_finite(plane: np.ndarray, index: int) -> None:
     """Raise `InputRefused` if slice `index` holds values that are not finite in float32."""
     with np.errstate(invalid="ignore"):  # signalling NaNs are expected here

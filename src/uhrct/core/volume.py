@@ -10,6 +10,7 @@ import numpy as np
 from uhrct.core import exchange
 from uhrct.core.arguments import number, shown
 from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.hu import as_held
 
 Vector = exchange.Vector
 
@@ -21,7 +22,8 @@ class Volume:
     Parameters
     ----------
     hu : array, shape (z, y, x)
-        HU as int16 (when the source held whole numbers that fit) or float32.
+        HU. Held as int16 or float32: other integers become int16 if all fit, else float32; other floating-point types
+        become float32.
     spacing_mm : (z, y, x)
         Distance between voxel centres in mm, positive.
     origin_mm : (L, P, S)
@@ -41,7 +43,7 @@ class Volume:
     UhrctError
         If a spacing is not positive and finite.
     InputRefused
-        If the array is not 3D, or directions are not orthonormal.
+        If the array is not 3D or holds no real numbers, or directions are not orthonormal.
 
     Example
     -------
@@ -60,11 +62,14 @@ class Volume:
 
     def __post_init__(self) -> None:
         if not isinstance(self.hu, np.ndarray):
-            raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x) of int16 or float32")
+            raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x)")
         if self.hu.ndim != 3:
             raise InputRefused(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
         if self.hu.dtype not in (np.int16, np.float32):
-            raise UhrctError(f"a volume holds int16 or float32 HU, not {self.hu.dtype}")
+            try:
+                object.__setattr__(self, "hu", as_held(self.hu))
+            except InputRefused as error:
+                raise InputRefused(f"`hu`: {error}") from None
         # plain floats, so that numbers of numpy end in no file and no message
         object.__setattr__(self, "spacing_mm", _three("spacing_mm", self.spacing_mm))
         object.__setattr__(self, "origin_mm", _three("origin_mm", self.origin_mm))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from uhrct import io
+from uhrct.core import exchange
 from uhrct.core.errors import InputRefused, UhrctError
-from uhrct.core.exchange import geometry_of
-from uhrct.core.hu import as_hu
+from uhrct.core.hu import as_held
 from uhrct.core.volume import Volume
 
 
@@ -45,15 +44,20 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     if isinstance(image, str | os.PathLike):
         return io.read(image), lambda result: result
     if array:
-        return _from_array(image, spacing_mm, affine), lambda result: _to_array(result, image.dtype)
+        return _from_array(image, spacing_mm, affine), lambda result: _in_type(result.hu, image.dtype)
     library = type(image).__module__.partition(".")[0]
     if library == "nibabel" and hasattr(image, "affine"):
         volume = Volume.from_nibabel(image)
-        if np.asanyarray(image.dataobj).dtype.kind == "f":  # as every image that was made with get_fdata
-            volume = replace(volume, hu=volume.hu.astype(np.float32))
-        return volume, Volume.to_nibabel
+        dtype = np.asanyarray(image.dataobj[:1, :1, :1]).dtype  # with the scaling, which the type in the header lacks
+        return volume, lambda result: exchange.to_nibabel(_in_type(result.hu, dtype), result.affine)
     if library == "SimpleITK":
-        return Volume.from_sitk(image), Volume.to_sitk
+        import SimpleITK as sitk
+
+        volume = Volume.from_sitk(image)
+        dtype = sitk.GetArrayViewFromImage(image).dtype
+        return volume, lambda result: exchange.to_sitk(
+            _in_type(result.hu, dtype), result.spacing_mm, result.origin_mm, result.direction
+        )
     raise UhrctError(
         f"`image` is a {type(image).__name__}; give a Volume, a path, an image of nibabel or SimpleITK, or an array"
     )
@@ -65,8 +69,8 @@ def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
     if array.ndim != 3:
         raise InputRefused(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
     try:
-        hu = array.astype(np.float32) if array.dtype.kind == "f" else as_hu(array)
-    except UhrctError as error:
+        hu = as_held(array)
+    except InputRefused as error:
         raise InputRefused(f"`image`: {error}") from None
     if affine is None:
         return Volume(hu, spacing_mm)
@@ -77,7 +81,7 @@ def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
             UserWarning,
             stacklevel=4,  # the caller of `uhrct.upscale`
         )
-    return Volume(hu, *geometry_of(affine))
+    return Volume(hu, *exchange.geometry_of(affine))
 
 
 def _looks_like_xyz(shape: tuple[int, ...]) -> bool:
@@ -90,9 +94,12 @@ def _looks_like_xyz(shape: tuple[int, ...]) -> bool:
     return 2 * last < min(first, second) or (first == second != last)
 
 
-def _to_array(result: Volume, dtype: np.dtype) -> np.ndarray:
-    """Integers in the type of the input where they fit."""
-    hu = result.hu
-    if dtype.kind == "f" or hu.min() < np.iinfo(dtype).min or hu.max() > np.iinfo(dtype).max:
+def _in_type(hu: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A result for voxels of this type: float32, or whole HU in the same type, or in a larger one if needed."""
+    if dtype.kind == "f":
         return hu
-    return hu.astype(dtype)
+    whole = np.rint(hu)
+    for wide in (dtype, np.dtype(np.int16), np.dtype(np.int32)):
+        if np.iinfo(wide).min <= whole.min() and whole.max() <= np.iinfo(wide).max:
+            return whole.astype(wide)
+    return whole

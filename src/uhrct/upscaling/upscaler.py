@@ -186,7 +186,9 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
     -------
     The same kind as `image`; a Volume for a path.
         Its grid has voxel edges that coincide with the input's (with `target_spacing_mm`: the first corner does).
-        Integer input gives integers, which round the result to whole HU. Floating-point input gives float32.
+        Floating-point input gives float32, also if its values are whole. Integer input gives whole HU in the same
+        type, or in int16 or int32 if some do not fit. A nibabel image whose header scales integers counts as floating
+        point. A path gives what `uhrct.read` makes of the file: int16 for whole numbers that fit, else float32.
 
     Warns
     -----
