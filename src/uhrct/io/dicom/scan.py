@@ -98,13 +98,14 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
     damaged: list[tuple[DicomFile, str]] = []
     for file in files:
         try:
-            header = read_header(file, alone)
-            if header is None:
+            parsed = read_header(file, alone)
+            if parsed is None:
                 continue
+            header, pixel_bytes = parsed
             if "Rows" not in header or "Columns" not in header:
                 others.add(text(header, "Modality") or ("DICOMDIR" if _is_dicomdir(header) else "no modality"))
                 continue
-            slices = split(file, header)
+            slices = split(file, header, pixel_bytes)
             groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(slices)
         except UhrctError as error:
             damaged.append((file, str(error)))
