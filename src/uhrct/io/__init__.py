@@ -47,7 +47,9 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 
 
-def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None, untilt: bool = False) -> Volume:
+def read(
+    path: AnyPath, *, series: str | int | None = None, spacing_mm: Vector | None = None, untilt: bool = False
+) -> Volume:
     """Read a CT volume.
 
     Parameters
@@ -55,7 +57,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     path : str or path
         DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
         `.mhd`, or `.npz` with HU under the key `arr_0`.
-    series : str, optional
+    series : str or int, optional
         SeriesInstanceUID, or 1-based number in the listing of `inspect`. Needed if a folder holds several series.
     spacing_mm : (z, y, x), optional
         Voxel spacing in mm of an `.npz` file that stores none.
@@ -86,6 +88,8 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     path, suffix = paths.readable(path)
     if spacing_mm is not None and suffix != ".npz":
         raise UhrctError(f"{path}: carries its own voxel spacing; `spacing_mm` is for .npz only")
+    if series is not None:
+        series = series if isinstance(series, str) else str(arguments.whole("series", series, 1))
     if series is not None and not _is_dicom(suffix):
         raise UhrctError(f"{path}: holds one volume; `series` is for DICOM folders only")
     try:
