@@ -14,15 +14,27 @@ from typing import TYPE_CHECKING, Any
 from uhrct.core.version import __version__
 
 if TYPE_CHECKING:
-    from uhrct.core.errors import UhrctError
+    from uhrct.core.errors import InputRefused, NothingToDo, UhrctError
     from uhrct.core.volume import Volume
     from uhrct.io import read, write
     from uhrct.upscaling.upscaler import Upscaler, upscale
 
 
-__all__ = ["UhrctError", "Upscaler", "Volume", "__version__", "read", "upscale", "write"]
+__all__ = [
+    "InputRefused",
+    "NothingToDo",
+    "UhrctError",
+    "Upscaler",
+    "Volume",
+    "__version__",
+    "read",
+    "upscale",
+    "write",
+]
 
 _HOMES = {
+    "InputRefused": "uhrct.core.errors",
+    "NothingToDo": "uhrct.core.errors",
     "UhrctError": "uhrct.core.errors",
     "Upscaler": "uhrct.upscaling.upscaler",
     "Volume": "uhrct.core.volume",

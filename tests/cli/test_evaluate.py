@@ -60,6 +60,7 @@ def test_table_json_and_page_tell_the_same(uhrct: Uhrct, pair: tuple[Path, Path]
     result = done(uhrct("evaluate", *pair, "--json", tmp_path / "o.json", "--html", tmp_path / "o.html"))
     data = json.loads((tmp_path / "o.json").read_text())
     page = (tmp_path / "o.html").read_text()
+    assert data["schema"] == "uhrct-evaluate-1"
     assert "evaluate: done" in result.err
     assert "Research use only" in result.out
     for name, measure in (MEASURES | VOLUME_MEASURES).items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import uhrct
 from uhrct.models.diffusion import Diffusion
@@ -84,3 +85,27 @@ def test_hostile_arguments(
             refusals.append(error)
     assert refusals
     assert all(str(e).isprintable() for e in refusals if isinstance(e, uhrct.UhrctError))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: uhrct.read(3), "`path` is 3; give a path"),  # type: ignore[arg-type]
+        (lambda: uhrct.write(VOLUME, None), "`path` is None; give a path"),  # type: ignore[arg-type]
+        (lambda: Upscaler(weights=3), "`weights` is 3; give a name"),
+        (lambda: Upscaler(precision="float32"), "`precision` is 'float32'; give one of torch.float32"),
+        (lambda: Upscaler(precision=torch.float64), "`precision` is torch.float64; give one of"),
+        (lambda: Upscaler(precision=np.zeros(2)), "`precision` is"),
+        (lambda: Upscaler(overrides=[1]), r"`overrides` is \[1\]; give a dict"),
+        (lambda: Upscaler(overrides={"noise": 1}), "`overrides` names 'noise', which is no scan property; known: psf"),
+        (lambda: Upscaler(overrides={"noise_hu": "a"}), "`overrides.*is 'a'; give a number"),
+        (lambda: Upscaler("x2"), "`model` is 'x2'; give a Model"),  # type: ignore[arg-type]
+        (lambda: Upscaler(object), "`model` is .*; give a Model"),  # type: ignore[arg-type]
+        (lambda: uhrct.Volume.from_nibabel(VOLUME.hu), "`image` is a ndarray; give an image of nibabel"),
+        (lambda: uhrct.Volume.from_sitk(VOLUME.to_nibabel()), "`image` is a Nifti1Image; give an image of SimpleITK"),
+    ],
+)
+def test_a_wrong_type_is_said_when_it_is_given(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(uhrct.UhrctError, match=message) as caught:
+        call()
+    assert str(caught.value).isprintable()

@@ -17,6 +17,8 @@ def test_version_is_the_same_everywhere() -> None:
 
 def test_the_public_names_are_those_of_the_readme() -> None:
     assert sorted(n for n in dir(uhrct) if not n.startswith("_")) == [
+        "InputRefused",
+        "NothingToDo",
         "UhrctError",
         "Upscaler",
         "Volume",

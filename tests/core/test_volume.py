@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Grid, Volume
 
 
@@ -89,3 +89,33 @@ def test_numbers_of_numpy_become_plain_floats():
     volume = Volume(np.zeros((1, 2, 3), np.int16), np.array([1, 0.5, 0.5], np.float32), np.zeros(3))
     assert volume.spacing_mm == (1.0, 0.5, 0.5)
     assert all(type(v) is float for v in (*volume.spacing_mm, *volume.origin_mm))
+
+
+@pytest.mark.parametrize("meta", [{}, {"format": "DICOM", "dicom": ["Doe^Jane"] * 100}])
+def test_a_volume_prints_one_line_without_headers(meta):
+    text = repr(Volume(np.zeros((2, 3, 4), np.float32), (2.5, 0.7, 0.7), meta=meta))
+    assert text.startswith("Volume(2 x 3 x 4 voxels of 2.5 x 0.7 x 0.7 mm (z, y, x), float32")
+    assert text.isprintable()
+    assert len(text) < 120
+    assert "Doe" not in text
+    assert ("from DICOM" in text) == bool(meta)
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [(np.uint8, np.int16), (np.int32, np.int16), (">i2", np.int16), (np.float64, np.float32), (np.float16, np.float32)],
+)
+def test_other_types_are_held_as_int16_or_float32(given, held):
+    volume = Volume(np.full((1, 2, 3), 100, given), (1.0, 1.0, 1.0))
+    assert volume.hu.dtype == held
+    assert (volume.hu == 100).all()
+
+
+def test_integers_beyond_16_bits_are_held_as_float32():
+    assert Volume(np.full((1, 2, 3), 40000), (1.0, 1.0, 1.0)).hu.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [bool, complex, object])
+def test_voxels_that_are_no_numbers_are_refused(dtype):
+    with pytest.raises(InputRefused, match="`hu`: holds values of type"):
+        Volume(np.zeros((1, 2, 3), dtype), (1.0, 1.0, 1.0))

@@ -183,7 +183,24 @@ def test_values_of_the_wrong_kind(tmp_path: Path, key: str) -> None:
 
 def test_no_pixels(tmp_path: Path) -> None:
     make_series(tmp_path, edit=drop("PixelData"))
-    assert "pixels missing" in refusal(tmp_path)
+    assert "holds no pixel data" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_listing_sees_a_file_that_is_cut_off(tmp_path: Path, compressed: bool) -> None:
+    """Uncompressed: wherever it is cut. Compressed: before the pixels, whose length nobody else states."""
+    name = "J2K_pixelrep_mismatch.dcm" if compressed else "CT_small.dcm"
+    content = Path(get_testdata_file(name, download=False)).read_bytes()
+    start = content.index(b"\xe0\x7f\x10\x00")
+    file = tmp_path / "cut.dcm"
+    file.write_bytes(content)
+    assert io.inspect(file)[0].problem == ""
+    pixels = start + 12
+    for size in (start,) if compressed else (start, pixels, pixels + 2 * 128 * 128 - 1):
+        file.write_bytes(content[:size])
+        problem = io.inspect(file)[0].problem
+        assert ("holds no pixel data" if size == start else "truncated") in problem
+        assert problem.removeprefix("cut.dcm ") in refusal(file)
 
 
 @pytest.mark.parametrize("spacing", [[0, 0.7], [0.7, -0.7]])

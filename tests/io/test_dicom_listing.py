@@ -140,3 +140,22 @@ def test_headers_of_enhanced_frames(tmp_path: Path) -> None:
         assert float(header.RescaleSlope) == 1
         assert "PixelData" not in header
         assert "PerFrameFunctionalGroupsSequence" not in header
+
+
+def test_a_series_is_chosen_by_its_number_as_text_or_as_an_integer(tmp_path: Path) -> None:
+    make_series(tmp_path / "a", number=1, seed=1)
+    second = make_series(tmp_path / "b", number=2, seed=2)
+    for number in ("2", 2, np.int64(2)):
+        np.testing.assert_array_equal(io.read(tmp_path, series=number).hu, second)
+    for wrong in (0, 2.5, True, [2]):
+        with pytest.raises(UhrctError, match="`series` is"):
+            io.read(tmp_path, series=wrong)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"series": "99"}])
+def test_a_refusal_lists_ten_series_at_most(tmp_path: Path, arguments: dict[str, str]) -> None:
+    for k in range(12):
+        make_series(tmp_path / str(k), shape=(1, 2, 2), number=k, seed=k)
+    message = refusal(tmp_path, **arguments)
+    assert message.endswith("; ... and 2 more; uhrct info lists them")
+    assert message.count(" slices)") == 10

@@ -70,7 +70,7 @@ MISSING = {
     "BitsAllocated": "0 bits",
     "BitsStored": "0 of 16 bits",
     "PixelRepresentation": "signed",
-    "PixelData": "pixels missing",
+    "PixelData": "holds no pixel data",
 }
 for key, said in MISSING.items():
     edited(f"no {key}", fields(**{key: None}), said, *(("damaged", "truncated") if key == "BitsAllocated" else ()))
@@ -246,7 +246,7 @@ enhanced(
     "no usable PixelSpacing",
 )
 enhanced("groups as text", lambda ds: ds.add_new("PerFrameFunctionalGroupsSequence", "LO", "four"), *DAMAGED)
-enhanced("no pixels", lambda ds: delattr(ds, "PixelData"), *DAMAGED)
+enhanced("no pixels", lambda ds: delattr(ds, "PixelData"), "holds no pixel data")
 
 
 @case("Enhanced, a compressed frame missing")

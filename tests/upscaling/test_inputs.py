@@ -100,3 +100,77 @@ def test_a_setting_that_does_not_exist_is_named_with_the_nearest_one() -> None:
         Upscaler(sclae=2)
     with pytest.raises(UhrctError, match="there is no setting `xyzzy`; known: scale"):
         uhrct.upscale(np.zeros((1, 8, 8), np.int16), spacing_mm=(1, 1, 1), xyzzy=2)
+
+
+def sheared() -> np.ndarray:
+    return np.eye(4) + 0.5 * np.eye(4, k=1) * np.array([[1, 1, 0, 0]]).T
+
+
+def nifti(array: np.ndarray, affine: Any = None) -> nib.Nifti1Image:
+    return nib.Nifti1Image(array, np.eye(4) if affine is None else affine)
+
+
+COLOUR = np.zeros((8, 8, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+NAN = np.full((2, 8, 8), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        (NAN, {"spacing_mm": MM}),
+        (uhrct.Volume(NAN, MM), {}),
+        (nifti(NAN), {}),
+        (sitk.GetImageFromArray(NAN), {}),
+        (np.zeros((8, 8)), {"spacing_mm": MM}),
+        (nifti(np.zeros((8, 8), np.int16)), {}),
+        (sitk.Image([8, 8], sitk.sitkInt16), {}),
+        (np.zeros((2, 8, 8, 3), np.uint8), {"spacing_mm": MM}),
+        (nifti(np.zeros((8, 8, 2, 2), np.int16)), {}),
+        (nifti(COLOUR), {}),
+        (sitk.Image([8, 8, 2], sitk.sitkVectorUInt8, 3), {}),
+        (np.zeros((2, 8, 8), np.int16), {"affine": sheared()}),
+        (nifti(np.zeros((8, 8, 2), np.int16), sheared()), {}),
+        (np.zeros((2, 8, 8), bool), {"spacing_mm": MM}),
+    ],
+)
+def test_an_input_in_memory_is_refused_as_a_file_is(image: Any, place: dict[str, Any], tiny_model: Model) -> None:
+    with pytest.raises(uhrct.InputRefused):
+        upscaled(image, tiny_model, **place)
+
+
+@pytest.mark.parametrize("make", [uhrct.Volume, lambda hu, _: uhrct.Volume.from_nibabel(nifti(hu))])
+@pytest.mark.parametrize("shape", [(8, 8), (2, 8, 8, 2)])
+def test_a_volume_of_other_dimensions_is_refused_as_a_file_is(make: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(uhrct.InputRefused, match="dimensions"):
+        make(np.zeros(shape, np.int16), MM)
+
+
+def test_the_classes_of_errors_are_public() -> None:
+    assert {"InputRefused", "NothingToDo", "UhrctError"} <= set(dir(uhrct))
+    assert issubclass(uhrct.NothingToDo, uhrct.UhrctError)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("kind", ["array", "nibabel", "SimpleITK"])
+def test_integers_give_integers_of_the_same_type(tiny_model: Model, kind: str, dtype: type) -> None:
+    """Also beyond 16 bits, where the computation is in float32."""
+    high = 40000 if np.iinfo(dtype).max >= 40000 else 100
+    hu = np.full((2, 12, 12), high, dtype)
+    images = {
+        "array": hu,
+        "nibabel": nib.Nifti1Image(hu.T, np.eye(4), dtype=dtype),
+        "SimpleITK": sitk.GetImageFromArray(hu),
+    }
+    result = upscaled(images[kind], tiny_model, consistency="off", **({"spacing_mm": MM} if kind == "array" else {}))
+    if kind != "array":
+        result = np.asarray(result.dataobj).T if kind == "nibabel" else sitk.GetArrayFromImage(result)
+    assert result.dtype in (dtype, np.int16, np.int32)
+    assert result.dtype == dtype or not np.iinfo(dtype).min <= result.min() <= result.max() <= np.iinfo(dtype).max
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_numbers_of_floating_point_stay_floating_point(hu: np.ndarray, tiny_model: Model, dtype: type) -> None:
+    image = sitk.GetImageFromArray(hu.astype(dtype))
+    assert sitk.GetArrayFromImage(upscaled(image, tiny_model)).dtype == np.float32
+    assert uhrct.Volume.from_sitk(image).hu.dtype == np.float32
+    assert uhrct.Volume.from_nibabel(nifti(hu.astype(dtype))).hu.dtype == np.float32

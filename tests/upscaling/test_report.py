@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, ModelConfig
+from uhrct.physics.scan_properties import ScanProperties
 from uhrct.upscaling.files import work_in_words, write_result
+from uhrct.upscaling.scan_warnings import limits
 from uhrct.upscaling.slabs import compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
@@ -106,3 +110,23 @@ def test_the_plan_does_not_call_an_assumed_thickness_stated(slice_hu):
         (in_plane, thin, "this scale keeps the slices"),
     ):
         assert words in Upscaler(model).plan(volume).assumptions.reasons["slices"]
+
+
+def test_the_weights_of_a_training_run_have_its_name(tiny_model: Model, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path / "mine" / "model")
+    volume = Volume(np.full((1, 8, 8), -1000, np.int16), (1.0, 1.0, 1.0))
+    for weights in (tmp_path / "mine", tmp_path / "mine" / "model"):
+        report = Upscaler(weights=weights)(volume).report
+        assert report["weights"]["name"] == report["settings"]["weights"] == "mine"
+
+
+@pytest.mark.parametrize("kind", ["scan_properties", "scan_facts"])
+def test_every_number_of_the_scan_is_explained(tiny_model: Model, kind: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    table = page.split(f"| key of `{kind}` |")[1].split("\n\n")[0]
+    explained = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    names = {
+        "scan_properties": {f.name for f in fields(ScanProperties)},
+        "scan_facts": {*limits((1, 2, 2)), "thickness_mm"},
+    }
+    assert explained == names[kind]

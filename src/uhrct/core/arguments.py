@@ -6,8 +6,10 @@ Numbers of numpy count as numbers. A message names the argument in backticks; th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from uhrct.core.errors import UhrctError
@@ -53,6 +55,13 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if isinstance(value, str) and value in choices:
         return str(value)
     raise UhrctError(f"`{name}` is {shown(value)}; choose from {', '.join(choices)}")
+
+
+def path(name: str, value: Any) -> Path:
+    """`value` as a path, if it is text or a path."""
+    if isinstance(value, str) or (isinstance(value, os.PathLike) and isinstance(value.__fspath__(), str)):
+        return Path(value)
+    raise UhrctError(f"`{name}` is {shown(value)}; give a path, as text or pathlib.Path")
 
 
 def scale_factors(name: str, value: Any) -> tuple[int, int, int]:

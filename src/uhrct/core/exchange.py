@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from uhrct.core.errors import UhrctError
-from uhrct.core.hu import as_hu
+from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.hu import as_held
 
 Vector = tuple[float, float, float]
 #: voxels (z, y, x), spacing_mm, origin_mm and direction: the arguments of `Volume`
@@ -58,25 +58,36 @@ def geometry_of(affine: Any) -> tuple[Vector, Vector, np.ndarray]:
 
 
 def from_nibabel(image: Any) -> Parts:
-    """Voxels and geometry of a nibabel image of three dimensions; scaling is applied.
+    """Voxels and geometry of a nibabel image of three dimensions; scaling is applied and gives floating point.
 
     Raises
     ------
     UhrctError
+        If it is no image of nibabel.
+    InputRefused
         If the image is not one volume of real numbers with orthogonal axes.
     """
+    if not (hasattr(image, "dataobj") and hasattr(image, "affine")):
+        raise UhrctError(f"`image` is a {type(image).__name__}; give an image of nibabel, such as that of nibabel.load")
     voxels = np.asanyarray(image.dataobj)
     if voxels.ndim != 3:
-        raise UhrctError(f"`image` has {voxels.ndim} dimensions; give one volume (x, y, z)")
-    spacing_mm, origin_mm, direction = geometry_of(image.affine)
-    return as_hu(np.ascontiguousarray(voxels.transpose(2, 1, 0))), spacing_mm, origin_mm, direction
+        raise InputRefused(f"`image` has {voxels.ndim} dimensions; give one volume (x, y, z)")
+    if image.affine is None:
+        raise InputRefused("`image` has no affine, so its spacing and left and right are unknown; set it at the source")
+    try:
+        spacing_mm, origin_mm, direction = geometry_of(image.affine)
+    except UhrctError as error:
+        raise InputRefused(f"`image`: {error}") from None
+    return _hu(voxels.transpose(2, 1, 0)), spacing_mm, origin_mm, direction
 
 
 def to_nibabel(hu: np.ndarray, affine: np.ndarray) -> Any:
-    """A `nibabel.Nifti1Image` of voxels (z, y, x). Needs nibabel."""
+    """A `nibabel.Nifti1Image` of voxels (z, y, x), in scanner coordinates as those of a file. Needs nibabel."""
     from nibabel.nifti1 import Nifti1Image
 
-    image = Nifti1Image(hu.transpose(2, 1, 0), affine)
+    image = Nifti1Image(hu.transpose(2, 1, 0), affine, dtype=hu.dtype)
+    image.set_sform(affine, "scanner")
+    image.set_qform(affine, "scanner")
     image.header.set_xyzt_units("mm")
     return image
 
@@ -87,14 +98,25 @@ def from_sitk(image: Any) -> Parts:
     Raises
     ------
     UhrctError
+        If it is no image of SimpleITK.
+    InputRefused
         If voxels are vectors, or the image has other dimensions: a 2D image states no distance between slices.
     """
     import SimpleITK as sitk
 
+    if not isinstance(image, sitk.Image):
+        raise UhrctError(f"`image` is a {type(image).__name__}; give an image of SimpleITK")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise UhrctError("`image` is no single volume of scalar voxels; give one with three dimensions")
+        raise InputRefused("`image` is no single volume of scalar voxels; give one with three dimensions")
     direction = np.reshape(image.GetDirection(), (3, 3))
-    return as_hu(sitk.GetArrayFromImage(image)), image.GetSpacing()[::-1], image.GetOrigin(), direction[:, ::-1].copy()
+    return _hu(sitk.GetArrayFromImage(image)), image.GetSpacing()[::-1], image.GetOrigin(), direction[:, ::-1].copy()
+
+
+def _hu(voxels: np.ndarray) -> np.ndarray:
+    try:
+        return as_held(np.ascontiguousarray(voxels))
+    except InputRefused as error:
+        raise InputRefused(f"`image`: {error}") from None
 
 
 def to_sitk(hu: np.ndarray, spacing_mm: Vector, origin_mm: Vector, direction: np.ndarray) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused
 
 #: HU at or below this are not attenuation but scanner padding outside the field of view (-2000 or -3024 in GE
 #: series). Air itself is -1000, and noisy air rarely goes below -1200.
@@ -37,7 +37,7 @@ def as_hu(values: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    UhrctError
+    InputRefused
         If values are not real numbers, or some are NaN or infinite. The caller names the file.
 
     Example
@@ -46,21 +46,43 @@ def as_hu(values: np.ndarray) -> np.ndarray:
     (dtype('int16'), dtype('float32'), dtype('float32'))
     """
     if values.dtype.kind not in "iuf":
-        raise UhrctError(f"holds values of type {values.dtype}, not numbers in HU")
+        raise InputRefused(f"holds values of type {values.dtype}, not numbers in HU")
     if values.size == 0:
-        raise UhrctError(f"holds no voxels (shape {values.shape})")
+        raise InputRefused(f"holds no voxels (shape {values.shape})")
     # slice by slice, so that the check of a large volume needs no copy of it
     if all([fits_int16(values[i : i + 1], i) for i in range(len(values))]):
         return np.ascontiguousarray(values, dtype=np.int16)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def as_held(values: np.ndarray) -> np.ndarray:
+    """`values`, shape (z, ...), as a `Volume` holds them: integers as `as_hu`, floating point as float32.
+
+    Whole numbers of floating-point type stay floating point: the type of a result should not depend on the values.
+
+    Raises
+    ------
+    InputRefused
+        As `as_hu`.
+
+    Example
+    -------
+    >>> as_held(np.array([-1000.0])).dtype, as_held(np.array([40000])).dtype, as_held(np.array([40], np.uint8)).dtype
+    (dtype('float32'), dtype('float32'), dtype('int16'))
+    """
+    if values.dtype.kind != "f" or values.size == 0:
+        return as_hu(values)
+    for i in range(len(values)):
+        check_finite(values[i : i + 1], i)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
 def check_finite(plane: np.ndarray, index: int) -> None:
-    """Raise `UhrctError` if slice `index` holds values that are not finite in float32."""
+    """Raise `InputRefused` if slice `index` holds values that are not finite in float32."""
     with np.errstate(invalid="ignore"):  # signalling NaNs are expected here
         bad = int((~(np.abs(plane) <= np.finfo(np.float32).max)).sum())
     if bad:
-        raise UhrctError(f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)")
+        raise InputRefused(f"{bad} voxels of slice {index} are NaN or infinite; replace them by HU (-1000 is air)")
 
 
 def fits_int16(plane: np.ndarray, index: int) -> bool:

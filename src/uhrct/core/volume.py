@@ -9,7 +9,8 @@ import numpy as np
 
 from uhrct.core import exchange
 from uhrct.core.arguments import number, shown
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.hu import as_held
 
 Vector = exchange.Vector
 
@@ -21,7 +22,8 @@ class Volume:
     Parameters
     ----------
     hu : array, shape (z, y, x)
-        HU as int16 (when the source held whole numbers that fit) or float32.
+        HU. Held as int16 or float32: other integers become int16 if all fit, else float32; other floating-point types
+        become float32.
     spacing_mm : (z, y, x)
         Distance between voxel centres in mm, positive.
     origin_mm : (L, P, S)
@@ -33,12 +35,15 @@ class Volume:
     slice_thickness_mm : float or None
         Nominal thickness of the acquired slices, if known. It may differ from the distance between them.
     meta : dict
-        Data that a format carries from input to output (for DICOM: the source headers). Not interpreted here.
+        Data that a format carries from input to output (for DICOM: the source headers). Not interpreted here, except
+        that `repr` shows the name under "format".
 
     Raises
     ------
     UhrctError
-        If the array is not 3D, a spacing is not positive and finite, or directions are not orthonormal.
+        If a spacing is not positive and finite.
+    InputRefused
+        If the array is not 3D or holds no real numbers, or directions are not orthonormal.
 
     Example
     -------
@@ -57,11 +62,14 @@ class Volume:
 
     def __post_init__(self) -> None:
         if not isinstance(self.hu, np.ndarray):
-            raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x) of int16 or float32")
+            raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x)")
         if self.hu.ndim != 3:
-            raise UhrctError(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
+            raise InputRefused(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")
         if self.hu.dtype not in (np.int16, np.float32):
-            raise UhrctError(f"a volume holds int16 or float32 HU, not {self.hu.dtype}")
+            try:
+                object.__setattr__(self, "hu", as_held(self.hu))
+            except InputRefused as error:
+                raise InputRefused(f"`hu`: {error}") from None
         # plain floats, so that numbers of numpy end in no file and no message
         object.__setattr__(self, "spacing_mm", _three("spacing_mm", self.spacing_mm))
         object.__setattr__(self, "origin_mm", _three("origin_mm", self.origin_mm))
@@ -70,6 +78,12 @@ class Volume:
             thickness = number("slice_thickness_mm", self.slice_thickness_mm, 0)
             object.__setattr__(self, "slice_thickness_mm", thickness or None)
         _check_geometry(self.spacing_mm, self.direction)
+
+    def __repr__(self) -> str:
+        """One line without voxels and without `meta`, which may hold headers with patient data."""
+        size, spacing = (" x ".join(format(v, "g") for v in values) for values in (self.shape, self.spacing_mm))
+        source = f", from {self.meta['format']}" if "format" in self.meta else ""
+        return f"Volume({size} voxels of {spacing} mm (z, y, x), {self.hu.dtype}{source})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -213,4 +227,4 @@ def _check_geometry(spacing_mm: Vector, direction: np.ndarray) -> None:
     if len(spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in spacing_mm):
         raise UhrctError(f"voxel spacing must be three positive numbers in mm, not {spacing_mm}")
     if direction.shape != (3, 3) or not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
-        raise UhrctError("axis directions are not orthonormal (gantry tilt or a sheared affine); resample first")
+        raise InputRefused("axis directions are not orthonormal (gantry tilt or a sheared affine); resample first")

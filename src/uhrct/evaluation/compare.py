@@ -26,6 +26,8 @@ SPACING_SHARE, PLACE_MM, ANGLE_DEGREES = 1e-4, 0.01, 0.1
 #: Voxels beside padding outside the field of view that do not count: two LR voxels at x4.
 RIM_PX = 8
 
+SCHEMA = "uhrct-evaluate-1"
+
 
 def check_grids(reference: Grid, test: Grid) -> None:
     """Raise unless the voxels of both grids lie at the same places. The message says how they differ, and by how much.
@@ -132,6 +134,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Everything for JSON. None means undefined; the reason is stored beside it."""
         return {
+            "schema": SCHEMA,
             "uhrct": __version__,
             "note": NOTE,
             "constants": constants() | {"acquisition": _described(self.acquisition)},

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from uhrct.core import arguments
 from uhrct.core.errors import InputRefused, NothingToDo, UhrctError, WrongArgument
 from uhrct.core.files import STDOUT
 from uhrct.core.volume import Grid, Vector, Volume
@@ -46,7 +47,9 @@ __all__ = [
 AnyPath = str | os.PathLike[str]
 
 
-def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None = None, untilt: bool = False) -> Volume:
+def read(
+    path: AnyPath, *, series: str | int | None = None, spacing_mm: Vector | None = None, untilt: bool = False
+) -> Volume:
     """Read a CT volume.
 
     Parameters
@@ -54,7 +57,7 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     path : str or path
         DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
         `.mhd`, or `.npz` with HU under the key `arr_0`.
-    series : str, optional
+    series : str or int, optional
         SeriesInstanceUID, or 1-based number in the listing of `inspect`. Needed if a folder holds several series.
     spacing_mm : (z, y, x), optional
         Voxel spacing in mm of an `.npz` file that stores none.
@@ -66,8 +69,8 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     -------
     Volume
         HU exactly as stored, without clipping: int16 if all are whole numbers that fit, else float32.
-        `meta["dicom"]` holds the DICOM headers without pixels, in slice order. For multi-frame files,
-        `meta["dicom_frames"]` also holds (header of the file, 1-based frame) of each slice.
+        `meta["format"]` names the format. `meta["dicom"]` holds the DICOM headers without pixels, in slice order. For
+        multi-frame files, `meta["dicom_frames"]` also holds (header of the file, 1-based frame) of each slice.
 
     Raises
     ------
@@ -82,9 +85,11 @@ def read(path: AnyPath, *, series: str | None = None, spacing_mm: Vector | None 
     >>> scan.shape, scan.spacing_mm, int(scan.hu.min())
     ((1, 128, 128), (5.0, 0.661468, 0.661468), -896)
     """
-    path, suffix = _input(path)
+    path, suffix = paths.readable(path)
     if spacing_mm is not None and suffix != ".npz":
         raise UhrctError(f"{path}: carries its own voxel spacing; `spacing_mm` is for .npz only")
+    if series is not None:
+        series = series if isinstance(series, str) else str(arguments.whole("series", series, 1))
     if series is not None and not _is_dicom(suffix):
         raise UhrctError(f"{path}: holds one volume; `series` is for DICOM folders only")
     try:
@@ -121,7 +126,7 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
     >>> info.modality, info.orientation, info.transfer_syntax, info.problem
     ('CT', 'axial', 'Explicit VR Little Endian', '')
     """
-    path, suffix = _input(path)
+    path, suffix = paths.readable(path)
     try:
         if suffix == ".npz":
             from uhrct.io.npz import inspect_npz
@@ -185,7 +190,7 @@ def open_writer(
     ...     read(f"{folder}/out.nii.gz").hu.shape
     (4, 2, 3)
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     check_outputs(None, [path], overwrite=overwrite)
     suffix = paths.output_suffix(path)
     if suffix == ".npz":
@@ -242,7 +247,7 @@ def open_map_writer(
     ...     read(f"{folder}/sd.npz").hu.max()
     np.float32(12.5)
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     check_outputs(None, [path], overwrite=overwrite)
     if not _is_dicom(paths.output_suffix(path)):
         return open_writer(path, grid, dtype=np.float32, overwrite=overwrite)
@@ -326,7 +331,7 @@ def write_segmentation(
     ...     read(f"{folder}/a.nrrd").hu.tolist()
     [[[0, 1, 2]]]
     """
-    path = Path(path)
+    path = arguments.path("path", path)
     check_outputs(None, [path], overwrite=overwrite)
     labels = checked_mask(mask, grid, segments)
     if not _is_dicom(paths.output_suffix(path)):
@@ -374,21 +379,10 @@ def check_outputs(
     ...
     uhrct.core.errors.UhrctError: scan.nii.gz: output equals input; choose another output
     """
-    inputs = [] if input_path is None else [Path(input_path)]
-    others = [Path(p) for p in files if p is not None and Path(p) != STDOUT]
-    output_checks.check_volumes(inputs, [Path(p) for p in outputs], others, overwrite)
-
-
-def _input(path: AnyPath) -> tuple[Path, str]:
-    """The path, and the suffix that selects the reader: "" for DICOM."""
-    path = Path(path)
-    try:
-        path.stat()
-    except (OSError, ValueError) as error:
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
-        raise InputRefused(f"{paths.shown(path)}: {reason}") from None
-    return path, "" if path.is_dir() else paths.known_suffix(path)
+    inputs = [] if input_path is None else [arguments.path("input_path", input_path)]
+    volumes = [arguments.path("outputs", p) for p in outputs]
+    others = [p for p in (arguments.path("files", f) for f in files if f is not None) if p != STDOUT]
+    output_checks.check_volumes(inputs, volumes, others, overwrite)
 
 
 def _is_dicom(suffix: str) -> bool:

@@ -23,7 +23,8 @@ def read_image(path: Path) -> Volume:
     header = _header(path)
     hu = rescaled(read_voxels(header), header.slope, header.intercept)
     place = header.place
-    return Volume(hu, place.spacing_mm, place.origin_mm, place.direction, header.slice_thickness_mm)
+    meta = {"format": FORMATS[known_suffix(path)]}
+    return Volume(hu, place.spacing_mm, place.origin_mm, place.direction, header.slice_thickness_mm, meta)
 
 
 def inspect_image(path: Path) -> SeriesInfo:

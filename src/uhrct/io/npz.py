@@ -40,6 +40,7 @@ def read_npz(path: Path, spacing_mm: Vector | None) -> Volume:
         as_hu(voxels),
         spacing_mm,
         slice_thickness_mm=None if thickness is None else float(thickness),
+        meta={"format": "NPZ"},
         **geometry,
     )
 

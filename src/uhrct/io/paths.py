@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-from uhrct.core.errors import UhrctError
+from uhrct.core import arguments
+from uhrct.core.errors import InputRefused, UhrctError
 
 #: Known endings. The longest match wins, so `.nii.gz` stands before `.nii`.
 FORMATS = {
@@ -48,6 +50,24 @@ def shown(text: str | Path) -> str:
     ('a?b', '?.dcm')
     """
     return "".join(c if c.isprintable() else "?" for c in str(text))
+
+
+def readable(path: Any) -> tuple[Path, str]:
+    """An input that exists, and the suffix that selects its reader: "" for DICOM.
+
+    Raises
+    ------
+    UhrctError
+        If it is no path, or there is nothing at it that can be read (`InputRefused`).
+    """
+    path = arguments.path("path", path)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
+        raise InputRefused(f"{shown(path)}: {reason}") from None
+    return path, "" if path.is_dir() else known_suffix(path)
 
 
 def output_suffix(path: Path) -> str:

@@ -15,6 +15,8 @@ from uhrct.core.files import write_atomic
 FORMAT_VERSION = 1
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+#: folder of the weights inside the folder of a training run
+IN_RUN = "model"
 
 
 def available_models() -> list[Path]:
@@ -32,10 +34,22 @@ def model_folder(name: str | Path) -> Path:
     """
     for folder in (WEIGHTS_DIR / str(name), Path(name)):
         if folder.is_dir():
-            inside = folder / "model"  # of a training run
+            inside = folder / IN_RUN
             return inside if not (folder / CONFIG).is_file() and inside.is_dir() else folder
     known = ", ".join(p.name for p in available_models()) or "none"
     raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
+
+
+def weights_name(folder: Path) -> str:
+    """What reports call the weights in `folder`: its name; that of the run for the result of a training run.
+
+    Example
+    -------
+    >>> weights_name(Path("runs/mine/model")), weights_name(Path("weights/x2"))
+    ('mine', 'x2')
+    """
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == IN_RUN and folder.parent.name else folder.name
 
 
 def read_settings(folder: Path) -> tuple[dict[str, Any], str]:

@@ -18,7 +18,7 @@ from uhrct.models.calibration import CALIBRATION, Calibration, load_calibration
 from uhrct.models.diffusion import Diffusion
 from uhrct.models.dssp import DSSP, from_channels, to_channels
 from uhrct.models.estimator import ScanEstimator
-from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
+from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder, weights_name
 from uhrct.models.folder import available_models as available_models
 from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
 from uhrct.models.settings import Settings, checked
@@ -308,7 +308,7 @@ class Model(nn.Module):
         folder = model_folder(name)
         config, sha256 = read_config(folder)
         model = cls(config)
-        model.weights_sha256, model.weights_name = load_weights(model, folder, sha256), folder.resolve().name
+        model.weights_sha256, model.weights_name = load_weights(model, folder, sha256), weights_name(folder)
         model.calibration = load_calibration(folder, model.weights_sha256) if calibrated else None
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False)

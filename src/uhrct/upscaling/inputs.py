@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from uhrct import io
-from uhrct.core.errors import UhrctError
-from uhrct.core.exchange import geometry_of
-from uhrct.core.hu import as_hu
+from uhrct.core import exchange
+from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.hu import as_held
 from uhrct.core.volume import Volume
 
 
@@ -27,7 +27,8 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     Raises
     ------
     UhrctError
-        If the image is none of these, or its place is missing or given twice.
+        If the image is none of these, or its place is missing or given twice. If its voxels or axes cannot be
+        processed: `InputRefused`, as for a file.
 
     Example
     -------
@@ -43,15 +44,20 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     if isinstance(image, str | os.PathLike):
         return io.read(image), lambda result: result
     if array:
-        return _from_array(image, spacing_mm, affine), lambda result: _to_array(result, image.dtype)
+        return _from_array(image, spacing_mm, affine), lambda result: _in_type(result.hu, image.dtype)
     library = type(image).__module__.partition(".")[0]
     if library == "nibabel" and hasattr(image, "affine"):
         volume = Volume.from_nibabel(image)
-        if np.asanyarray(image.dataobj).dtype.kind == "f":  # as every image that was made with get_fdata
-            volume = replace(volume, hu=volume.hu.astype(np.float32))
-        return volume, Volume.to_nibabel
+        dtype = np.asanyarray(image.dataobj[:1, :1, :1]).dtype  # with the scaling, which the type in the header lacks
+        return volume, lambda result: exchange.to_nibabel(_in_type(result.hu, dtype), result.affine)
     if library == "SimpleITK":
-        return Volume.from_sitk(image), Volume.to_sitk
+        import SimpleITK as sitk
+
+        volume = Volume.from_sitk(image)
+        dtype = sitk.GetArrayViewFromImage(image).dtype
+        return volume, lambda result: exchange.to_sitk(
+            _in_type(result.hu, dtype), result.spacing_mm, result.origin_mm, result.direction
+        )
     raise UhrctError(
         f"`image` is a {type(image).__name__}; give a Volume, a path, an image of nibabel or SimpleITK, or an array"
     )
@@ -61,17 +67,39 @@ def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
     if (spacing_mm is None) == (affine is None):
         raise UhrctError("`image` is an array without a place; give `spacing_mm` (z, y, x) or `affine`, one of them")
     if array.ndim != 3:
-        raise UhrctError(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
+        raise InputRefused(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
     try:
-        hu = array.astype(np.float32) if array.dtype.kind == "f" else as_hu(array)
-    except UhrctError as error:
-        raise UhrctError(f"`image` {error}") from None
-    return Volume(hu, spacing_mm) if affine is None else Volume(hu, *geometry_of(affine))
+        hu = as_held(array)
+    except InputRefused as error:
+        raise InputRefused(f"`image`: {error}") from None
+    if affine is None:
+        return Volume(hu, spacing_mm)
+    if _looks_like_xyz(array.shape):
+        warnings.warn(
+            f"`image` of shape {array.shape} looks like (x, y, z), as nibabel orders axes, but is taken as (z, y, x); "
+            "if it comes from nibabel, give image.dataobj transposed (.T), or the nibabel image itself",
+            UserWarning,
+            stacklevel=4,  # the caller of `uhrct.upscale`
+        )
+    return Volume(hu, *exchange.geometry_of(affine))
 
 
-def _to_array(result: Volume, dtype: np.dtype) -> np.ndarray:
-    """Integers in the type of the input where they fit."""
-    hu = result.hu
-    if dtype.kind == "f" or hu.min() < np.iinfo(dtype).min or hu.max() > np.iinfo(dtype).max:
+def _looks_like_xyz(shape: tuple[int, ...]) -> bool:
+    """Whether the last axis looks like the slices: far shorter than both others, or beside two equal ones.
+
+    >>> _looks_like_xyz((512, 512, 600)), _looks_like_xyz((90, 100, 40)), _looks_like_xyz((40, 512, 512))
+    (True, True, False)
+    """
+    first, second, last = shape
+    return 2 * last < min(first, second) or (first == second != last)
+
+
+def _in_type(hu: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A result for voxels of this type: float32, or whole HU in the same type, or in a larger one if needed."""
+    if dtype.kind == "f":
         return hu
-    return hu.astype(dtype)
+    whole = np.rint(hu)
+    for wide in (dtype, np.dtype(np.int16), np.dtype(np.int32)):
+        if np.iinfo(wide).min <= whole.min() and whole.max() <= np.iinfo(wide).max:
+            return whole.astype(wide)
+    return whole

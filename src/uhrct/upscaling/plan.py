@@ -5,7 +5,7 @@ The command line, the library, the demo, the evaluation and the description in a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from uhrct.core.arguments import choice, number, scale_factors, whole
+from uhrct.core.arguments import choice, number, scale_factors, shown, whole
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
@@ -26,6 +26,8 @@ from uhrct.upscaling.scan_facts import scan_facts
 from uhrct.upscaling.scan_warnings import scan_warnings
 
 CONSISTENCY = ("auto", "hard", "off")
+#: types that the networks can run in
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 QUALITY = ("fast", "standard", "best")
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
@@ -82,7 +84,7 @@ class UpscaleSettings:
     batch : int, optional
         Slices per pass. Default: as many as keep a pass small. The result does not change.
     precision : torch.dtype, optional
-        Type of the networks' inner layers. Default: the fastest type of the device.
+        Type of the networks' inner layers: float32, bfloat16 or float16. Default: the fastest type of the device.
 
     Raises
     ------
@@ -126,8 +128,7 @@ class UpscaleSettings:
             checked["scale"] = scale_factors("scale", self.scale)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if unknown := sorted(self.overrides.keys() - {f.name for f in fields(ScanProperties)}):
-            raise UhrctError(f"`overrides` names {unknown[0]!r}, which is no scan property")
+        _check_types(self)
         if self.steps == 1 and self.samples > 1:
             raise UhrctError("`samples` needs `steps=4` or so: with one step the result is the posterior mean")
         if self.interval and self.steps > 1:
@@ -136,6 +137,24 @@ class UpscaleSettings:
             raise UhrctError("`quality='fast'` chooses the weights itself; leave `weights` out")
         if self.scale is not None and self.target_spacing_mm is not None:
             raise UhrctError("`scale` and `target_spacing_mm` exclude each other; give one of them")
+
+
+def _check_types(settings: UpscaleSettings) -> None:
+    """Raise `UhrctError` for weights, precision or overrides that are none."""
+    if settings.weights is not None and not isinstance(settings.weights, str | Path):
+        raise UhrctError(f"`weights` is {shown(settings.weights)}; give a name from `uhrct models` or a model folder")
+    if settings.precision is not None and not (
+        isinstance(settings.precision, torch.dtype) and settings.precision in PRECISIONS
+    ):
+        raise UhrctError(f"`precision` is {shown(settings.precision)}; give one of {', '.join(map(str, PRECISIONS))}")
+    if not isinstance(settings.overrides, Mapping):
+        raise UhrctError(f"`overrides` is {shown(settings.overrides)}; give a dict such as {{'sharpening': 0.3}}")
+    known = [field.name for field in fields(ScanProperties)]
+    for name, value in settings.overrides.items():
+        if name not in known:
+            raise UhrctError(f"`overrides` names {shown(name)}, which is no scan property; known: {', '.join(known)}")
+        if not isinstance(value, bool):
+            number(f"overrides['{name}']", value)
 
 
 @dataclass(frozen=True)
@@ -175,6 +194,17 @@ class Plan:
     facts: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     interval_reasons: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line without voxels, headers and network layers."""
+        shape = " x ".join(map(str, self.grid.shape))
+        return f"Plan({self.weights_text}, {shape} voxels of {format_mm(self.grid.spacing_mm)})"
+
+    @property
+    def weights_text(self) -> str:
+        """Scale, weights and device in words."""
+        weights = f" by weights {shown(self.model.weights_name)}" if self.model.weights_name else ""
+        return f"{self.scale_name}{weights} on {self.device.type}"
 
     @property
     def scan(self) -> ScanProperties:

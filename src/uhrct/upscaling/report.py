@@ -15,6 +15,7 @@ import numpy as np
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
 from uhrct.io import SlabWriter
+from uhrct.models.folder import weights_name
 from uhrct.upscaling.intervals import interval_report
 from uhrct.upscaling.plan import Plan
 
@@ -56,7 +57,7 @@ def run_report(
             scan[name] = None
     settings = {f.name: getattr(plan.settings, f.name) for f in fields(plan.settings)}
     if settings["weights"] is not None:
-        settings["weights"] = Path(settings["weights"]).resolve().name  # a report names no folders
+        settings["weights"] = weights_name(Path(settings["weights"]))  # a report names no folders
     return {
         "schema": SCHEMA,
         "uhrct": __version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core.arguments import shown
 from uhrct.core.errors import UhrctError
 from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
@@ -41,7 +43,7 @@ class Result:
     consistency_hu : float or None
         Mean |A y - x|: how far the result is from the measured data (None where slices overlap, or the PSF is unknown).
     report : dict
-        What was done, as plain values for JSON (`uhrct.upscaling.report`).
+        What was done and the warnings about it, as plain values for JSON (`uhrct.upscaling.report`, `docs/report.md`).
     """
 
     volume: Volume
@@ -53,9 +55,25 @@ class Result:
     consistency_hu: float | None
     report: dict[str, Any]
 
+    @property
+    def uncertainty(self) -> tuple[Volume, Volume] | Volume | None:
+        """(`lower`, `upper`) with `interval`, `spread` with several samples, None without either.
+
+        The two exclude each other: the interval belongs to the posterior mean, the spread to samples.
+        """
+        return self.spread if self.lower is None or self.upper is None else (self.lower, self.upper)
+
+    def __repr__(self) -> str:
+        """One line without voxels, headers and network layers."""
+        extra = [name for name in ("structure", "lower", "upper", "spread") if getattr(self, name) is not None]
+        return f"Result({self.volume!r}, {self.plan.weights_text}{''.join(f', {name}' for name in extra)})"
+
 
 class Upscaler:
     """Super-resolve several volumes with the same settings. Weights are loaded once.
+
+    ``Upscaler(...)(volume)`` gives a `Result`, which holds `volume`, `structure`, `lower`, `upper`, `spread`,
+    `uncertainty`, `plan`, `consistency_hu` and `report`. Warnings about the scan are in ``report["warnings"]``.
 
     Parameters
     ----------
@@ -69,7 +87,7 @@ class Upscaler:
     Raises
     ------
     UhrctError
-        If a setting is unknown or impossible.
+        If a setting is unknown or impossible, or `model` is no Model.
 
     Example
     -------
@@ -90,6 +108,8 @@ class Upscaler:
                 close = get_close_matches(name, known, 1)
                 hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}"
                 raise UhrctError(f"there is no setting `{name}`; {hint}")
+        if model is not None and not isinstance(model, Model):
+            raise UhrctError(f"`model` is {shown(model)}; give a Model, or choose one by `scale=2` or `weights='x2'`")
         self.settings = UpscaleSettings(**settings)
         self.model = model
         self._loaded: dict[tuple[Any, ...], Model] = {}
@@ -110,11 +130,11 @@ class Upscaler:
         UhrctError
             If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
         """
-        with collected_warnings() as warnings:
-            return self._result(volume, warnings)
+        with collected_warnings() as texts:
+            return self._result(volume, texts)
 
-    def _result(self, volume: Volume, warnings: list[str]) -> Result:
-        """`warnings` fills up during the computation."""
+    def _result(self, volume: Volume, texts: list[str]) -> Result:
+        """`texts`, the warnings, fills up during the computation."""
         begin = time.monotonic()
         plan = self.plan(volume)
         clipped = 0
@@ -133,9 +153,7 @@ class Upscaler:
             for name in ("structure", "lower", "upper", "sd_hu")
         )
         seconds = time.monotonic() - begin
-        report = run_report(
-            plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, warnings=warnings
-        )
+        report = run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, warnings=texts)
         fine = volume.on_grid(plan.grid, arrays["hu"])
         return Result(fine, structure, lower, upper, spread, plan, report["consistency_hu"], report)
 
@@ -147,31 +165,41 @@ class Upscaler:
 
 
 def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **settings: Any) -> Any:
-    """Super-resolve a CT volume.
+    """Super-resolve a CT volume. `Upscaler` does the same for several volumes, and gives more: see `Result`.
 
     Parameters
     ----------
     image : Volume, str or Path, nibabel image, SimpleITK image, or array (z, y, x)
-        HU. A path is read with `uhrct.read`.
+        HU. A path is read with `uhrct.read`. The axes of an array are (z, y, x), also with `affine`: transpose the
+        array of a nibabel image, ``np.asanyarray(image.dataobj).T``.
     spacing_mm : (z, y, x), optional
         Voxel spacing of an array.
     affine : (4, 4) array, optional
-        Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) of an array to mm in RAS, as nibabel has it.
+        Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) to mm in RAS, as nibabel has it. The array itself
+        is (z, y, x). A Python warning tells if its shape looks like (x, y, z).
     **settings
         The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x),
-        default 2), `target_spacing_mm` (instead of a scale), `weights` and `device`.
+        default 2), `target_spacing_mm` (instead of a scale), `weights` and `device`. `structure` and `interval`, which
+        add outputs, need `Upscaler`.
 
     Returns
     -------
     The same kind as `image`; a Volume for a path.
         Its grid has voxel edges that coincide with the input's (with `target_spacing_mm`: the first corner does).
-        Integer input gives integers, which round the result to whole HU. Floating-point input gives float32.
+        Floating-point input gives float32, also if its values are whole. Integer input gives whole HU in the same
+        type, or in int16 or int32 if some do not fit. A nibabel image whose header scales integers counts as floating
+        point. A path gives what `uhrct.read` makes of the file: int16 for whole numbers that fit, else float32.
+
+    Warns
+    -----
+    UserWarning
+        For each number of the scan that lies outside the range of the training.
 
     Raises
     ------
     UhrctError
-        If the image is none of these, no weights serve the scale, the spacing is not finer than the scan's, or the
-        image holds NaN.
+        If the image is none of these or holds NaN, no weights serve the scale, the spacing is not finer than the
+        scan's, or a setting adds an output.
 
     Example
     -------
@@ -182,5 +210,15 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
     >>> upscale(np.full((1, 8, 8), -1000, np.int16), spacing_mm=(1.0, 1.0, 1.0), model=model).shape
     (1, 16, 16)
     """
+    for name, outputs in (("structure", ".structure"), ("interval", ".lower and .upper")):
+        if settings.get(name):
+            raise UhrctError(
+                f"`{name}` adds an output that uhrct.upscale cannot return; "
+                f"result = uhrct.Upscaler({name}=True)(volume) has it as result{outputs}"
+            )
+    upscaler = Upscaler(**settings)
     volume, back = as_volume(image, spacing_mm, affine)
-    return back(Upscaler(**settings)(volume).volume)
+    result = upscaler(volume)
+    for text in dict.fromkeys(result.report["warnings"]):
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return back(result.volume)

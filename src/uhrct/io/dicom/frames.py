@@ -41,6 +41,8 @@ class Slice:
     frame: int | None = None
     """0-based; None if the file is a single image."""
     whole: Dataset | None = None
+    pixel_bytes: int | None = None
+    """Bytes of the file after its header; None if unknown."""
 
     @property
     def name(self) -> str:
@@ -48,8 +50,8 @@ class Slice:
         return self.file.name if self.frame is None else f"{self.file.name} frame {self.frame + 1}"
 
 
-def split(file: DicomFile, header: Dataset) -> list[Slice]:
-    """The slices of one file: one, or one per frame of an Enhanced CT.
+def split(file: DicomFile, header: Dataset, pixel_bytes: int | None) -> list[Slice]:
+    """The slices of one file with `pixel_bytes` after its header: one, or one per frame of an Enhanced CT.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def split(file: DicomFile, header: Dataset) -> list[Slice]:
     """
     count = int(header.get("NumberOfFrames") or 1)
     if header.get("SOPClassUID") not in ENHANCED_CT:
-        return [Slice(file, header)]
+        return [Slice(file, header, pixel_bytes=pixel_bytes)]
     frames = header.get("PerFrameFunctionalGroupsSequence") or []
     shared = header.get("SharedFunctionalGroupsSequence") or []
     if len(frames) != count or len(shared) > 1:
@@ -69,7 +71,9 @@ def split(file: DicomFile, header: Dataset) -> list[Slice]:
     try:
         if shared:
             _merge(base, shared[0])
-        slices = [Slice(file, _merge(_copy(base), group), index, header) for index, group in enumerate(frames)]
+        slices = [
+            Slice(file, _merge(_copy(base), group), index, header, pixel_bytes) for index, group in enumerate(frames)
+        ]
         for one in slices:
             check_used(one.header)
         return slices

@@ -42,8 +42,10 @@ WHOLE = (
 )
 
 
-def read_header(file: DicomFile, alone: bool) -> Dataset | None:
-    """The header of a DICOM file without pixels; None for a file that is not DICOM.
+def read_header(file: DicomFile, alone: bool) -> tuple[Dataset, int | None] | None:
+    """(header of a DICOM file without pixels, bytes that follow it); None for a file that is not DICOM.
+
+    The bytes are None for a deflated file, where nobody knows before it is inflated.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
         If the file is damaged, or is not DICOM although it should be.
     """
     try:
-        header = load(file, pixels=False)
+        header, rest = _load(file, pixels=False)
         check_used(header)
         for element in header.file_meta:
             str(element.value)
@@ -82,7 +84,7 @@ def read_header(file: DicomFile, alone: bool) -> Dataset | None:
     is_ct = stored_as == CT_IMAGE or stored_as in ENHANCED_CT
     if stored_as is None or (is_ct and "Rows" not in header):
         raise UhrctError(f"{file.name} is truncated or damaged (its header ends too early); export it again")
-    return header
+    return header, rest
 
 
 def check_used(header: Dataset) -> None:
@@ -99,18 +101,23 @@ def load(file: DicomFile, *, pixels: bool) -> Dataset:
     Deflated files are inflated here with a limit, because pydicom has none. Old files without preamble and file meta
     information are recognised by their first element.
     """
+    return _load(file, pixels)[0]
+
+
+def _load(file: DicomFile, pixels: bool) -> tuple[Dataset, int | None]:
+    """(the parsed file, bytes after what was parsed)."""
     with file.open() as stream:
         start = stream.read(132)
         if start[128:] == b"DICM":
             end, syntax = _file_meta(stream)
             stream.seek(0)
             if syntax == DeflatedExplicitVRLittleEndian:
-                return _load_deflated(file, stream, end, pixels)
+                return _load_deflated(file, stream, end, pixels), None
             header = dcmread(stream, stop_before_pixels=not pixels)
             if pixels and stream.short and not UID(syntax).is_encapsulated:
                 # pydicom would accept a wrong length and take other bytes for pixels
                 raise EOFError("the file ends within its pixels")
-            return header
+            return header, stream.size - stream.tell()
         if not _looks_like_a_data_set(start):
             raise InvalidDicomError
         stream.seek(0)
@@ -120,7 +127,7 @@ def load(file: DicomFile, *, pixels: bool) -> Dataset:
         if "TransferSyntaxUID" not in header.file_meta:
             implicit = header.original_encoding[0]
             header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        return header
+        return header, stream.size - stream.tell()
 
 
 @contextlib.contextmanager

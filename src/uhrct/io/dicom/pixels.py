@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import as_hu
@@ -28,6 +28,8 @@ JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 #: Larger compressed images need at least one byte per `PIXELS_PER_BYTE` pixels. Otherwise a short stream that claims
 #: 65535 x 65535 pixels would make the decoder reserve memory for all of them.
 LARGE_PIXELS, PIXELS_PER_BYTE = 1 << 24, 1000
+
+NO_PIXELS = "holds no pixel data: the file is cut off, damaged or no image; copy or export it again"
 
 
 def syntax_of(header: Dataset) -> UID:
@@ -59,8 +61,12 @@ def check_decodable(one: Slice) -> None:
     frames = 1 if one.whole is None else int(one.whole.NumberOfFrames)
     size = one.file.size
     needed = rows * columns * (allocated // 8) * frames
-    if not syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian and needed > size:
-        raise UhrctError(f"{one.name} is truncated or damaged: {needed} bytes of pixels in {size}; export it again")
+    if one.pixel_bytes == 0:
+        raise UhrctError(f"{one.name} {NO_PIXELS}")
+    if not syntax.is_compressed and one.pixel_bytes is not None:
+        held = max(0, one.pixel_bytes - (8 if syntax == ImplicitVRLittleEndian else 12))  # after tag, VR and length
+        if needed > held:
+            raise UhrctError(f"{one.name} is truncated or damaged: {needed} bytes of pixels in {held}; export it again")
     if (syntax == RLELossless and needed > 64 * size) or rows * columns > max(LARGE_PIXELS, PIXELS_PER_BYTE * size):
         raise UhrctError(
             f"{one.name} is truncated or damaged: {rows} x {columns} pixels in {size} bytes; export it again"
@@ -78,7 +84,10 @@ def decode(images: list[Slice]) -> Iterator[tuple[Slice, np.ndarray]]:
     wanted = {one.frame or 0: one for one in images}
     one = images[0]
     try:
-        for index, stored in enumerate(_frames(load(one.file, pixels=True), max(wanted) + 1)):
+        dataset = load(one.file, pixels=True)
+        if "PixelData" not in dataset:
+            raise UhrctError(f"{one.name} {NO_PIXELS}")
+        for index, stored in enumerate(_frames(dataset, max(wanted) + 1)):
             if index in wanted:
                 one = wanted.pop(index)
                 yield one, _hu(stored, one)

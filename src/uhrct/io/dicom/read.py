@@ -41,7 +41,7 @@ def read_dicom(path: Path, wanted: str | None, untilt: bool = False) -> Volume:
     if stack.tilt_degrees:
         warnings.warn(f"{_tilt(stack)}: slices were shifted onto an upright grid", UserWarning, stacklevel=3)
         hu, grid = upright(hu, stack), upright_grid(stack)
-    meta: dict[str, object] = {"dicom": [one.header for one in stack.slices]}
+    meta: dict[str, object] = {"format": "DICOM", "dicom": [one.header for one in stack.slices]}
     if stack.slices[0].whole is not None:
         meta["dicom_frames"] = [(one.whole, (one.frame or 0) + 1) for one in stack.slices]
     return Volume(hu, grid.spacing_mm, grid.origin_mm, grid.direction, grid.slice_thickness_mm, meta)

@@ -20,6 +20,9 @@ __all__ = ["CT_IMAGE", "ENHANCED_CT", "Found", "Series", "choose", "is_localizer
 #: ImageType values of screen captures and dose pages that scanners store as CT.
 NO_SCAN = {"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE REPORT", "CT_SOM5 PROT", "CSA REPORT", "REPORT"}
 
+#: series that a message lists
+MOST_LISTED = 10
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -98,13 +101,14 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
     damaged: list[tuple[DicomFile, str]] = []
     for file in files:
         try:
-            header = read_header(file, alone)
-            if header is None:
+            parsed = read_header(file, alone)
+            if parsed is None:
                 continue
+            header, pixel_bytes = parsed
             if "Rows" not in header or "Columns" not in header:
                 others.add(text(header, "Modality") or ("DICOMDIR" if _is_dicomdir(header) else "no modality"))
                 continue
-            slices = split(file, header)
+            slices = split(file, header, pixel_bytes)
             groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(slices)
         except UhrctError as error:
             damaged.append((file, str(error)))
@@ -136,7 +140,9 @@ def choose(found: Found, wanted: str | None) -> Series:
     if found.damaged:
         raise UhrctError(found.damaged[0][1])
     series = found.series
-    listing = "; ".join(str(s) for s in series)
+    listing = "; ".join(str(s) for s in series[:MOST_LISTED])
+    if len(series) > MOST_LISTED:
+        listing += f"; ... and {len(series) - MOST_LISTED} more; uhrct info lists them"
     if wanted is not None:
         fitting = [s for s in series if wanted == s.uid] or [s for s in series if wanted == str(s.number)]
         if len(fitting) > 1:
