@@ -67,9 +67,28 @@ def test_the_header_wins_over_the_voxels_but_only_for_its_own_pixels(read) -> No
     assert "the pixels are not those of the header" in resampled.reasons["blur"]
 
 
+@pytest.mark.parametrize("found", [reading(), None], ids=["network", "even tissue"])
+def test_noise_that_the_caller_gives_keeps_the_correlation_of_the_voxels(read, found: Reading | None) -> None:
+    """The kernel decides the correlation. The size of the noise says nothing about it."""
+    measured, given = read(found), read(found, noise_hu=17.9)
+    assert given.scan.noise_hu == 17.9
+    assert given.scan.noise_correlation == measured.scan.noise_correlation
+    words = "measured by a network" if found else "measured: "
+    assert given.reasons["noise"].startswith(f"your choice; its correlation {words}")
+    assert f"noise 17.9 HU with correlation {given.scan.noise_correlation:.2f} of neighbours (your choice" in str(given)
+
+
+def test_a_correlation_that_no_voxel_shows_is_called_assumed() -> None:
+    air = Volume(hu=np.full((3, 96, 96), -1000, np.int16), spacing_mm=(1.0, 0.7, 0.7))
+    given = assume(air, Model(ModelConfig(mean=MEAN, properties=True)), {"noise_hu": 12.0}, None)
+    assert (given.scan.noise_hu, given.scan.noise_known) == (12.0, True)
+    assert "correlation 0.00 of neighbours (your choice; its correlation assumed: too little soft tissue" in str(given)
+
+
 def test_the_caller_wins_over_everything(read) -> None:
     found = read(reading(), STANDARD, psf_fwhm=0.75, noise_hu=3.0)
     assert (found.scan.psf_fwhm, found.scan.noise_hu) == (0.75, 3.0)
-    assert found.reasons["blur"] == found.reasons["noise"] == "your choice"
+    assert found.reasons["blur"] == "your choice"
+    assert found.reasons["noise"].startswith("your choice")
     alone = read(reading(), psf_fwhm=0.75).scan
     assert (alone.psf_fwhm, alone.sharpening, alone.noise_hu) == (0.75, 0.0, 12.0)
