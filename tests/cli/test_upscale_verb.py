@@ -248,7 +248,7 @@ def test_thick_slices_become_thin_ones(uhrct: Uhrct, tmp_path: Path) -> None:
     assert np.allclose(result.grid.corner_mm, source.grid.corner_mm, atol=1e-3)
     told = (*arguments[:2], tmp_path / "told", *arguments[3:], "--noise-hu", "25", "--psf-fwhm-mm", "0.7")
     said = done(uhrct(*told)).err
-    assert "noise 25.0 HU (your choice)" in said
+    assert "noise 25.0 HU with correlation" in said
     assert "PSF 1.0" in said or "PSF 0." in said
     assert {dcmread(f).SeriesInstanceUID for f in (tmp_path / "told").iterdir()}.isdisjoint(
         f.SeriesInstanceUID for f in files

@@ -26,6 +26,25 @@ def test_slice_by_slice_it_is_the_operator_on_the_whole_volume(thickness_mm):
     assert np.allclose(low.grid.corner_mm, volume.grid.corner_mm)
 
 
+def test_voxels_and_thickness_belong_together():
+    """Equal labels mean equal voxels: the thickness of the source's own slices counts in both."""
+    thick = scan(slice_thickness_mm=1.25)
+    joined = degrade(thick, scale=(5, 1, 1))
+    asked = degrade(thick, scale=(5, 1, 1), slice_thickness_mm=joined.slice_thickness_mm)
+    assert np.array_equal(asked.hu, joined.hu)
+    thinner = degrade(thick, scale=(5, 1, 1), slice_thickness_mm=5.0)
+    assert thinner.slice_thickness_mm == 5.0
+    assert not np.array_equal(thinner.hu, joined.hu)
+    # as thick as the slices of the source: one of them, the middle one
+    own = degrade(thick, scale=(5, 1, 1), slice_thickness_mm=1.25)
+    assert np.array_equal(own.hu, thick.hu[2 : 5 * len(own.hu) : 5])
+
+
+def test_slices_do_not_become_thinner():
+    with pytest.raises(UhrctError, match=r"the slices of the scan are 1\.25 mm thick already"):
+        degrade(scan(slice_thickness_mm=1.25), scale=(5, 1, 1), slice_thickness_mm=1.0)
+
+
 def test_thickness_is_kept_apart_from_the_increment():
     thin = scan(slice_thickness_mm=1.25)
     assert degrade(thin, scale=(5, 1, 1)).slice_thickness_mm == pytest.approx(1.25 + 4 * 1.0)

@@ -50,7 +50,8 @@ def degrade(
     slice_thickness_mm: Annotated[
         float | None,
         typer.Option(
-            help="Thickness of the new slices in mm, for a scale ZxYxX. Default: the distance between the new slices.",
+            help="Thickness of the new slices in mm, with that of the slices of the input counted, for a scale ZxYxX. "
+            "Default: each new slice joins Z slices without a gap.",
             rich_help_panel=SCAN,
         ),
     ] = None,
@@ -77,7 +78,7 @@ def degrade(
     from uhrct.core.version import __version__
     from uhrct.models.choice import scale_word
     from uhrct.physics.acquisition import Acquisition
-    from uhrct.physics.degrade import check_degradation
+    from uhrct.physics.degrade import check_degradation, slab_width_mm
     from uhrct.physics.degrade import degrade as simulate
     from uhrct.physics.kernel_names import parse_kernel
 
@@ -92,17 +93,20 @@ def degrade(
     }
     settings["scale"] = check_degradation(**settings)
     io.check_outputs(input, [output], overwrite=overwrite)
-    low = simulate(read_input(input, series, input_spacing, untilt), **settings)
+    source = read_input(input, series, input_spacing, untilt)
+    low = simulate(source, **settings)
     psf = "psf default" if psf_fwhm_mm is None else f"psf {psf_fwhm_mm} mm"
     if (k := settings["kernel"]) is not None:
         psf = f"kernel with MTF {k.mtf50_lp_cm}, {k.mtf10_lp_cm} lp/cm and overshoot {k.overshoot}"
-    slab = "" if slice_thickness_mm is None else f", slices {slice_thickness_mm} mm thick"
+    slab, width_mm = "", 0.0
+    if slice_thickness_mm is not None:
+        slab, width_mm = f", slices {slice_thickness_mm} mm thick", slab_width_mm(source.grid, slice_thickness_mm)
     what = f"{kind.value} model, scale {settings['scale']}, {psf}{slab}, noise {noise_hu} HU, seed {seed}"
     about = io.Derivation(
         description=f"uhrct {__version__} simulated low-resolution CT: {what}",
         key=what,
         suffix=f"degraded {scale_word(settings['scale'])}",
-        reach_mm=max(0.0, ((slice_thickness_mm or 0) - low.spacing_mm[0]) / 2),
+        reach_mm=max(0.0, (width_mm - low.spacing_mm[0]) / 2),
     )
     io.write(
         low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite

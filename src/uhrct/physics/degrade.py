@@ -44,7 +44,9 @@ def degrade(
     kernel : Kernel, optional
         Reconstruction kernel of the LR scan, in place of `psf_fwhm_mm`. The blur of the volume itself is added to it.
     slice_thickness_mm : float, optional
-        Thickness of LR slices where `scale[0]` > 1. Default: their distance.
+        Thickness of LR slices where `scale[0]` > 1, with the thickness of the volume's own slices counted
+        (`slab_width_mm`). Default: LR slices join `scale[0]` slices, from the outer face of the first to that of the
+        last.
     noise_hu : float
         Standard deviation, in soft tissue, of noise added to the LR scan. It has the spectrum of `kernel` (default: a
         standard kernel), and is stronger in the middle of the body and behind bone (`uhrct.physics.noise`).
@@ -83,7 +85,8 @@ def degrade(
     if psf_fwhm_mm is not None:
         acquisition = replace(acquisition, psf_fwhm=psf_fwhm_mm / grid.spacing_mm[1])
     if slice_thickness_mm is not None and sz > 1:
-        acquisition = replace(acquisition, slice_thickness=slice_thickness_mm / grid.spacing_mm[0])
+        width_mm = slab_width_mm(volume.grid, slice_thickness_mm)
+        acquisition = replace(acquisition, slice_thickness=width_mm / grid.spacing_mm[0])
         grid = replace(grid, slice_thickness_mm=slice_thickness_mm)
     # slices thicker than their distance also average over the voxels of their neighbours
     around = 0 if acquisition.slice_by_slice else int(np.ceil((acquisition.slice_thickness - 1) / 2))
@@ -108,6 +111,30 @@ def degrade(
             out = out.round().clamp(-(2**15), 2**15 - 1)
         lr[k] = out.numpy()
     return volume.on_grid(grid, lr)
+
+
+def slab_width_mm(source: Grid, thickness_mm: float) -> float:
+    """Width over which slices of `source` are averaged to make slices of a thickness.
+
+    Slices have a thickness of their own. Their mean over a width w along z is as thick as w, plus what one slice is
+    thicker than its distance from the next.
+
+    Raises
+    ------
+    UhrctError
+        If the slices of the source are thicker than `thickness_mm`.
+
+    Example
+    -------
+    >>> round(slab_width_mm(Grid((95, 512, 512), (0.8, 0.65, 0.65), slice_thickness_mm=1.25), 4.45), 6)
+    4.0
+    """
+    own_mm, distance_mm = source.slice_thickness_mm or source.spacing_mm[0], source.spacing_mm[0]
+    if thickness_mm < own_mm - 1e-6:
+        raise UhrctError(
+            f"`slice_thickness_mm` is {thickness_mm:g}; the slices of the scan are {own_mm:g} mm thick already"
+        )
+    return thickness_mm - own_mm + distance_mm
 
 
 def check_degradation(

@@ -127,12 +127,14 @@ def test_upscaling_measures_noise_and_leaves_the_psf_unknown(tmp_path: Path) -> 
     assert scan.noise_hu == pytest.approx(SIGMA_HU, rel=0.15)
     assert (scan.psf_known, scan.noise_known) == (False, True)
     air = Volume(hu=np.full((3, 64, 64), -1000, np.int16), spacing_mm=(1.0, *SPACING))
-    assert re.search(r"blur \(PSF\) unknown \(.*\); noise 2\d\.\d HU \(measured: \d+ overlapping patches", str(found))
+    assert re.search(
+        r"blur \(PSF\) unknown \(.*\); noise 2\d\.\d HU with correlation .* \(measured: \d+ ov", str(found)
+    )
     unknown = make_plan(air, UpscaleSettings(), model).assumptions
     assert not unknown.scan.noise_known
     assert "noise unknown (too little soft tissue" in str(unknown)
     given = make_plan(air, UpscaleSettings(noise_hu=12.0, psf_fwhm_mm=0.7, denoise=0.25), model).assumptions
-    assert "noise 12.0 HU (your choice)" in str(given)
+    assert "noise 12.0 HU with correlation 0.00 of neighbours (your choice" in str(given)
     assert "removes 25 % of noise (your choice)" in str(given)
     given = given.scan
     assert (given.noise_hu, given.psf_fwhm, given.psf_known, given.noise_known) == (12.0, 1.0, True, True)
