@@ -1,0 +1,1 @@
+"""Downstream tasks on CT: segmentation of lungs, airways and vessels, detection of nodules."""
