@@ -66,7 +66,7 @@ def test_the_layout_of_atm22_is_read(tmp_path: Path) -> None:
     assert case.exact
     assert case.mask.sum() == mask.sum()
     (tmp_path / "atm/imagesTr/ATM_001_0000.nii.gz").unlink()
-    with pytest.raises(UhrctError, match="its image ATM_001_0000.nii.gz is not in"):
+    with pytest.raises(UhrctError, match=r"its image ATM_001_0000.nii.gz is not in"):
         load(tmp_path / "atm", tmp_path)
 
 
