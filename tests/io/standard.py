@@ -25,7 +25,10 @@ import pytest
 from pydicom import config, datadict
 
 #: The objects that are read and written here.
-KINDS = ("CT Image", "Enhanced CT Image", "Legacy Converted Enhanced CT Image", "Parametric Map", "Segmentation")
+KINDS = (
+    *("CT Image", "Enhanced CT Image", "Legacy Converted Enhanced CT Image", "Parametric Map", "Segmentation"),
+    "Comprehensive SR",
+)
 FUNCTIONAL_GROUPS = ("(5200,9229)", "(5200,9230)")
 
 Rows = list[dict[str, Any]]
