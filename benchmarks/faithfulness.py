@@ -10,7 +10,7 @@ super-resolved with default settings (nothing told) and audited three times:
 - ``planted``: vessels that do not exist are drawn into the result;
 - ``hidden``: the same vessels, but only the part that the scanner cannot see, twice as strong. Their residual is 0.
 
-A structure is *real* where the V_C map of the phantom without noise is at least 0.1 (faint vessels count) within one
+A structure is *real* where the V_C map of the phantom without noise is at least 0.06 (faint vessels count) within one
 voxel, and *invented* elsewhere. Every segment of the audit is one or the other by the mean along its centre line.
 """
 
@@ -27,7 +27,7 @@ import torch
 from scipy import ndimage
 
 from uhrct.audit.audit import Audit
-from uhrct.audit.evidence import STRUCTURE_FROM, VISIBLE_FROM, Curvature
+from uhrct.audit.evidence import CLEAR_FROM, VISIBLE_FROM, Curvature
 from uhrct.audit.grades import GRADES
 from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
@@ -43,6 +43,10 @@ from uhrct.upscaling.upscaler import Upscaler
 
 SCALES = {"x2": (1, 2, 2), "x4": (1, 4, 4), "5x2x2": (5, 2, 2)}
 HEIGHTS_MM = (-60.0, -20.0, 25.0, 60.0)
+#: V_C of the faintest vessel that is real: half of what a structure of the result needs
+FAINT_FROM = 0.06
+#: HU of a drawn vessel, and where it ends
+DRAWN_HU = 40.0
 #: vessels drawn into each slice, and their length and contrast
 PLANTED, LENGTH_MM, CONTRAST_HU = 8, (4.0, 15.0), (150.0, 700.0)
 VARIANTS = ("result", "planted", "hidden")
@@ -133,7 +137,7 @@ def measure(name: str, weights: Path, seeds: list[int]) -> dict[str, Any]:
         true_map, own_map = (Curvature(_t(image), mm).map("vessels") for image in (truth, result))
         drawn = np.stack(
             [
-                planted(t, (a >= VISIBLE_FROM) | (b >= VISIBLE_FROM), l, mm[0], seed * 100 + k)
+                planted(t, (a >= FAINT_FROM) | (b >= FAINT_FROM), l, mm[0], seed * 100 + k)
                 for k, (t, a, b, l) in enumerate(zip(truth, true_map, own_map, lungs, strict=True))
             ]
         )
@@ -141,7 +145,9 @@ def measure(name: str, weights: Path, seeds: list[int]) -> dict[str, Any]:
         shaped = _t(drawn)[None] if sz > 1 else _t(drawn)
         unseen = (shaped - a.pinv(a.forward(shaped))).reshape(drawn.shape).numpy()
         images = {"result": result, "planted": result + drawn, "hidden": result + 2 * unseen}
-        near_drawn = ndimage.maximum_filter(drawn, (1, 3, 3)) > 40
+        near_drawn = ndimage.maximum_filter(drawn, (1, 3, 3)) > DRAWN_HU
+        lines = [skeleton(one > DRAWN_HU) for one in drawn[middle]]
+        total["drawn"] += sum(float(line_lengths(line, mm)[line].sum()) for line in lines)
         for variant, image in images.items():
             _grades(audited(case, image, upscaler), true_map[middle], near_drawn[middle], variant, mm, grades[variant])
             for k in range(sz, 2 * sz):
@@ -162,7 +168,7 @@ def _grades(
     vessels = [(label, values) for kind, label, values in found if kind == "vessels"]
     for k, (label, values) in enumerate(vessels):
         where = label > 0
-        real = ndimage.maximum_filter(true_map[k], 3)[where] >= VISIBLE_FROM
+        real = ndimage.maximum_filter(true_map[k], 3)[where] >= FAINT_FROM
         drawn = near_drawn[k][where]
         lengths = line_lengths(where, mm)[where]
         numbers = label[where]
@@ -181,7 +187,7 @@ def _grades(
 def _flags(truth: np.ndarray, image: np.ndarray, drawn: np.ndarray, out: np.ndarray) -> None:
     """Add what sFRC says: flagged and examined patches, with a drawn vessel and without."""
     flagged, examined = sfrc_flags(truth, image)
-    windows = np.lib.stride_tricks.sliding_window_view(drawn > 40, (PATCH_PX, PATCH_PX))[::STEP_PX, ::STEP_PX]
+    windows = np.lib.stride_tricks.sliding_window_view(drawn > DRAWN_HU, (PATCH_PX, PATCH_PX))[::STEP_PX, ::STEP_PX]
     holds = windows.any((-2, -1))
     out += [
         (flagged & examined & holds).sum(),
@@ -197,17 +203,17 @@ def _lengths(
     """Resolvable length (the truth's map reaches the threshold), and its broken and invented parts."""
     near = np.ones((3, 3))
     for true, own, inside in zip(true_map, own_map, lungs, strict=True):
-        line, ours = (skeleton((m >= STRUCTURE_FROM) & inside) for m in (true, own))
+        line, ours = (skeleton((m >= CLEAR_FROM) & inside) for m in (true, own))
         along, own_along = line_lengths(line, mm), line_lengths(ours, mm)
         total["resolvable"] += float(along.sum())
-        total["broken"] += float(along[line & ~ndimage.binary_dilation(own >= STRUCTURE_FROM, near)].sum())
-        for name, threshold in (("invented", VISIBLE_FROM), ("exaggerated", STRUCTURE_FROM)):
+        total["broken"] += float(along[line & ~ndimage.binary_dilation(own >= CLEAR_FROM, near)].sum())
+        for name, threshold in (("invented", VISIBLE_FROM), ("exaggerated", CLEAR_FROM)):
             total[name] += float(own_along[ours & ~ndimage.binary_dilation(true >= threshold, near)].sum())
 
 
 def _figures(total: dict[str, float], grades: dict[str, Any], flags: dict[str, np.ndarray]) -> dict[str, Any]:
     resolvable = total["resolvable"]
-    out: dict[str, Any] = {"resolvable_mm": round(resolvable)}
+    out: dict[str, Any] = {"resolvable_mm": round(resolvable), "drawn_mm": round(total["drawn"])}
     for name in ("broken", "invented", "exaggerated"):
         out[f"{name}_percent"] = round(100 * total[name] / resolvable, 2)
     for variant in VARIANTS:

@@ -90,6 +90,22 @@ def test_validation_counts_in_the_budget(tiny: Tiny, tmp_path: Path, monkeypatch
     assert validated == [(5, 10.0), (10, 20.0), (14, 29.0)]
 
 
+def test_a_validation_that_was_interrupted_is_made_up(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(self: Any, patient: Any) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelTrainer, "validate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(steps=2), out=tmp_path)
+    assert not any("validation" in r for r in records(tmp_path))
+    for _ in range(2):  # the second time there is nothing left to do
+        train(tiny(steps=2), out=tmp_path, resume=True)
+        assert [r["step"] for r in records(tmp_path) if "validation" in r] == [2]
+
+
 def test_the_printed_losses_are_explained(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

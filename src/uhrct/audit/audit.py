@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from uhrct.audit.agreement import Agreement
-from uhrct.audit.evidence import KINDS, STRUCTURE_FROM, VISIBLE_FROM, Evidence, ScanSlice, slice_evidence
+from uhrct.audit.evidence import CLEAR_FROM, KINDS, STRUCTURE_FROM, VISIBLE_FROM, Evidence, ScanSlice, slice_evidence
 from uhrct.audit.findings import Finding, Worst
 from uhrct.audit.grades import DOUBTFUL, GRADES, INFERRED, grade
 from uhrct.audit.redraws import Candidates, Redraws
@@ -208,7 +208,7 @@ def _box(lungs: np.ndarray) -> tuple[slice, slice]:
 
 def _broken_mm(evidence: Evidence, part: ScanSlice) -> float:
     """Length of the vessels that one clearly sees in the interpolated scan, and that the result does not have."""
-    seen = skeleton((evidence.scan_map >= STRUCTURE_FROM) & part.lungs)
+    seen = skeleton((evidence.scan_map >= CLEAR_FROM) & part.lungs)
     kept = ndimage.binary_dilation(evidence.map >= VISIBLE_FROM, np.ones((3, 3)))
     return float(line_lengths(seen, part.spacing_mm)[seen & ~kept].sum())
 
@@ -221,7 +221,7 @@ def _merges(evidence: Evidence, grades: np.ndarray, lungs: np.ndarray) -> int:
         return 0
     here = np.zeros(lungs.shape, bool)
     here[region.rows[weak], region.columns[weak]] = True
-    others, _ = ndimage.label((evidence.map >= STRUCTURE_FROM) & lungs & ~here, np.ones((3, 3)))
+    others, _ = ndimage.label((evidence.map >= STRUCTURE_FROM["vessels"]) & lungs & ~here, np.ones((3, 3)))
     bridges, count = ndimage.label(here, np.ones((3, 3)))
     found = 0
     for number, where in enumerate(ndimage.find_objects(bridges, count), 1):

@@ -30,7 +30,10 @@ from uhrct.structure.vesselness import v_c
 from uhrct.structure.vessels import VESSEL_THRESHOLDS
 
 #: Threshold of the V_C map for structures of the result, and for those that one can see in the scan.
-STRUCTURE_FROM, VISIBLE_FROM = VESSEL_THRESHOLDS[1], VESSEL_THRESHOLDS[0]
+VISIBLE_FROM, CLEAR_FROM = VESSEL_THRESHOLDS[:2]
+#: a voxel belongs to a structure where the map of the result is at least this. A vessel 1.5 mm wide and 400 HU brighter
+#: than the lung has 0.15. Airways need more: between bright vessels, lung looks like a dark line.
+STRUCTURE_FROM = {"vessels": 0.12, "airways": CLEAR_FROM}
 #: Structures wider than this belong to the background.
 WIDEST_MM = 7.0
 #: Curvature of the interpolated scan is not measured at scales below this, in pixels of the scan.
@@ -119,7 +122,7 @@ class Curvature:
 
 def structure_mask(maps: np.ndarray, hu: np.ndarray, lungs: np.ndarray, kind: str) -> np.ndarray:
     """Voxels of vessels or airways in fine slices: arrays (sz, y, x); `lungs` is (y, x)."""
-    mask = (maps >= STRUCTURE_FROM) & lungs
+    mask = (maps >= STRUCTURE_FROM[kind]) & lungs
     if kind == "airways":
         mask &= hu < np.median(hu[:, lungs]) - DARKER_HU
     return mask

@@ -105,7 +105,7 @@ class Redraws:
         found = np.zeros(count)
         for result in results:
             m = result.map(candidates.kind)[candidates.fine_slice]
-            near = ndimage.maximum_filter(m >= STRUCTURE_FROM, 3)[rows, columns]
+            near = ndimage.maximum_filter(m >= STRUCTURE_FROM[candidates.kind], 3)[rows, columns]
             found += np.bincount(numbers[near], minlength=count) >= 0.5 * segments.voxels
         shares[inside] = found[inside] / len(results)
         left &= ~inside

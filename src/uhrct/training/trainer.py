@@ -84,6 +84,8 @@ class Trainer(ABC):
         self.average = average_of(network, config.optimizer.ema)
         self.optimizers = self.make_optimizers()
         self.step = 0
+        #: the step that was scored last
+        self.scored = 0
         self.running: dict[str, float] = {}
         # the compiled and the distributed network share the parameters of `network`
         wrapped: Any = torch.compile(network) if config.compile else network
@@ -140,7 +142,7 @@ class Trainer(ABC):
         for note in self.batches.left_out:
             run.say(f"note: {note}")
         run.say(f"losses are means over about 100 steps; lower is better. {self.explanation}")
-        first = scored = self.step
+        first = self.step
         said = saved = validated = self.budget.minutes
         while (done := self._progress()) < 1:
             parts = self.make_step(done)
@@ -157,12 +159,16 @@ class Trainer(ABC):
                     self.save()
                 if now - validated > config.validate_minutes:
                     self._validate()
-                    scored, validated = self.step, self.budget.minutes
-        if run.main and self.step > first:
+                    validated = self.budget.minutes
+        if not run.main:
+            return
+        if self.step > first:
             self._log(1.0)
             self.save()
-            if scored < self.step:
-                self._validate()
+        # a training that was interrupted may have only this left to do
+        if self.corpus.validation and self.scored < self.step:
+            self._validate()
+            self.save()
 
     def descend(
         self, loss: Loss, optimizers: list[torch.optim.Optimizer], done: float, name: str = ""
@@ -242,6 +248,7 @@ class Trainer(ABC):
         self.budget.used()  # else the next validation would follow at once, where one takes long
         self.budget.keep_for_the_end(self.budget.minutes - begun[0], self.budget.cpu_minutes - begun[1])
         self._record({"validation": scores})
+        self.scored = self.step
         for name, values in scores.items():
             self.folder.say(f"  validation {name}: {self.score_line(values)}")
 
@@ -251,6 +258,7 @@ class Trainer(ABC):
             {
                 "stage": self.stage,
                 "step": self.step,
+                "scored": self.scored,
                 "minutes": self.budget.minutes,
                 "cpu_minutes": self.budget.cpu_minutes,
                 "network": self.network.state_dict(),
@@ -276,6 +284,7 @@ class Trainer(ABC):
             for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(stored)
             self.step, self.budget.minutes = state["step"], state["minutes"]
+            self.scored = state.get("scored", self.step)  # older checkpoints do not say it
             self.budget.cpu_minutes = state["cpu_minutes"]
             before, now = _flat(state["config"]), _flat(self.config.as_dict())
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

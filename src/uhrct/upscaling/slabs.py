@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from uhrct.core.errors import InputRefused, UhrctError
-from uhrct.core.hu import FLOOR_HU, INT16, PADDING_HU
+from uhrct.core.hu import INT16
 from uhrct.core.volume import Grid, Volume
 from uhrct.models.interval import kernel_input
 from uhrct.models.model import Features, Model, stacks
 from uhrct.models.slice_noise import SliceNoise
+from uhrct.physics.field_of_view import continued, outside_view
 from uhrct.physics.regrid import Regrid
 from uhrct.upscaling.intervals import bounds_hu, calibrated
 from uhrct.upscaling.plan import TURNS, Plan
@@ -146,8 +147,9 @@ def _compute_slab(
     model, context, count = plan.model, plan.model.config.context, len(middle)
     sz, sy, sx = model.config.scale
     lr = around[context : context + count, None]  # (B, 1, y, x)
-    padding = lr <= PADDING_HU
-    around = around.masked_fill(around <= PADDING_HU, FLOOR_HU)
+    unseen = outside_view(around)
+    padding = unseen[context : context + count, None]
+    around = continued(around, unseen)
     measured = around[context : context + count, None]
     with torch.inference_mode(), plan.autocast():
         stack = stacks(around, range(context, context + count), context)

@@ -1,0 +1,96 @@
+"""The part of a slice outside the field of view, which scanners fill with a constant."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uhrct.core.hu import FLOOR_HU, PADDING_HU
+
+#: fills that are no padding value are this dense or less. Air that was measured, or made for a phantom, is denser.
+FILL_HU = -1010.0
+#: smallest radius of a field of view, in sides of the slice
+SMALLEST = 0.45
+#: so many points of the edge must lie within so many pixels of one circle
+POINTS, SHARE, APART_PX = 24, 0.95, 1.5
+#: a rim with so many voxels of tissue cuts the patient
+TISSUE_HU, TISSUE_VOXELS = -300.0, 10
+#: pixels over which tissue is continued: as many as the networks see at once
+REACH_PX = 20
+
+
+def outside_view(slices: Tensor) -> Tensor:
+    """Where slices (n, y, x) in HU show nothing that was measured: bool (n, y, x).
+
+    That is padding (-1500 HU and below), and a constant of air density outside a circle around the middle.
+
+    Example
+    -------
+    >>> y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    >>> scan = torch.where(torch.hypot(y - 31.5, x - 31.5) < 32, 40 + torch.randn(64, 64), -1024.0)
+    >>> outside = outside_view(scan[None])[0]
+    >>> bool(outside[0, 0]), bool(outside[32, 0]), bool(outside[32, 32])
+    (True, False, False)
+    """
+    outside = slices <= PADDING_HU
+    for k, one in enumerate(slices):
+        fill = one[[0, 0, -1, -1], [0, -1, 0, -1]].min()
+        if PADDING_HU < fill <= FILL_HU:
+            circle = _circle(_edge(one == fill))
+            if circle is not None and circle[2] >= SMALLEST * max(one.shape):
+                y, x = (torch.arange(n, device=one.device, dtype=torch.float64) for n in one.shape)
+                distance = torch.hypot(y[:, None] - circle[0], x - circle[1])
+                outside[k] = (one == fill) & (distance > circle[2] - APART_PX)
+    return outside
+
+
+def _edge(fill: Tensor) -> Tensor:
+    """(n, 2) places where the fill ends, seen from each side of a slice."""
+    found = []
+    for turned in (False, True):
+        image = fill.T if turned else fill
+        for flipped in (False, True):
+            lines = image.flip(1) if flipped else image
+            n = lines.shape[1]
+            first = (~lines).to(torch.uint8).argmax(1)  # the first voxel of each line that is not filled
+            rows = torch.nonzero(lines[:, 0] & (~lines).any(1))[:, 0]
+            along = n - 1 - first[rows] if flipped else first[rows]
+            found.append(torch.stack([along, rows] if turned else [rows, along], 1))
+    return torch.cat(found).double()
+
+
+def _circle(points: Tensor) -> tuple[float, float, float] | None:
+    """(y, x, radius) of the circle through points (n, 2), by linear least squares; None if they lie on no circle."""
+    if len(points) < POINTS:
+        return None
+    design = torch.cat([2 * points, torch.ones_like(points[:, :1])], 1)
+    y, x, rest = torch.linalg.lstsq(design, points.square().sum(1, keepdim=True)).solution[:, 0].tolist()
+    if not rest + y**2 + x**2 > 0:
+        return None
+    radius = (rest + y**2 + x**2) ** 0.5
+    apart = (torch.hypot(points[:, 0] - y, points[:, 1] - x) - radius).abs()
+    return (y, x, radius) if (apart <= APART_PX).float().mean() >= SHARE else None
+
+
+def continued(slices: Tensor, outside: Tensor) -> Tensor:
+    """Slices (n, y, x) with air outside the view; where the view cuts the patient, tissue goes on for some pixels.
+
+    A step from tissue to air at the edge of the view is not in the patient, and would ring.
+    """
+    out = slices.masked_fill(outside, FLOOR_HU)
+    for k in range(len(slices)):
+        if not outside[k].any():
+            continue
+        inside = (~outside[k]).float()[None, None]
+        rim = outside[k] ^ (F.max_pool2d(outside[k].float()[None, None], 3, 1, 1)[0, 0] > 0)
+        if (slices[k][rim] > TISSUE_HU).sum() < TISSUE_VOXELS:
+            continue
+        image, known = out[k][None, None].float(), inside
+        for _ in range(REACH_PX):
+            weight = F.avg_pool2d(known, 3, 1, 1)
+            spread = F.avg_pool2d(image * known, 3, 1, 1) / weight.clamp(min=1e-6)
+            new = (known == 0) & (weight > 0)
+            image, known = torch.where(new, spread, image), (known.bool() | new).float()
+        out[k] = torch.where(outside[k], image[0, 0], out[k]).to(out.dtype)
+    return out
