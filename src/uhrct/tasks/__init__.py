@@ -1,1 +1,1 @@
-"""Downstream tasks on CT: segmentation of lungs, airways and vessels, detection of nodules."""
+"""Tasks on a CT volume: lungs, airways and vessels as label volumes, and their surfaces."""
