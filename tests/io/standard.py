@@ -25,10 +25,7 @@ import pytest
 from pydicom import config, datadict
 
 #: The objects that are read and written here.
-KINDS = (
-    *("CT Image", "Enhanced CT Image", "Legacy Converted Enhanced CT Image", "Parametric Map", "Segmentation"),
-    "Comprehensive SR",
-)
+KINDS = ("CT Image", "Enhanced CT Image", "Legacy Converted Enhanced CT Image", "Parametric Map", "Segmentation")
 FUNCTIONAL_GROUPS = ("(5200,9229)", "(5200,9230)")
 
 Rows = list[dict[str, Any]]

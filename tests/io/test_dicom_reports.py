@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conformance import errors
+from conformance import dciodvfy_errors
 from ct_files import SPACING, make_series
 
 from uhrct import io
@@ -44,10 +44,8 @@ def test_each_finding_has_its_circle_diameter_and_certainty(scan: Volume, tmp_pa
     assert middle.tolist() == [5.5, 3.5]  # the corner of the picture is (0, 0)
     assert (rim - middle)[0] * SPACING[2] == pytest.approx(3.0, abs=1e-3)
     names = [h.SOPInstanceUID for h in scan.meta["dicom"]]
-    assert [names.index(g.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for g in groups] == [
-        1,
-        2,
-    ]
+    images = [g.roi.ContentSequence[0].ReferencedSOPSequence[0] for g in groups]
+    assert [names.index(image.ReferencedSOPInstanceUID) for image in images] == [1, 2]
 
 
 def test_the_report_belongs_to_the_patient_and_study(scan: Volume, tmp_path: Path) -> None:
@@ -57,7 +55,7 @@ def test_the_report_belongs_to_the_patient_and_study(scan: Volume, tmp_path: Pat
         assert out[kept].value == header[kept].value
     assert out.Modality == "SR"
     assert "RESEARCH" in out.SeriesDescription
-    assert errors([tmp_path / "sr.dcm"]) == set()
+    assert dciodvfy_errors([tmp_path / "sr.dcm"]) == set()
 
 
 def test_a_second_run_gives_the_same_bytes(scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
 
 from uhrct.core.errors import InputRefused, UhrctError
-from uhrct.core.files import write_text
+from uhrct.core.files import write_atomic
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
 from uhrct.models.folder import WEIGHTS_DIR
@@ -19,6 +18,9 @@ from uhrct.tasks.nodule_candidates import find_candidates
 
 SCHEMA = "uhrct-detect-1"
 NOTE = "Research use only; not a medical device."
+if TYPE_CHECKING:
+    from rich.table import Table
+
 #: name of the shipped weights
 SHIPPED = "nodules"
 #: fewer slices show a disc where a ball may be
@@ -105,6 +107,8 @@ def _place(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
 
 def as_table(nodules: list[Nodule]) -> Table:
     """The findings for people."""
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in ("#", "x, y, z mm (LPS)", "slice", "row", "column", "diameter mm", "score"):
         table.add_column(name)
@@ -140,7 +144,5 @@ def write_csv(nodules: dict[str, list[Nodule]], path: Path) -> None:
     for name, found in nodules.items():
         if "," in name or '"' in name:
             raise UhrctError(f"{path}: the name {name!r} of a scan does not fit into a table; it has a comma or quote")
-        lines += [
-            f"{name},{n.centre_mm[0]},{n.centre_mm[1]},{n.centre_mm[2]},{n.diameter_mm},{n.score}" for n in found
-        ]
-    write_text(path, "\n".join(lines) + "\n")
+        lines += [f"{name},{n.centre_mm[0]},{n.centre_mm[1]},{n.centre_mm[2]},{n.diameter_mm},{n.score}" for n in found]
+    write_atomic(path, "\n".join(lines) + "\n")

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from uhrct.core.volume import Volume
-from uhrct.evaluation.lungs import lung_mask
 from uhrct.tasks.even_grid import EvenGrid
+from uhrct.tasks.lungs import fast_lung_mask
 
 #: millimetres around the lungs that stay
 MARGIN_MM = 15.0
@@ -15,7 +15,7 @@ MARGIN_MM = 15.0
 
 def lung_cubes(volume: Volume, *, quiet: bool = True) -> tuple[EvenGrid, np.ndarray] | None:
     """(the box around the lungs on cubes, mask of the lungs there); None without lungs."""
-    lungs = lung_mask(volume.hu, volume.spacing_mm, quiet=quiet)
+    lungs = fast_lung_mask(volume.hu, volume.spacing_mm, quiet=quiet)
     if not lungs.any():
         return None
     box = ndimage.find_objects(lungs.astype(np.int8))[0]

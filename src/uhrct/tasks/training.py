@@ -13,12 +13,15 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from uhrct.core.errors import InputRefused
 from uhrct.core.undefined import Undefined
+from uhrct.core.volume import Volume
 from uhrct.models.settings import Settings, checked
 from uhrct.structure.vessels import cldice
 from uhrct.tasks.cases import Case, Segmenter, load_cases
 from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig, monai
 from uhrct.tasks.patches import PatchBatch, PatchMaker
+from uhrct.tasks.segment import segment
 from uhrct.training.budget import Budget
 from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.run import Run
@@ -128,7 +131,7 @@ def train_task(
     config: str | Path,
     overrides: list[str] | None = None,
     *,
-    segmenter: Segmenter,
+    segmenter: Segmenter | None = None,
     out: str | Path,
     max_minutes: float | None = None,
     max_cpu_minutes: float | None = None,
@@ -141,7 +144,7 @@ def train_task(
     Parameters
     ----------
     config, overrides : a file such as `configs/vessels.yaml`, and ``key=value`` changes
-    segmenter : makes the mask of a scan that has none
+    segmenter : makes the mask of a scan that has none; None: `uhrct.tasks.segment`
     out : folder of the run (`uhrct.training.run.Run`)
     max_minutes, max_cpu_minutes : budget, resumed parts included; None: until `steps`
     resume : go on from the checkpoint in `out`
@@ -159,8 +162,16 @@ def train_task(
     run = Run(out, resume=resume, device=device, quiet=quiet)
     data, task = settings.data, settings.task.task
 
+    def classical(volume: Volume) -> np.ndarray:
+        try:
+            return segment(volume, task).labels > 0
+        except InputRefused:  # no chest
+            return np.zeros(volume.shape, bool)
+
     def cases(roots: tuple[str, ...]) -> list[Case]:
-        return load_cases(roots, task, segmenter, Path(data.masks), largest_mm=data.max_slice_spacing_mm, quiet=quiet)
+        return load_cases(
+            roots, task, segmenter or classical, Path(data.masks), largest_mm=data.max_slice_spacing_mm, quiet=quiet
+        )
 
     train = cases(data.corpus)
     exact = sum(case.exact for case in train)
