@@ -39,8 +39,10 @@ def test_the_truth_is_supported_and_nothing_is_broken():
     assert audit.findings() == []
 
 
-def test_a_vessel_that_is_not_in_the_scan_is_doubtful():
-    drawn = np.stack([tube(CASE.truth.shape[1:], 80, (60, 100))] * 3)
+@pytest.mark.parametrize("contrast_hu", [400.0, 800.0])
+def test_a_vessel_that_is_not_in_the_scan_is_doubtful(contrast_hu):
+    """Faint ones too: a small vessel is often only 400 HU brighter than the lung."""
+    drawn = np.stack([tube(CASE.truth.shape[1:], 80, (60, 100), contrast_hu)] * 3)
     audit = audited(CASE, CASE.truth + drawn)
     assert audit.length_mm["vessels"].sum(0)[DOUBTFUL] > 0.5 * 3 * 40 * PIXEL_MM
     worst = audit.findings()[0]
