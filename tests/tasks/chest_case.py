@@ -11,6 +11,7 @@ from uhrct.core.volume import Volume
 
 #: z towards the head, y towards the back, x towards the left; size of the field in mm
 FIELD_MM = (90.0, 130.0, 190.0)
+USUAL_MM = (1.5, 1.25, 1.25)
 
 
 @dataclass(frozen=True)
@@ -21,67 +22,77 @@ class Chest:
     vessels: np.ndarray
 
 
-def _tubes(kind: str) -> list[tuple[tuple[float, float, float], tuple[float, float, float], float]]:
+Tube = tuple[tuple[float, float, float], tuple[float, float, float], float]
+
+
+def _tubes(kind: str) -> list[Tube]:
     """(start, end, radius) in mm from the first corner."""
     if kind == "vessels":
         lines = []
         for side in (1, -1):
-            root = (42.0, 65.0, 95 + side * 26.0)
-            for k, end in enumerate(((15, 40, 70), (20, 92, 66), (66, 45, 66), (72, 88, 60), (44, 66, 78))):
-                lines.append((root, (end[0], end[1], 95.0 + side * end[2]), 2.4 - 0.35 * k))
+            root = (42.0, 65.0, 95 + side * 30.0)
+            for k, end in enumerate(((20, 46, 56), (22, 86, 54), (66, 45, 54), (70, 84, 50), (44, 66, 66))):
+                lines.append((root, (end[0], end[1], 95 + side * float(end[2])), 2.4 - 0.35 * k))
         return lines
     carina = (60.0, 65.0, 95.0)
     lines = [((95.0, 65.0, 95.0), carina, 7.0)]
     for side in (1, -1):
-        main = (50.0, 65.0, 95 + side * 32.0)
+        main = (50.0, 65.0, 95 + side * 30.0)
         lines += [(carina, main, 4.5)]
         for z in (30.0, 66.0):
-            second = (z, 58.0, 95 + side * 52.0)
+            second = (z, 58.0, 95 + side * 44.0)
             lines += [(main, second, 2.6)]
-            for y in (36.0, 82.0):
-                lines += [(second, (z - 10, y, 95 + side * 66.0), 1.7)]
+            for y in (40.0, 84.0):
+                lines += [(second, (z - 10, y, 95 + side * 56.0), 1.7)]
     return lines
 
 
-def _radial(at: tuple[np.ndarray, ...], start: tuple[float, ...], end: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from a piece of line."""
-    a, b = np.array(start), np.array(end)
+def _mark(mask: np.ndarray, step_mm: tuple[float, ...], tube: Tube, radius_mm: float) -> None:
+    """Mark all samples within `radius_mm` of the line of a tube."""
+    a, b = np.array(tube[0]), np.array(tube[1])
+    box, at = [], []
+    for axis, (n, step) in enumerate(zip(mask.shape, step_mm, strict=True)):
+        low, high = min(a[axis], b[axis]) - radius_mm, max(a[axis], b[axis]) + radius_mm
+        side = slice(max(int(low / step), 0), min(int(high / step) + 2, n))
+        box.append(side)
+        at.append(((np.arange(n)[side] + 0.5) * step).reshape([-1 if k == axis else 1 for k in range(3)]))
     along = b - a
     t = sum((p - s) * d for p, s, d in zip(at, a, along, strict=True)) / (along @ along)
     t = np.clip(t, 0, 1)
-    return np.sqrt(sum((p - s - t * d) ** 2 for p, s, d in zip(at, a, along, strict=True)))
+    square = sum((p - s - t * d) ** 2 for p, s, d in zip(at, a, along, strict=True))
+    mask[tuple(box)] |= square < radius_mm**2
 
 
 @lru_cache
-def chest(spacing_mm: tuple[float, float, float] = (1.5, 1.0, 1.0), noise_hu: float = 15.0) -> Chest:
+def chest(spacing_mm: tuple[float, float, float] = USUAL_MM, noise_hu: float = 15.0) -> Chest:
     """The chest on a grid. Each voxel is the mean of 2 x 2 x 2 samples."""
     shape = tuple(round(f / s) for f, s in zip(FIELD_MM, spacing_mm, strict=True))
-    axes = [(np.arange(2 * n) + 0.5) * s / 2 for n, s in zip(shape, spacing_mm, strict=True)]
-    at = tuple(np.meshgrid(*axes, indexing="ij", sparse=True))
-    z, y, x = at
-    body = np.hypot((y - 65) / 60, (x - 95) / 90) < 1
-    hu = np.where(body, 40.0, -1000.0) + 0 * z
+    step_mm = tuple(s / 2 for s in spacing_mm)
+    z, y, x = np.meshgrid(
+        *[(np.arange(2 * n) + 0.5) * s for n, s in zip(shape, step_mm, strict=True)], indexing="ij", sparse=True
+    )
+    hu = np.where(np.hypot((y - 65) / 60, (x - 95) / 90) < 1, 40, -1000) + np.zeros_like(z, int)
+    hu = hu.astype(np.float32)
     lungs = np.zeros(hu.shape, bool)
     for side in (1, -1):
-        lungs |= np.sqrt(((z - 45) / 43) ** 2 + ((y - 65) / 48) ** 2 + ((x - 95 - side * 50) / 31) ** 2) < 1
+        lungs |= ((z - 45) / 43) ** 2 + ((y - 65) / 42) ** 2 + ((x - 95 - side * 46) / 29) ** 2 < 1
     hu[lungs] = -860
-    masks = {}
-    for kind in ("vessels", "airways"):
-        distance = [(_radial(at, a, b), r) for a, b, r in _tubes(kind)]
-        masks[kind] = np.any([d < r for d, r in distance], 0)
-        if kind == "vessels":
-            hu[masks[kind]] = 40
-        else:
-            hu[np.any([d < 1.25 * r + 0.6 for d, r in distance], 0)] = 20  # the walls
-            hu[masks[kind]] = -990
-    masks["vessels"] &= lungs & (hu == 40)
+    vessels, walls, airways = (np.zeros(hu.shape, bool) for _ in range(3))
+    for tube in _tubes("vessels"):
+        _mark(vessels, step_mm, tube, tube[2])
+    for tube in _tubes("airways"):
+        _mark(walls, step_mm, tube, 1.25 * tube[2] + 0.6)
+        _mark(airways, step_mm, tube, tube[2])
+    hu[vessels | walls] = 40
+    hu[airways] = -990
+    vessels &= lungs & ~walls
 
     def voxels(fine: np.ndarray) -> np.ndarray:
-        return fine.reshape(shape[0], 2, shape[1], 2, shape[2], 2).mean((1, 3, 5))
+        return fine.reshape(shape[0], 2, shape[1], 2, shape[2], 2).mean((1, 3, 5), dtype=np.float32)
 
     coarse = voxels(hu) + np.random.default_rng(0).normal(0, noise_hu, shape)
     volume = Volume(np.rint(coarse).astype(np.int16), spacing_mm)
-    return Chest(volume, *(voxels(m.astype(float)) >= 0.5 for m in (lungs, masks["airways"], masks["vessels"])))
+    return Chest(volume, *(voxels(mask) >= 0.5 for mask in (lungs, airways, vessels)))
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -24,7 +24,7 @@ class Phantom:
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
     out = tmp_path_factory.mktemp("phantom") / "p"
     make.phantom_folder(
-        out, seed=3, shape=(100, 150, 190), spacing_mm=(1.5, 1.4, 1.6), centre_mm=(45, 0, 0), quiet=True, density=0.05
+        out, seed=3, shape=(80, 165, 230), spacing_mm=(2.0, 1.6, 1.7), centre_mm=(35, 0, 0), quiet=True, density=0.4
     )
     masks = (io.read(out / f"{kind}.nii.gz").hu > 0 for kind in ("lungs", "airways", "vessels"))
     return Phantom(io.read(out / "ct.nii.gz"), *masks)

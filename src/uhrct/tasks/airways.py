@@ -25,6 +25,8 @@ SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 BURST_SHARE = 0.1
 #: Thin branches: dark tubes in the lungs.
 SIGMA_MM, CONTRAST_HU, TUBE_FROM, DARKER_HU = (0.5, 0.8, 1.2, 1.8), 60.0, 0.2, 40.0
+#: Half of the way from air to the wall.
+WALL_HU = -500.0
 LEAST_DIFFERENCE_HU = 40.0  # between trachea and lungs
 MARGIN_MM = 20.0  # around the lungs: the mediastinum lies inside, the table does not
 FEWEST_SLICES = 10
@@ -78,26 +80,55 @@ def segment_airways(
     image, mm = turn.turned(hu), turn.spacing(spacing_mm)
     if len(image) < FEWEST_SLICES:
         raise InputRefused(f"{len(image)} slices: airways are followed through {FEWEST_SLICES} slices or more")
-    lungs = turn.turned(fast_lung_mask(hu, spacing_mm, quiet=quiet))
+    lungs = fast_lung_mask(image, mm, quiet=quiet)
     if not lungs.any():
         raise InputRefused("no lungs found; airways need a CT of the chest")
     seed = trachea(image, lungs, mm)
-    z, y, x = (int(MARGIN_MM / m) for m in mm)
-    box = box_of(lungs | seed, (z, y, x))
+    box = _box(lungs, seed, mm)
     part = Part(np.ascontiguousarray(image[box]), seed[box], lungs[box], mm)
     difference_hu = part.lungs_hu - part.trachea_hu
     thresholds = {"trachea_hu": part.trachea_hu, "lungs_hu": part.lungs_hu, "noise_hu": part.noise_hu}
     report = AirwayReport(seed, thresholds)
     if difference_hu < LEAST_DIFFERENCE_HU:
         report.warnings.append("the lungs are almost as dark as the trachea: bronchi are hardly told from lung")
-    tree = _grown(part, thresholds)
+    tree = _to_the_wall(_grown(part, thresholds), part)
     if small and difference_hu >= LEAST_DIFFERENCE_HU:
         tree = _with_tubes(part, tree, thresholds, slab, quiet)
     mask = np.zeros(image.shape, bool)
-    # a hole is lumen, but a vessel between two bronchi is none
-    mask[box] = tree | (ndimage.binary_fill_holes(tree) & (part.air < part.lungs_hu))
+    mask[box] = _filled(tree, part)
     report.mask = np.ascontiguousarray(turn.back(mask))
     return report
+
+
+def large_airways(
+    hu: np.ndarray, lungs: np.ndarray, spacing_mm: tuple[float, float, float], direction: np.ndarray
+) -> np.ndarray | None:
+    """Lumen of trachea and large bronchi, without the search for thin branches; None without a trachea.
+
+    Parameters
+    ----------
+    hu : array (z, y, x), HU
+    lungs : array of bool, same shape
+    spacing_mm, direction : as in `Volume`
+    """
+    turn = Upright.of(direction)
+    image, mm, inside = turn.turned(hu), turn.spacing(spacing_mm), turn.turned(lungs)
+    if len(image) < FEWEST_SLICES:
+        return None
+    try:
+        seed = trachea(image, inside, mm)
+    except InputRefused:
+        return None
+    box = _box(inside, seed, mm)
+    part = Part(np.ascontiguousarray(image[box]), seed[box], inside[box], mm)
+    mask = np.zeros(image.shape, bool)
+    mask[box] = _to_the_wall(_grown(part, {}), part)
+    return np.ascontiguousarray(turn.back(mask))
+
+
+def _box(lungs: np.ndarray, seed: np.ndarray, mm: tuple[float, ...]) -> tuple[slice, slice, slice]:
+    z, y, x = (int(MARGIN_MM / m) for m in mm)
+    return box_of(lungs | seed, (z, y, x))
 
 
 class Part:
@@ -134,6 +165,17 @@ def _grown(part: Part, thresholds: dict[str, float]) -> np.ndarray:
     if used:
         thresholds |= {"lowest_hu": used[0], "highest_hu": used[-1]}
     return tree
+
+
+def _to_the_wall(tree: np.ndarray, part: Part) -> np.ndarray:
+    """Wide branches reach to the half height of their wall: one more layer of voxels."""
+    layer = ndimage.binary_dilation(ndimage.binary_opening(tree)) & (part.air < WALL_HU)
+    return tree | layer
+
+
+def _filled(tree: np.ndarray, part: Part) -> np.ndarray:
+    """A hole is lumen, but a vessel between two bronchi is none."""
+    return tree | (ndimage.binary_fill_holes(tree) & (part.air < part.lungs_hu))
 
 
 def _with_tubes(part: Part, tree: np.ndarray, thresholds: dict[str, float], slab: int, quiet: bool) -> np.ndarray:

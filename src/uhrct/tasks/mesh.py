@@ -50,8 +50,7 @@ def surface(mask: np.ndarray, grid: Grid) -> Mesh:
     corners, triangles, _, _ = marching_cubes(padded, 0.5)
     step = grid.direction * np.asarray(grid.spacing_mm)
     corners_mm = np.asarray(grid.origin_mm) + (corners + start) @ step.T
-    # the normals of marching cubes point outwards in a right-handed (z, y, x); a mirrored grid turns them
-    if np.linalg.det(grid.direction) < 0:
+    if np.linalg.det(grid.direction) > 0:  # a mirrored grid turns the triangles
         triangles = triangles[:, ::-1]
     return corners_mm, np.ascontiguousarray(triangles)
 

@@ -91,9 +91,9 @@ def _check_hu(hu: np.ndarray) -> None:
 
 
 def _lungs(volume: Volume, quiet: bool) -> Segmentation:
-    from uhrct.tasks.lungs import fast_lung_mask, sides
+    from uhrct.tasks.lungs import lungs_of, sides
 
-    mask = fast_lung_mask(volume.hu, volume.spacing_mm, quiet=quiet)
+    mask = lungs_of(volume.hu, volume.spacing_mm, volume.direction, quiet=quiet)
     if not mask.any():
         raise InputRefused("no lungs found; give a CT of the chest")
     labels = sides(mask, volume.spacing_mm, volume.direction)
@@ -114,7 +114,7 @@ def _airways(volume: Volume, quiet: bool) -> Segmentation:
 def _vessels(volume: Volume, quiet: bool) -> Segmentation:
     from uhrct.tasks.vessels import segment_vessels
 
-    found = segment_vessels(volume.hu, volume.spacing_mm, quiet=quiet)
+    found = segment_vessels(volume.hu, volume.spacing_mm, volume.direction, quiet=quiet)
     return Segmentation("vessels", found.mask.astype(np.uint8), VESSELS, found.thresholds, found.warnings)
 
 

@@ -9,8 +9,9 @@ from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
 from uhrct.structure.operator import StructureOperator
+from uhrct.tasks.airways import large_airways
 from uhrct.tasks.boxes import box_of
-from uhrct.tasks.lungs import fast_lung_mask
+from uhrct.tasks.lungs import lungs_of
 from uhrct.tasks.tubes import FULL, SLAB, dimensions, tube_map
 
 #: Scales for vessels with a radius up to about 4 mm; wider ones are found by their HU.
@@ -24,6 +25,8 @@ WIDE_FROM_HU = -300.0
 #: The rim of the lungs is left out: chest wall and partial volume.
 RIM_MM = 1.0
 SMALLEST_MM3 = 12.0
+#: Wall of an airway, with the partial volume of its lumen: no vessel is looked for there.
+WALL_MM = 2.0
 
 
 @dataclass
@@ -38,6 +41,7 @@ class VesselReport:
 def segment_vessels(
     hu: np.ndarray,
     spacing_mm: tuple[float, float, float],
+    direction: np.ndarray,
     *,
     slab: int = SLAB,
     quiet: bool = True,
@@ -48,6 +52,8 @@ def segment_vessels(
     ----------
     hu : array (z, y, x), HU
     spacing_mm : (z, y, x)
+    direction : array (3, 3)
+        As in `Volume`. Airways, whose walls are no vessels, are followed from the head.
     slab : int
         Slices that are computed together.
     quiet : bool
@@ -64,11 +70,14 @@ def segment_vessels(
     doi 10.1109/TPAMI.1986.4767851. Comparison of such methods: Rudyanto et al., Medical Image Analysis 2014,
     doi 10.1016/j.media.2014.07.003.
     """
-    lungs = fast_lung_mask(hu, spacing_mm, quiet=quiet)
+    lungs = lungs_of(hu, spacing_mm, direction, quiet=quiet)
     if not lungs.any():
         raise InputRefused("no lungs found; vessels are looked for inside them")
     box = box_of(lungs)
     inside = _without_rim(lungs[box], spacing_mm)
+    airways = large_airways(hu, lungs, spacing_mm, direction)
+    if airways is not None:
+        inside &= ~_near(airways[box], spacing_mm)
     image = hu[box]
     lungs_hu = float(np.median(image[lungs[box]]))
     # outside the lungs lies even lung, so that the chest wall gives no response
@@ -82,6 +91,17 @@ def segment_vessels(
     if dimensions(even.shape, spacing_mm) == 2:
         report.warnings.append("thick or few slices: each slice was searched alone, so fissures may count as vessels")
     return report
+
+
+def _near(airways: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Airways and their walls."""
+    if not airways.any():
+        return airways
+    margin = tuple(int(WALL_MM / s) + 1 for s in spacing_mm)
+    box = box_of(airways, (margin[0], margin[1], margin[2]))
+    near = airways.copy()
+    near[box] = ndimage.distance_transform_edt(~airways[box], sampling=spacing_mm) <= WALL_MM
+    return near
 
 
 def _without_rim(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
