@@ -105,7 +105,7 @@ def detect(
         )
     print_table(as_table(kept), json_path)
     if json_path is not None:
-        write_json(json_path, as_report(kept) | {"input": str(input), "warnings": NOTES})
+        write_json(json_path, as_report(kept, weights) | {"input": str(input), "warnings": NOTES})
     say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
 
 

@@ -12,7 +12,7 @@ from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
-from uhrct.models.folder import WEIGHTS_DIR
+from uhrct.models.folder import WEIGHTS_DIR, model_folder, read_settings
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import find_candidates
 
@@ -119,13 +119,14 @@ def as_table(nodules: list[Nodule]) -> Table:
     return table
 
 
-def as_report(nodules: list[Nodule], weights_sha256: str | None = None) -> dict[str, Any]:
-    """The findings as plain values for JSON (docs/report.md)."""
+def as_report(nodules: list[Nodule], weights: str | Path | None = None) -> dict[str, Any]:
+    """The findings as plain values for JSON (docs/report.md). `weights`: as for `detect`."""
+    name = weights or shipped()
     return {
         "schema": SCHEMA,
         "uhrct": __version__,
         "note": NOTE,
-        "weights_sha256": weights_sha256,
+        "weights_sha256": None if name is None else read_settings(model_folder(name))[1],
         "nodules": [
             {
                 "centre_mm": list(n.centre_mm),
