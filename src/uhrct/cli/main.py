@@ -19,9 +19,11 @@ from uhrct.cli.audit import audit
 from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
+from uhrct.cli.detect import detect
 from uhrct.cli.evaluate import evaluate
 from uhrct.cli.info import info, models
 from uhrct.cli.phantom import phantom
+from uhrct.cli.segment import segment
 from uhrct.cli.structure import structure
 from uhrct.cli.train import pack, train
 from uhrct.cli.upscale import upscale
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 COMMANDS = {
     "Super-resolution": (upscale, info, models),
+    "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -55,10 +56,11 @@ def train(
     device: TrainingDevice = Device.auto,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model on your own CT, all stages in one run. To use several GPUs, start the command with torchrun."""
-    from uhrct.training.recipe import train as train_stages
+    """Train a model, a segmenter or a detector on your own CT, all stages in one run.
 
-    result = train_stages(
+    To use several GPUs for a model, start the command with torchrun.
+    """
+    result = _trainer_of(config)(
         config,
         overrides,
         out=out or Path("runs") / config.stem,
@@ -70,6 +72,24 @@ def train(
     )
     if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun only one process reports
         print(f"result in {result}")
+
+
+def _trainer_of(config: Path) -> Callable[..., Path]:
+    """The function that trains what a configuration describes: a task, nodules, or super-resolution."""
+    from uhrct.training.config import read_settings
+
+    settings = read_settings(config)
+    if "task" in settings:
+        from uhrct.tasks.training import train_task
+
+        return train_task
+    if "nodules" in settings:
+        from uhrct.tasks.nodule_training import train_nodules
+
+        return train_nodules
+    from uhrct.training.recipe import train as train_stages
+
+    return train_stages
 
 
 def pack(

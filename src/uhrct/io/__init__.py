@@ -25,6 +25,7 @@ from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.io import outputs as output_checks
 from uhrct.io import paths
 from uhrct.io.derivation import Derivation, DicomOptions
+from uhrct.io.findings import RoundFinding
 from uhrct.io.info import SeriesInfo
 from uhrct.io.segments import Segment, checked_mask
 from uhrct.io.writer import SlabWriter
@@ -32,6 +33,7 @@ from uhrct.io.writer import SlabWriter
 __all__ = [
     "Derivation",
     "DicomOptions",
+    "RoundFinding",
     "Segment",
     "SeriesInfo",
     "SlabWriter",
@@ -41,6 +43,7 @@ __all__ = [
     "open_writer",
     "read",
     "write",
+    "write_findings",
     "write_segmentation",
 ]
 
@@ -341,6 +344,22 @@ def write_segmentation(
     from uhrct.io.dicom.seg import write_seg
 
     write_seg(labels, grid, path, segments, source, derivation, dicom or DicomOptions(), overwrite)
+
+
+def write_findings(
+    findings: Sequence[RoundFinding],
+    path: AnyPath,
+    source: Volume,
+    derivation: Derivation,
+    *,
+    dicom: DicomOptions | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write findings as a DICOM measurement report; see `uhrct.io.dicom.sr.write_findings`."""
+    from uhrct.io.dicom.sr import write_findings as write_report
+
+    check_outputs(None, [], files=[path], overwrite=overwrite)
+    write_report(findings, Path(path), source, derivation, dicom, overwrite)
 
 
 def check_outputs(

@@ -103,10 +103,9 @@ class LossSettings(Settings):
         return self
 
 
-class RunSettings(Settings):
-    """What every training has, also that of a peer."""
+class LoopSettings(Settings):
+    """What the training loop needs (`uhrct.training.trainer`)."""
 
-    data: DataSettings = DataSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     #: everything random depends on this number and the step
     seed: int = 0
@@ -117,6 +116,12 @@ class RunSettings(Settings):
     #: minutes between two validations, and between two checkpoints
     validate_minutes: float = 10.0
     checkpoint_minutes: float = 3.0
+
+
+class RunSettings(LoopSettings):
+    """What every training of a super-resolution network has, also that of a peer."""
+
+    data: DataSettings = DataSettings()
 
 
 class TrainingConfig(RunSettings):

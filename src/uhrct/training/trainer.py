@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from uhrct.models.model import inference_dtype
 from uhrct.training.budget import Budget
-from uhrct.training.config import RunSettings
-from uhrct.training.data.batch import Batch
-from uhrct.training.data.batches import BatchMaker
-from uhrct.training.data.patients import Corpus, Patient
+from uhrct.training.config import LoopSettings
 from uhrct.training.optimizers import average_of, make_optimizers, pace
 from uhrct.training.run import Run
 
 #: loss(network, batch, generator, share of the training that is over) -> (value, its parts for the log)
-Loss = Callable[[nn.Module, Batch, torch.Generator, float], tuple[Tensor, dict[str, Tensor]]]
+Loss = Callable[[nn.Module, Any, torch.Generator, float], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Batches(Protocol):
+    """Makes the batch of any step, such as `uhrct.training.data.batches.BatchMaker`."""
+
+    @property
+    def patients(self) -> Sequence[Any]:
+        """The series that are used."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """One line for each series that cannot be used."""
+
+    def __call__(self, step: int, rank: int = 0) -> Any:
+        """The batch of a step."""
+
+
+class Series(Protocol):
+    """The series of a training, such as `uhrct.training.data.patients.Corpus`."""
+
+    @property
+    def validation(self) -> Sequence[Any]:
+        """What is scored on the way; each has a `name`."""
+
+    @property
+    def sha256(self) -> str:
+        """Of what is trained on; empty if it is not known."""
 
 
 class Trainer(ABC):
@@ -48,10 +72,10 @@ class Trainer(ABC):
     def __init__(
         self,
         network: nn.Module,
-        config: RunSettings,
-        batches: BatchMaker,
+        config: LoopSettings,
+        batches: Batches,
         run: Run,
-        corpus: Corpus,
+        corpus: Series,
         budget: Budget,
         stage: str,
     ) -> None:
@@ -75,7 +99,7 @@ class Trainer(ABC):
     # --- what a subclass gives
 
     @abstractmethod
-    def validate(self, patient: Patient) -> dict[str, float]:
+    def validate(self, patient: Any) -> dict[str, float]:
         """Scores of the averaged network on a validation series."""
 
     @abstractmethod

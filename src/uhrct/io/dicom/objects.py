@@ -110,19 +110,7 @@ def dress(
     out: Dataset, derivation: Derivation, source: Source | None, uid: Any, what: str, grid: Grid, options: DicomOptions
 ) -> None:
     """Add patient, study, descriptions and dates to a new object; replace UIDs that differ from run to run."""
-    header = minimal_header(uid) if source is None else source.headers[0]
-    for tag in [*header.keys()]:
-        if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
-            out[tag] = header[tag]
-    names = [] if source is None else [name_of(header) for header in source.headers]
-    classes = {name[1]: UID(name[0]) for name in names if name}
-
-    def true_class(item: Dataset, element: DataElement) -> None:
-        uid = str(item.get("ReferencedSOPInstanceUID", ""))
-        if element.keyword == "ReferencedSOPClassUID" and uid in classes:
-            element.value = classes[uid]
-
-    out.walk(true_class)
+    names = adopt(out, source, uid)
     if source is None or None in names:  # remove references to artificial images
         for name in ("ReferencedSeriesSequence", "SourceImageSequence"):
             if name in out:
@@ -139,6 +127,29 @@ def dress(
     for item in (*out.DimensionOrganizationSequence, *out.DimensionIndexSequence):
         item.DimensionOrganizationUID = dimensions
     out.ContentDescription = f"{what} by {NAME}"[:64]
+
+
+def adopt(out: Dataset, source: Source | None, uid: Any) -> list[tuple[str, str] | None]:
+    """Give a new object the patient and study of its source, and the true classes of the images that it refers to.
+
+    Returns
+    -------
+    (class UID, instance UID) of each source image; None for an image without a UID.
+    """
+    header = minimal_header(uid) if source is None else source.headers[0]
+    for tag in [*header.keys()]:
+        if tag.group in PERSON_GROUPS or tag in _STUDY_TAGS:
+            out[tag] = header[tag]
+    names = [] if source is None else [name_of(header) for header in source.headers]
+    classes = {name[1]: UID(name[0]) for name in names if name}
+
+    def true_class(item: Dataset, element: DataElement) -> None:
+        uid = str(item.get("ReferencedSOPInstanceUID", ""))
+        if element.keyword == "ReferencedSOPClassUID" and uid in classes:
+            element.value = classes[uid]
+
+    out.walk(true_class)
+    return names
 
 
 _STUDY_TAGS = {Tag(name) for name in STUDY}

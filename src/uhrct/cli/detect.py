@@ -1,0 +1,116 @@
+"""`uhrct detect`: nodules in the lungs of a chest CT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uhrct.cli.app import (
+    ADVANCED,
+    NOTE,
+    NOTES,
+    OUTPUT,
+    Anonymize,
+    AnonymizeKey,
+    Device,
+    Input,
+    InputSpacing,
+    Json,
+    Overwrite,
+    Quiet,
+    Series,
+    Syntax,
+    Untilt,
+    dicom_options,
+    note,
+    print_table,
+    read_input,
+    say,
+)
+from uhrct.core.errors import UhrctError
+
+
+def detect(
+    input: Input,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="Also write them to this .csv file, in the columns of LUNA16.", rich_help_panel=OUTPUT),
+    ] = None,
+    sr: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write them as a DICOM measurement report (TID 1500) to this .dcm file; for DICOM input.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    json_path: Json = None,
+    overwrite: Overwrite = False,
+    least_score: Annotated[
+        float, typer.Option(help="Leave out findings with a lower score, from 0 to 1.", min=0.0, max=1.0)
+    ] = 0.5,
+    most: Annotated[int, typer.Option(help="Largest number of findings.", min=1)] = 20,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or folder of a nodule network. Default: the shipped one, else the filter alone.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    series: Series = None,
+    input_spacing: InputSpacing = None,
+    untilt: Untilt = False,
+    anonymize: Anonymize = False,
+    anonymize_key: AnonymizeKey = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find nodules in the lungs: position in mm (LPS), diameter and score of each. For research, not for diagnosis."""
+    from uhrct import io
+    from uhrct.core.files import write_json
+    from uhrct.core.version import __version__
+    from uhrct.io.findings import RoundFinding
+    from uhrct.tasks.detect import as_report, as_table, shipped, write_csv
+    from uhrct.tasks.detect import detect as find
+
+    for path, suffix in ((csv, ".csv"), (sr, ".dcm")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise UhrctError(f"{path}: give a file that ends in {suffix}")
+    io.check_outputs(input, [], files=[csv, sr, json_path], overwrite=overwrite)
+    dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
+    volume = read_input(input, series, input_spacing, untilt)
+    if sr is not None and not volume.meta.get("dicom"):
+        raise UhrctError(f"{sr}: a DICOM report refers to DICOM images, and {input} is none; use --csv or --json")
+    if weights is None and shipped() is None:
+        note("no nodule network is installed; the score is that of the filter alone")
+    try:
+        found = find(volume, weights=weights, device=device.value, quiet=quiet)
+    except UhrctError as error:
+        raise type(error)(f"{input}: {error}") from error
+    kept = [n for n in found if n.score >= least_score][:most]
+    if csv is not None:
+        write_csv({_name(input, volume.meta): kept}, csv)
+    if sr is not None and not kept:
+        note(f"{sr}: not written, because there are no findings")
+    elif sr is not None:
+        what = f"uhrct {__version__} detection of nodules"
+        io.write_findings(
+            [RoundFinding(n.centre_mm, n.diameter_mm, n.score) for n in kept],
+            sr,
+            volume,
+            io.Derivation(what, key=f"{what} {weights} {least_score} {most}", suffix="nodules", codes=()),
+            dicom=dicom,
+            overwrite=overwrite,
+        )
+    print_table(as_table(kept), json_path)
+    if json_path is not None:
+        write_json(json_path, as_report(kept, weights) | {"input": str(input), "warnings": NOTES})
+    say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
+
+
+def _name(input: Path, meta: dict) -> str:
+    """The name of a scan in a table: its SeriesInstanceUID, else the name of the file."""
+    headers = meta.get("dicom")
+    uid = str(headers[0].get("SeriesInstanceUID") or "") if headers else ""
+    return uid or input.name.split(".")[0]

@@ -1,0 +1,136 @@
+"""Scans with a mask of vessels or airways, for training and for tests.
+
+Three layouts are read: a folder with an image and `vessels.nii.gz` or `airways.nii.gz` beside it (phantoms have such
+exact masks), `imagesTr` and `labelsTr` as in nnU-Net and ATM'22, and scans without a mask. The mask of the latter is
+made by the segmenter without training, and called a pseudo-reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uhrct import io
+from uhrct.core.errors import UhrctError
+from uhrct.core.files import atomic
+from uhrct.core.hu import FLOOR_HU
+from uhrct.core.progress import track
+from uhrct.core.volume import Volume
+from uhrct.training.data.datasets import list_scans, read_scan, series_of
+
+#: millimetres around the mask that stay when a scan is cropped
+MARGIN_MM = 15.0
+
+#: segmenter(volume) -> mask (z, y, x)
+Segmenter = Callable[[Volume], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan with its mask, cropped to the neighbourhood of the mask.
+
+    Parameters
+    ----------
+    hu : int16 (z, y, x)
+    mask : bool (z, y, x)
+    spacing_mm : (z, y, x)
+    exact : whether the mask is the truth of a phantom or was drawn by a reader; False: a pseudo-reference
+    weight : how often it is drawn
+    """
+
+    name: str
+    hu: np.ndarray
+    mask: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    exact: bool
+    weight: float = 1.0
+
+
+def load_cases(
+    roots: tuple[str, ...], task: str, segmenter: Segmenter, cache: Path, *, largest_mm: float, quiet: bool = False
+) -> list[Case]:
+    """All cases below some folders.
+
+    Parameters
+    ----------
+    task : "vessels" or "airways"
+    segmenter : makes the mask of a scan that has none
+    cache : folder that keeps these masks
+    largest_mm : scans with a larger distance between slices are left out
+
+    Raises
+    ------
+    UhrctError
+        If a folder holds no usable case.
+    """
+    cases = []
+    for root in roots:
+        pairs = list(_pairs(Path(root), task))
+        if pairs:
+            for image, label in track(pairs, f"reading {root}", quiet=quiet):
+                cases.append(_case(image.parent.name + "/" + image.name, io.read(image), io.read(label).hu > 0, True))
+            continue
+        for scan in list_scans(root).scans:
+            for series in series_of(scan)[0]:
+                volume = read_scan(series)
+                if not isinstance(volume, Volume) or volume.shape[0] < 16 or volume.spacing_mm[0] > largest_mm:
+                    continue
+                mask = _pseudo_reference(volume, task, segmenter, cache)
+                if mask.any():
+                    cases.append(_case(series.name, volume, mask, False))
+    if not cases:
+        raise UhrctError(f"{', '.join(roots)}: no scan with {task} and slices at most {largest_mm:g} mm apart")
+    return cases
+
+
+def _pairs(root: Path, task: str) -> Iterator[tuple[Path, Path]]:
+    """(image, mask) of the layouts that hold masks."""
+    if not root.is_dir():
+        raise UhrctError(f"{root}: no such folder")
+    if (root / "labelsTr").is_dir():
+        for label in sorted((root / "labelsTr").glob("*.nii.gz")):
+            stem = label.name.removesuffix(".nii.gz").removesuffix("_0000")
+            for name in (f"{stem}_0000.nii.gz", f"{stem}.nii.gz"):
+                if (root / "imagesTr" / name).is_file():
+                    yield root / "imagesTr" / name, label
+                    break
+            else:
+                raise UhrctError(f"{label}: its image {stem}_0000.nii.gz is not in {root / 'imagesTr'}")
+        return
+    for label in sorted([*root.glob(f"{task}.nii.gz"), *root.glob(f"*/{task}.nii.gz")]):
+        images = [p for p in sorted(label.parent.glob("ct.*")) if p.name != "ct.json"]
+        if not images:
+            raise UhrctError(f"{label}: there is no image ct.nii.gz (or ct.nrrd, ...) beside it")
+        yield images[0], label
+
+
+def _case(name: str, volume: Volume, mask: np.ndarray, exact: bool) -> Case:
+    if mask.shape != volume.shape:
+        raise UhrctError(f"{name}: the mask of shape {mask.shape} does not fit the scan of shape {volume.shape}")
+    box = []
+    for axis, mm in enumerate(volume.spacing_mm):
+        there = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+        low, high = (int(there[0]), int(there[-1]) + 1) if len(there) else (0, mask.shape[axis])
+        margin = round(MARGIN_MM / mm)
+        box.append(slice(max(0, low - margin), high + margin))
+    hu = np.maximum(np.asarray(volume.hu[tuple(box)]), FLOOR_HU).astype(np.int16)
+    return Case(name, hu, np.ascontiguousarray(mask[tuple(box)]), volume.spacing_mm, exact)
+
+
+def _pseudo_reference(volume: Volume, task: str, segmenter: Segmenter, cache: Path) -> np.ndarray:
+    """The mask of a scan, from the cache if it was made before."""
+    digest = hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes())
+    digest.update(f"{task} {volume.spacing_mm}".encode())
+    file = cache / f"{digest.hexdigest()[:24]}.npz"
+    if file.is_file():
+        with np.load(file) as stored:
+            return np.unpackbits(stored["bits"], count=volume.hu.size).reshape(volume.shape).astype(bool)
+    mask = segmenter(volume)
+    cache.mkdir(parents=True, exist_ok=True)
+    with atomic(file) as folder:
+        np.savez_compressed(folder / file.name, bits=np.packbits(mask))
+    return mask

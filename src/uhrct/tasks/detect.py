@@ -1,0 +1,149 @@
+"""Finds nodules in the lungs: candidates by the dot filter, then a network that removes wrong ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.files import write_atomic
+from uhrct.core.version import __version__
+from uhrct.core.volume import Vector, Volume
+from uhrct.models.folder import WEIGHTS_DIR, model_folder, read_settings
+from uhrct.tasks.lung_cubes import lung_cubes
+from uhrct.tasks.nodule_candidates import find_candidates
+
+SCHEMA = "uhrct-detect-1"
+NOTE = "Research use only; not a medical device."
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: name of the shipped weights
+SHIPPED = "nodules"
+#: fewer slices show a disc where a ball may be
+LEAST_SLICES = 8
+#: without a network, a response of so many HU has the score 0.5
+HALF_HU = 100.0
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A finding.
+
+    Parameters
+    ----------
+    centre_mm : (x, y, z), LPS
+    voxel : (z, y, x), array coordinates; whole numbers are voxel centres
+    diameter_mm : of the ball that fits best, one of a few sizes
+    score : probability in [0, 1] by the network; without one, a number that grows with the response of the filter
+    """
+
+    centre_mm: Vector
+    voxel: tuple[float, float, float]
+    diameter_mm: float
+    score: float
+
+
+def detect(
+    volume: Volume, *, weights: str | Path | None = None, most: int = 300, device: str = "cpu", quiet: bool = True
+) -> list[Nodule]:
+    """Candidates for nodules in the lungs of a CT scan, the most likely first.
+
+    Parameters
+    ----------
+    weights : name or folder of a nodule network; None: the shipped one, if there is one
+    most : number of candidates that are looked at
+
+    Raises
+    ------
+    InputRefused
+        If the scan has no lungs, or too few slices.
+
+    Example
+    -------
+    >>> z, y, x = np.mgrid[:24, :100, :100]
+    >>> hu = np.where(np.hypot(y - 50, x - 50) < 45, 40, -1000)
+    >>> hu[(np.hypot(y - 50, x - 25) < 16) | (np.hypot(y - 50, x - 75) < 16)] = -850
+    >>> hu[np.sqrt((z - 12) ** 2 + (y - 50) ** 2 + (x - 75) ** 2) < 2] = 30
+    >>> first = detect(Volume(hu.astype(np.int16), (2.0, 2.0, 2.0)))[0]
+    >>> [round(v) for v in first.voxel]
+    [12, 50, 75]
+    """
+    if volume.shape[0] < LEAST_SLICES:
+        raise InputRefused(f"the scan has {volume.shape[0]} slices; the detection of nodules needs {LEAST_SLICES}")
+    cubes = lung_cubes(volume, quiet=quiet)
+    if cubes is None:
+        raise InputRefused("no lungs were found; nodules are looked for in the lungs of a CT of the chest")
+    grid, lungs = cubes
+    found = find_candidates(grid, lungs, most=most, quiet=quiet)
+    scores = [c.response_hu / (c.response_hu + HALF_HU) for c in found]
+    if (name := weights or shipped()) is not None:
+        from uhrct.models.choice import pick_device
+        from uhrct.tasks.nodule_network import NoduleNetwork
+
+        network = NoduleNetwork.from_pretrained(name, pick_device(device))
+        scores = [float(p) for p in network.probabilities(grid, found)]
+    nodules = [
+        Nodule(_place(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
+        for c, score in zip(found, scores, strict=True)
+    ]
+    return sorted(nodules, key=lambda n: -n.score)
+
+
+def shipped() -> str | None:
+    """The name of the shipped nodule network; None if there is none."""
+    return SHIPPED if (WEIGHTS_DIR / SHIPPED / "config.json").is_file() else None
+
+
+def _place(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
+    """Millimetres (x, y, z) in LPS of array coordinates (z, y, x)."""
+    place = np.asarray(volume.origin_mm) + volume.direction @ (np.asarray(voxel) * volume.spacing_mm)
+    x, y, z = (round(float(v), 2) for v in place)
+    return x, y, z
+
+
+def as_table(nodules: list[Nodule]) -> Table:
+    """The findings for people."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("#", "x, y, z mm (LPS)", "slice", "row", "column", "diameter mm", "score"):
+        table.add_column(name)
+    for k, n in enumerate(nodules, 1):
+        where = ", ".join(f"{v:.1f}" for v in n.centre_mm)
+        z, y, x = (str(round(v)) for v in n.voxel)
+        table.add_row(str(k), where, z, y, x, f"{n.diameter_mm:g}", f"{n.score:.2f}")
+    return table
+
+
+def as_report(nodules: list[Nodule], weights: str | Path | None = None) -> dict[str, Any]:
+    """The findings as plain values for JSON (docs/report.md). `weights`: as for `detect`."""
+    name = weights or shipped()
+    return {
+        "schema": SCHEMA,
+        "uhrct": __version__,
+        "note": NOTE,
+        "weights_sha256": None if name is None else read_settings(model_folder(name))[1],
+        "nodules": [
+            {
+                "centre_mm": list(n.centre_mm),
+                "voxel": list(n.voxel),
+                "diameter_mm": n.diameter_mm,
+                "score": n.score,
+            }
+            for n in nodules
+        ],
+    }
+
+
+def write_csv(nodules: dict[str, list[Nodule]], path: Path) -> None:
+    """Write findings in the columns of LUNA16: seriesuid, coordX, coordY, coordZ, diameter_mm, probability."""
+    lines = ["seriesuid,coordX,coordY,coordZ,diameter_mm,probability"]
+    for name, found in nodules.items():
+        if "," in name or '"' in name:
+            raise UhrctError(f"{path}: the name {name!r} of a scan does not fit into a table; it has a comma or quote")
+        lines += [f"{name},{n.centre_mm[0]},{n.centre_mm[1]},{n.centre_mm[2]},{n.diameter_mm},{n.score}" for n in found]
+    write_atomic(path, "\n".join(lines) + "\n")

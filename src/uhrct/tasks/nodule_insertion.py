@@ -1,0 +1,106 @@
+"""Nodules that are inserted into real scans, so that their place and size are known exactly.
+
+They are blended into the scan before it is degraded. Inside a nodule the scan's own noise stays: noise is what a median
+filter takes away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from uhrct.phantom.nodules import ATTACHMENTS, CORE_HU, CORE_SHARE, HU, KINDS, Nodule
+from uhrct.tasks.even_grid import CUBE_MM
+
+#: diameters that are drawn, evenly on a logarithmic scale
+DIAMETERS_MM = (3.0, 12.0)
+#: width of the edge of a nodule; lung nodules are not razor-sharp, and a scanner blurs them
+EDGE_MM = 1.0
+#: brighter voxels in the lungs are vessels
+VESSEL_HU = -550.0
+#: places along z inside a slice at which a nodule is drawn; their mean is what a slice shows
+SUB_SLICES = 4
+
+
+@dataclass(frozen=True)
+class Lung:
+    """Where nodules can be put: distances in mm on cubes of `CUBE_MM`, arrays (z, y, x).
+
+    Parameters
+    ----------
+    depth_mm : distance to the edge of the lungs, 0 outside
+    gap_mm : distance to the next vessel
+    """
+
+    depth_mm: np.ndarray
+    gap_mm: np.ndarray
+
+    @classmethod
+    def of(cls, hu: np.ndarray, lungs: np.ndarray) -> Lung:
+        """From a scan on cubes and the mask of its lungs."""
+        vessels = lungs & (ndimage.median_filter(hu, 3) > VESSEL_HU)
+        gap = ndimage.distance_transform_edt(~vessels) if vessels.any() else np.full(hu.shape, 1e3)
+        return cls(ndimage.distance_transform_edt(lungs) * CUBE_MM, gap * CUBE_MM)
+
+
+def draw_nodule(lung: Lung, rng: np.random.Generator, kind: str = "", attachment: str = "") -> Nodule | None:
+    """A nodule at a random place; its centre is in mm on the grid of cubes, counted from the centre of the first cube.
+
+    Parameters
+    ----------
+    kind : solid, part-solid or ground-glass; "": any
+    attachment : free, juxta-vascular or juxta-pleural; "": any
+
+    Returns
+    -------
+    None if the lung has no room for it.
+    """
+    kind, attachment = kind or str(rng.choice(KINDS)), attachment or str(rng.choice(ATTACHMENTS))
+    diameter_mm = float(np.exp(rng.uniform(*np.log(DIAMETERS_MM))))
+    r = diameter_mm / 2
+    if attachment == "free":
+        good = (lung.depth_mm > r + 2) & (lung.gap_mm > r + 1.5)
+    elif attachment == "juxta-vascular":
+        good = (lung.depth_mm > r + 1) & (lung.gap_mm > 0.5 * r) & (lung.gap_mm < 0.9 * r + 0.4)
+    else:
+        good = (lung.depth_mm > 0.5 * r) & (lung.depth_mm < 0.9 * r + 0.4) & (lung.gap_mm > 0.5 * r)
+    places = np.flatnonzero(good)
+    if not len(places):
+        return None
+    z, y, x = (float(n) * CUBE_MM for n in np.unravel_index(rng.choice(places), good.shape))
+    waves = np.concatenate(
+        [rng.uniform(0.01, 0.05, (5, 1)), rng.normal(0, 2.2, (5, 3)), rng.uniform(0, 6.28, (5, 1))], axis=1
+    )
+    return Nodule((z, y, x), diameter_mm, kind, attachment, 0, waves)
+
+
+def insert(hu: np.ndarray, spacing_mm: tuple[float, ...], nodule: Nodule) -> None:
+    """Blend a nodule into a scan, in place.
+
+    Parameters
+    ----------
+    hu : float32 array (z, y, x), HU
+    nodule : its centre is in mm from the centre of the first voxel
+    """
+    reach = nodule.diameter_mm / 2 * 1.3 + EDGE_MM
+    box, axes = [], []
+    for middle, mm, n in zip(nodule.centre_mm, spacing_mm, hu.shape, strict=True):
+        low, high = max(0, int((middle - reach) / mm)), min(n, int((middle + reach) / mm) + 2)
+        box.append(slice(low, high))
+        axes.append(np.arange(low, high) * mm)
+    part = hu[tuple(box)]
+    if not part.size:
+        return
+    sub = (np.arange(SUB_SLICES) + 0.5) / SUB_SLICES - 0.5
+    z = (axes[0][:, None] + sub * spacing_mm[0])[..., None, None]
+    distance = nodule.distance(z, axes[1][:, None], axes[2])
+    share = np.clip(0.5 - distance / EDGE_MM, 0, 1).mean(1)
+    anatomy = ndimage.median_filter(part, 3)
+    inside = np.full(part.shape, HU[nodule.kind], np.float32)
+    if nodule.kind == "part-solid":
+        core = np.clip(0.5 - (distance + (1 - CORE_SHARE) * nodule.diameter_mm / 2) / EDGE_MM, 0, 1).mean(1)
+        inside += core * (CORE_HU - inside)
+    # tissue that is denser stays visible: vessels pass through ground glass
+    part += (share * np.maximum(inside - anatomy, 0)).astype(np.float32)
