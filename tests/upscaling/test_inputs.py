@@ -95,6 +95,7 @@ def test_integers_that_do_not_fit_become_larger(tiny_model: Model) -> None:
         (torch.zeros(1, 8, 8), {"spacing_mm": MM}, r"`image` is a Tensor of torch; give an array .*numpy\(\)"),
         (nib.Nifti1Image(np.zeros((8, 8, 2), np.int16), None), {}, "`image` has no affine"),
         (None, {}, "`image` is a NoneType"),
+        ({"hu": 1}, {"spacing_mm": MM}, "`image` is a dict; give a Volume, a path"),
         ("nowhere.nii", {}, "no such file"),
     ],
 )

@@ -36,23 +36,25 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     >>> volume.hu.dtype, back(volume).dtype
     (dtype('int16'), dtype('uint8'))
     """
-    array = isinstance(image, np.ndarray)
     kind = f"`image` is a {type(image).__name__}"
     library = type(image).__module__.partition(".")[0]
     if isinstance(image, list | tuple):
         raise UhrctError(f"{kind}; give an array (z, y, x), such as numpy.asarray(image)")
     if library == "torch":
         raise UhrctError(f"{kind} of torch; give an array (z, y, x), such as image.cpu().numpy()")
-    if not array and (spacing_mm is not None or affine is not None):
-        hint = ""
-        if isinstance(image, str | os.PathLike):
-            hint = ", or for an .npz file without spacing give uhrct.read(path, spacing_mm=...)"
-        raise UhrctError(f"{kind}, which states its own spacing; leave `spacing_mm` and `affine` out{hint}")
+    placed = spacing_mm is not None or affine is not None
+    if placed and isinstance(image, str | os.PathLike):
+        raise UhrctError(
+            "`image` is a path, and its file states the spacing; leave `spacing_mm` and `affine` out, or for an .npz "
+            "file without spacing give uhrct.read(path, spacing_mm=...)"
+        )
+    if placed and (isinstance(image, Volume) or library in ("nibabel", "SimpleITK")):
+        raise UhrctError(f"{kind}, which states its own spacing; leave `spacing_mm` and `affine` out")
     if isinstance(image, Volume):
         return image, lambda result: result
     if isinstance(image, str | os.PathLike):
         return io.read(image), lambda result: result
-    if array:
+    if isinstance(image, np.ndarray):
         return _from_array(image, spacing_mm, affine), lambda result: _in_type(result.hu, image.dtype)
     if library == "nibabel" and hasattr(image, "affine"):
         volume = Volume.from_nibabel(image)
