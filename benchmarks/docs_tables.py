@@ -7,8 +7,8 @@ The text between `<!-- from FILE: TITLE -->` and `<!-- end -->` becomes the tabl
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from pathlib import Path
 
 MARKS = re.compile(r"(<!-- from (\S+): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -25,6 +25,12 @@ def filled(text: str, root: Path) -> str:
     return MARKS.sub(section, text)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", type=Path, nargs="+", metavar="DOCUMENT")
+    for document in parser.parse_args().documents:
+        document.write_text(filled(document.read_text(), Path()))
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        Path(name).write_text(filled(Path(name).read_text(), Path()))
+    main()

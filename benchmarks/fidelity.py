@@ -6,6 +6,7 @@
 At most 24 evenly spaced LR slices of validation/rider0117 and of test/lidc0314 are measured. The scanner of lidc0314
 comes from a vendor whose patients were not in training. Each slice is degraded by the scanner model and by antialiased
 bicubic. `--model NAME=FOLDER` adds the posterior mean of another model. `--case train/phantomfda` adds a scan.
+`--only validation/rider0117` measures this scan alone, into results/WEIGHTS-rider0117.jsonl.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from uhrct import io
 from uhrct.benchmark.methods import restorer
+from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
 from uhrct.core.version import __version__
 from uhrct.evaluation.protocol import CONTEXT, Restore, score_slices
@@ -67,7 +69,7 @@ def measure(args: argparse.Namespace) -> None:
     # Without an in-plane scale there is no in-plane degradation that could be bicubic.
     kinds = ("scanner", "bicubic") if scale[1] > 1 else ("scanner",)
     rows = []
-    for case, kind in track([(case, kind) for case in CASES + args.case for kind in kinds], "fidelity"):
+    for case, kind in track([(case, kind) for case in args.only or CASES + args.case for kind in kinds], "fidelity"):
         acquisition = Acquisition(scale, kind)
 
         def projected(lr: Tensor, _: object, a: Acquisition = acquisition) -> Tensor:
@@ -127,22 +129,30 @@ def tables(path: Path, against: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="score file (default: results/WEIGHTS.jsonl)")
+    parser.add_argument(
+        "--out", type=Path, help="score file (default: results/WEIGHTS.jsonl; with --only: WEIGHTS-PATIENT)"
+    )
     parser.add_argument("--table", action="store_true", help="print the tables of --out and measure nothing")
     parser.add_argument("--against", default="interpolation", help="method that the tables compare with")
     parser.add_argument("--weights", default="x2")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--case", action="append", default=[], metavar="SPLIT/PATIENT")
+    parser.add_argument("--only", action="append", default=[], metavar="SPLIT/PATIENT")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct"))
     parser.add_argument("--slices", type=int, default=24)
     args = parser.parse_args()
-    args.out = args.out or Path(f"results/{Path(args.weights).name}.jsonl")
-    if not args.table:
-        if not args.data.is_dir():
-            sys.exit(f"{args.data}: real CT is missing; name its folder with --data")
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        measure(args)
-    print(tables(args.out, args.against))
+    # a part of the cases must not replace the committed file of all
+    name = "-".join([Path(args.weights).name, *(Path(case).name for case in args.only)])
+    args.out = args.out or Path(f"results/{name}.jsonl")
+    try:
+        if not args.table:
+            if not args.data.is_dir():
+                sys.exit(f"{args.data}: real CT is missing; name its folder with --data")
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            measure(args)
+        print(tables(args.out, args.against))
+    except UhrctError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

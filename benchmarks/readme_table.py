@@ -7,6 +7,7 @@ It goes between the marks `<!-- scores -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def row(scale: str, case: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     head = ["scale", "patient", "interpolation, dB", "default, dB", "`--denoise 0`, dB", "SMSE, in this order"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(row(s, c) for s in SCALES for c in CASES)]
     readme = Path("README.md")

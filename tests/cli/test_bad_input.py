@@ -1,4 +1,4 @@
-"""Bad input: one line that says what is wrong, exit code 3, nothing left behind."""
+"""Bad input: one line that says what is wrong, exit code 3 (or 4: no input), nothing left behind."""
 
 import gzip
 import struct
@@ -11,15 +11,10 @@ import SimpleITK as sitk
 from ct_files import make_series
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from run_cli import REFUSED, Uhrct, done, everything, refused
+from run_cli import NOTHING, REFUSED, Uhrct, done, everything, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
-
-
-def bad_empty(folder: Path) -> tuple[Path, str]:
-    (folder / "in").mkdir()
-    return folder / "in", "folder is empty"
 
 
 def bad_two_series(folder: Path) -> tuple[Path, str]:
@@ -135,6 +130,19 @@ def test_bad_input(
     options = ("--weights", weights) if verb == "upscale" else ()
     refused(uhrct(verb, source, tmp_path / "out.nii.gz", *options), str(source), words, code=REFUSED)
     assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [None, b"text"])
+@pytest.mark.parametrize("verb", ["info", "upscale", "degrade", "structure"])
+def test_a_folder_without_images_is_nothing_to_do(
+    uhrct: Uhrct, tmp_path: Path, verb: str, content: bytes | None
+) -> None:
+    (tmp_path / "in").mkdir()
+    if content is not None:
+        (tmp_path / "in" / "notes").write_bytes(content)
+    output = () if verb == "info" else (tmp_path / "out.nii.gz",)
+    words = "folder is empty" if content is None else "no DICOM among 1 files"
+    refused(uhrct(verb, tmp_path / "in", *output), str(tmp_path / "in"), words, code=NOTHING)
 
 
 def test_localizer_mixed_in_is_left_out_with_a_note(uhrct: Uhrct, weights: Path, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_train_then_upscale(
     done(uhrct("upscale", tmp_path / "in.npz", tmp_path / "same.npz", "--weights", run))
     assert np.array_equal(io.read(tmp_path / "same.npz").hu, io.read(tmp_path / "out.npz").hu)
 
-    refused(uhrct("train", config, *overrides), "not empty; set resume")
+    refused(uhrct("train", config, *overrides), "not empty; set --resume to go on")
     result = done(uhrct("train", config, *overrides, "--resume", "--quiet"))
     assert (result.out, result.err) == ("", "")
     result = done(uhrct("train", config, "stage=surrogate", *small, "--out", tmp_path / "s"))

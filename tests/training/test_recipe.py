@@ -142,6 +142,8 @@ def test_a_stage_alone_goes_on_from_init(tiny: Tiny, stages: list[TrainingConfig
     assert equal({name: other.mean.state_dict()[name] for name in known}, known)
     with pytest.raises(UhrctError, match="the mean network to start from has another size"):
         build_model(tiny(**changes | {"model": {"mean": {"image_width": 12}}}), source)
+    with pytest.raises(UhrctError, match="init: the weights have scale x2, the configuration x4"):
+        build_model(tiny(**changes | {"model": {"scale": [1, 4, 4]}}), source)
 
 
 def test_weights_that_are_continued_are_named_on_screen_and_in_the_result(

@@ -167,7 +167,7 @@ def test_compiling_changes_no_weights_and_no_file(tiny: Tiny, tmp_path: Path, mo
 def test_a_folder_in_use_is_not_overwritten(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     first = train(tiny(steps=1), out=tmp_path / "run", resume=True)  # empty, and nothing to go on from
-    with pytest.raises(UhrctError, match="not empty; set resume"):
+    with pytest.raises(UhrctError, match="not empty; set `resume=True`"):
         train(tiny(steps=1), out=tmp_path / "run")
     assert equal(train(tiny(steps=1), out=tmp_path / "new"), first)
 

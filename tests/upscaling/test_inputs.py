@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 import uhrct
 from uhrct.core.errors import UhrctError
@@ -80,13 +81,21 @@ def test_integers_that_do_not_fit_become_larger(tiny_model: Model) -> None:
     ("image", "place", "message"),
     [
         (np.zeros((2, 8, 8), np.int16), {}, "without a place"),
-        (np.zeros((2, 8, 8), np.int16), {"spacing_mm": MM, "affine": np.eye(4)}, "one of them"),
+        (
+            np.zeros((2, 8, 8), np.int16),
+            {"spacing_mm": MM, "affine": np.eye(4)},
+            "`spacing_mm` and `affine` exclude each other",
+        ),
         (np.zeros((8, 8), np.int16), {"spacing_mm": MM}, "2 dimensions"),
-        (np.zeros((2, 8, 8), complex), {"spacing_mm": MM}, "complex"),
+        (np.zeros((2, 8, 8), complex), {"spacing_mm": MM}, "`image`: holds values of type complex"),
         (np.zeros((2, 8, 8), np.int16), {"affine": np.eye(3)}, "`affine`"),
-        (uhrct.Volume(np.zeros((2, 8, 8), np.int16), MM), {"spacing_mm": MM}, "are for arrays"),
-        ([[[0]]], {}, "`image` is a list"),
+        (uhrct.Volume(np.zeros((2, 8, 8), np.int16), MM), {"spacing_mm": MM}, "states its own spacing"),
+        ("scan.npz", {"spacing_mm": MM}, r"uhrct.read\(path, spacing_mm="),
+        ([[[0]]], {"spacing_mm": MM}, r"`image` is a list; give an array .*numpy.asarray\(image\)"),
+        (torch.zeros(1, 8, 8), {"spacing_mm": MM}, r"`image` is a Tensor of torch; give an array .*numpy\(\)"),
+        (nib.Nifti1Image(np.zeros((8, 8, 2), np.int16), None), {}, "`image` has no affine"),
         (None, {}, "`image` is a NoneType"),
+        ({"hu": 1}, {"spacing_mm": MM}, "`image` is a dict; give a Volume, a path"),
         ("nowhere.nii", {}, "no such file"),
     ],
 )

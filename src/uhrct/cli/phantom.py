@@ -38,7 +38,8 @@ def phantom(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Number of voxels Z,Y,X. Default: 512,512,512; with --spacing: as many as needed to cover the chest.",
+            help="Number of voxels Z,Y,X, each from 8 to 4096. Default: 512,512,512; with --spacing: as many as needed "
+            "to cover the chest.",
             rich_help_panel=GRID,
         ),
     ] = None,

@@ -23,7 +23,7 @@ class InputRefused(UhrctError):
 
 
 class NothingToDo(UhrctError):
-    """There is no work: no image in the folder, or the scan is already as fine as the requested spacing."""
+    """There is no work: no image in the folder or zip, or the scan is already as fine as the requested spacing."""
 
 
 class WrongArgument(UhrctError):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -78,8 +77,8 @@ def read(
     Raises
     ------
     UhrctError
-        If the input is not one regular CT volume (`InputRefused`), or an argument does not fit it. The message names
-        the file, the problem and what to do.
+        If the input is not one regular CT volume (`InputRefused`), a folder or zip holds no image (`NothingToDo`), or
+        an argument does not fit the input. The message names the file, the problem and what to do.
 
     Example
     -------
@@ -108,7 +107,7 @@ def read(
 
         return read_dicom(path, series, untilt)
     except UhrctError as error:
-        raise _located(path, suffix, error, WrongArgument) from error
+        raise paths.located(path, suffix, error, (WrongArgument, NothingToDo)) from error
     except OSError as error:
         raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
@@ -143,7 +142,7 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
 
         return inspect_dicom(path)
     except UhrctError as error:
-        raise _located(path, suffix, error, NothingToDo) from error
+        raise paths.located(path, suffix, error, (NothingToDo,)) from error
     except OSError as error:
         raise InputRefused(f"{paths.shown(path)}: cannot be read ({error.strerror or error})") from error
 
@@ -406,17 +405,3 @@ def check_outputs(
 
 def _is_dicom(suffix: str) -> bool:
     return suffix in ("", ".dcm")
-
-
-def _located(path: Path, suffix: str, error: UhrctError, kept: type[UhrctError]) -> UhrctError:
-    """The error with `path` in front, as `InputRefused` unless it is of the class to keep.
-
-    Readers name slices of a series; the name of a single file appears once.
-    """
-    text = paths.shown(str(error))
-    if path.is_file():
-        text = text.removeprefix(paths.shown(path.name)).lstrip(" :")
-        if not suffix and paths.looks_like_suffix(path) and path.suffix.lower() != ".zip":
-            text += f" (suffix {paths.shown(path.suffix)} is unknown; known are {paths.KNOWN})"
-    kind = kept if isinstance(error, kept) else InputRefused
-    return kind(f"{paths.shown(path)}: {text}")

@@ -70,6 +70,20 @@ def readable(path: Any) -> tuple[Path, str]:
     return path, "" if path.is_dir() else known_suffix(path)
 
 
+def located(path: Path, suffix: str, error: UhrctError, kept: tuple[type[UhrctError], ...]) -> UhrctError:
+    """The error with `path` in front, as `InputRefused` unless it is of a class to keep.
+
+    Readers name slices of a series; the name of a single file appears once.
+    """
+    text = shown(str(error))
+    if path.is_file():
+        text = text.removeprefix(shown(path.name)).lstrip(" :")
+        if not suffix and looks_like_suffix(path) and path.suffix.lower() != ".zip":
+            text += f" (suffix {shown(path.suffix)} is unknown; known are {KNOWN})"
+    kind = next((k for k in kept if isinstance(error, k)), InputRefused)
+    return kind(f"{shown(path)}: {text}")
+
+
 def output_suffix(path: Path) -> str:
     """The known ending of an output, "" for a DICOM folder.
 

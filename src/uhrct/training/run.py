@@ -44,7 +44,7 @@ class Run:
         if self.world > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         if self.out.exists() and any(self.out.iterdir()) and not resume and self.main:
-            raise UhrctError(f"{self.out}: not empty; set resume to go on with it, or choose another folder")
+            raise UhrctError(f"{self.out}: not empty; set `resume=True` to go on with it, or choose another folder")
         self.checkpoint = self._read() if resume else None
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from uhrct.core.errors import UhrctError
+from uhrct.models.choice import scale_word
 from uhrct.models.estimator import INSIDE_HU
 from uhrct.models.model import Model, ModelConfig
 from uhrct.models.settings import checked
@@ -135,6 +136,9 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
     given = {name: value for name, value in given.items() if getattr(model, name.split(".")[0]) is not None}
     shapes = {name: value.shape for name, value in model.state_dict().items()}
     unfit = sorted({name.split(".")[0] for name, value in given.items() if shapes.get(name) != value.shape})
+    if unfit and source is not None and source.config.scale != model.config.scale:
+        have, want = scale_word(source.config.scale), scale_word(model.config.scale)
+        raise UhrctError(f"init: the weights have scale {have}, the configuration {want}; take both of one scale")
     if unfit:
         raise UhrctError(f"the {' and '.join(unfit)} network to start from has another size; leave model.* as it is")
     model.load_state_dict(given, strict=False)

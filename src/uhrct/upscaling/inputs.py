@@ -36,16 +36,26 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
     >>> volume.hu.dtype, back(volume).dtype
     (dtype('int16'), dtype('uint8'))
     """
-    array = isinstance(image, np.ndarray)
-    if not array and (spacing_mm is not None or affine is not None):
-        raise UhrctError("`spacing_mm` and `affine` are for arrays; other images know their place")
+    kind = f"`image` is a {type(image).__name__}"
+    library = type(image).__module__.partition(".")[0]
+    if isinstance(image, list | tuple):
+        raise UhrctError(f"{kind}; give an array (z, y, x), such as numpy.asarray(image)")
+    if library == "torch":
+        raise UhrctError(f"{kind} of torch; give an array (z, y, x), such as image.cpu().numpy()")
+    placed = spacing_mm is not None or affine is not None
+    if placed and isinstance(image, str | os.PathLike):
+        raise UhrctError(
+            "`image` is a path, and its file states the spacing; leave `spacing_mm` and `affine` out, or for an .npz "
+            "file without spacing give uhrct.read(path, spacing_mm=...)"
+        )
+    if placed and (isinstance(image, Volume) or library in ("nibabel", "SimpleITK")):
+        raise UhrctError(f"{kind}, which states its own spacing; leave `spacing_mm` and `affine` out")
     if isinstance(image, Volume):
         return image, lambda result: result
     if isinstance(image, str | os.PathLike):
         return io.read(image), lambda result: result
-    if array:
+    if isinstance(image, np.ndarray):
         return _from_array(image, spacing_mm, affine), lambda result: _in_type(result.hu, image.dtype)
-    library = type(image).__module__.partition(".")[0]
     if library == "nibabel" and hasattr(image, "affine"):
         volume = Volume.from_nibabel(image)
         dtype = np.asanyarray(image.dataobj[:1, :1, :1]).dtype  # with the scaling, which the type in the header lacks
@@ -58,14 +68,14 @@ def as_volume(image: Any, spacing_mm: Any = None, affine: Any = None) -> tuple[V
         return volume, lambda result: exchange.to_sitk(
             _in_type(result.hu, dtype), result.spacing_mm, result.origin_mm, result.direction
         )
-    raise UhrctError(
-        f"`image` is a {type(image).__name__}; give a Volume, a path, an image of nibabel or SimpleITK, or an array"
-    )
+    raise UhrctError(f"{kind}; give a Volume, a path, an image of nibabel or SimpleITK, or an array")
 
 
 def _from_array(array: np.ndarray, spacing_mm: Any, affine: Any) -> Volume:
-    if (spacing_mm is None) == (affine is None):
+    if spacing_mm is None and affine is None:
         raise UhrctError("`image` is an array without a place; give `spacing_mm` (z, y, x) or `affine`, one of them")
+    if spacing_mm is not None and affine is not None:
+        raise UhrctError("`spacing_mm` and `affine` exclude each other; give one of them")
     if array.ndim != 3:
         raise InputRefused(f"`image` has {array.ndim} dimensions; give an array (z, y, x)")
     try:

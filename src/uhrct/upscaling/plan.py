@@ -19,7 +19,7 @@ from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
 from uhrct.physics.acquisition import Acquisition
-from uhrct.physics.scan_properties import ScanProperties
+from uhrct.physics.scan_properties import LIMITS, ScanProperties
 from uhrct.upscaling.assumptions import Assumptions, assume
 from uhrct.upscaling.intervals import not_calibrated
 from uhrct.upscaling.scan_facts import scan_facts
@@ -328,12 +328,14 @@ def _given(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
     known: dict[str, Any] = dict(settings.overrides)
-    if settings.psf_fwhm_mm is not None:
-        known["psf_fwhm"] = settings.psf_fwhm_mm / y_mm
-    if settings.noise_hu is not None:
-        known["noise_hu"] = settings.noise_hu
-    if settings.slice_thickness_mm is not None:
-        known["slice_thickness"] = settings.slice_thickness_mm / z_mm
+    for name, key, unit in (
+        ("psf_fwhm_mm", "psf_fwhm", y_mm),
+        ("noise_hu", "noise_hu", 1.0),
+        ("slice_thickness_mm", "slice_thickness", z_mm),
+    ):
+        if (value := getattr(settings, name)) is not None:
+            low, high = LIMITS[key]
+            known[key] = number(name, value, low * unit, high * unit) / unit
     return known
 
 
