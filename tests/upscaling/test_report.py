@@ -106,3 +106,24 @@ def test_the_plan_does_not_call_an_assumed_thickness_stated(slice_hu):
         (in_plane, thin, "this scale keeps the slices"),
     ):
         assert words in Upscaler(model).plan(volume).assumptions.reasons["slices"]
+
+
+def test_slices_have_one_thickness_in_all_lines(slice_hu):
+    """A scale that keeps the slices has no use for their thickness, whoever states it."""
+    size = {"image_width": 8, "image_blocks": 1}
+    volume = replace(scan(slice_hu), slice_thickness_mm=2.0)
+    through = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
+    in_plane = Model(ModelConfig(mean=size)).eval().requires_grad_(False)
+
+    def planned(model, **settings):
+        plan = Upscaler(model, **settings).plan(volume)
+        return plan.scan.slice_thickness * volume.spacing_mm[0], str(plan.assumptions)
+
+    z_mm = volume.spacing_mm[0]
+    for settings in ({}, {"slice_thickness_mm": 4.0}):
+        told_mm, words = planned(in_plane, **settings)
+        assert told_mm == z_mm
+        assert f"slices {z_mm:.2f} mm apart (their thickness is not used, because this scale keeps the slices)" in words
+    assert planned(through)[0] == pytest.approx(2.0)
+    assert f"slices {z_mm:.2f} mm apart, 2.00 mm thick (said by the file)" in planned(through)[1]
+    assert f"slices {z_mm:.2f} mm apart, 4.00 mm thick (your choice)" in planned(through, slice_thickness_mm=4.0)[1]

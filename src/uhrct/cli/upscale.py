@@ -124,7 +124,10 @@ def upscale(
         typer.Option(help="In-plane blur of the scan, FWHM in mm. Default: estimated.", rich_help_panel=SCAN),
     ] = None,
     slice_thickness_mm: Annotated[
-        float | None, typer.Option(help="Slice thickness of the scan. Default: from the file.", rich_help_panel=SCAN)
+        float | None,
+        typer.Option(
+            help="Slice thickness of the scan, used by 5x1x1 and 5x2x2. Default: from the file.", rich_help_panel=SCAN
+        ),
     ] = None,
     series: Series = None,
     input_spacing: InputSpacing = None,
