@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, ModelConfig
+from uhrct.upscaling.body_residual import MEAN_OF_NOISE, BodyResidual
 from uhrct.upscaling.files import work_in_words, write_result
-from uhrct.upscaling.slabs import compute_slabs
+from uhrct.upscaling.slabs import Slab, compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
 
@@ -127,3 +129,16 @@ def test_slices_have_one_thickness_in_all_lines(slice_hu):
     assert planned(through)[0] == pytest.approx(2.0)
     assert f"slices {z_mm:.2f} mm apart, 2.00 mm thick (said by the file)" in planned(through)[1]
     assert f"slices {z_mm:.2f} mm apart, 4.00 mm thick (your choice)" in planned(through, slice_thickness_mm=4.0)[1]
+
+
+def test_air_does_not_dilute_the_difference_in_the_body(tiny_model):
+    """The mean of the noise that a result lacks is .8 standard deviations, however much air is around the body."""
+    clean = np.full((1, 96, 192), -1000, np.float32)
+    clean[:, :, :48] = 40
+    measured = tiny_model.acquisition.forward(torch.from_numpy(clean)).numpy()
+    noise = np.random.default_rng(0).normal(0, 50, measured.shape) * (measured > -300)
+    volume = Volume((measured + noise).astype(np.float32), (1.0, 0.7, 0.7))
+    residual = BodyResidual(Upscaler(tiny_model).plan(volume), volume)
+    residual.feed(Slab(0, clean))
+    assert residual.mean_hu == pytest.approx(MEAN_OF_NOISE * 50, rel=0.05)
+    assert residual.mean_hu > 3 * np.abs(noise).mean()
