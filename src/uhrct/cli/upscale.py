@@ -240,11 +240,11 @@ def upscale(
     )
     say(_summary_line(output, plan, report), quiet)
     if before_after is not None and compare is not None:
-        consistency_hu = report["consistency_hu"]
+        shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
         assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
-        before_after.write(compare, consistency_hu=consistency_hu, assumed=assumed)
+        before_after.write(compare, **shown, assumed=assumed)
         report["comparison"] = asdict(before_after.figures())
-        say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
+        say(f"{compare}: {before_after.sentence(**shown)}", quiet)
     if grader is not None and audit is not None:
         report["audit"] = grader.report()
         write_page(grader, report["audit"], audit)
@@ -307,4 +307,4 @@ def _consistency(plan: Plan, report: dict[str, Any]) -> str:
     noise_hu = MEAN_OF_NOISE * plan.scan.noise_hu
     if body_hu > 1.25 * noise_hu:
         return f"{line}, which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
-    return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU. Whether edges were lost, uhrct audit tells"
+    return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU (uhrct audit tells whether edges were lost)"
