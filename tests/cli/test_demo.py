@@ -8,7 +8,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from uhrct import io
-from uhrct.cli.demo import restore
+from uhrct.cli.demo import demo_name, restore, sharpen
+
+FILES = ("x2.nii.gz", "compare.png", "compare.html")
 
 
 @pytest.mark.parametrize("scale", [(1, 2, 2), (1, 4, 4)])
@@ -20,3 +22,17 @@ def test_the_restored_skull_is_better_than_interpolation(tmp_path: Path, scale: 
     assert {path.name for path in tmp_path.iterdir()} == {f"skull-{kind}.nii.gz" for kind in volumes} | {
         "skull-scores.json"
     }
+
+
+def test_the_demo_of_a_scan_says_what_it_assumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(str(get_testdata_file("CT_small.dcm")))
+    sharpen(io.read(path), demo_name(path), tmp_path)
+    said = capsys.readouterr().out
+    assert said.startswith("yours-CT_small: the middle 1 of 1 slices, about ")
+    assert "scan properties: " in said
+    assert {p.name for p in tmp_path.iterdir()} == {f"yours-CT_small-{end}" for end in FILES}
+
+
+def test_scans_have_names_of_their_own() -> None:
+    assert demo_name(Path("a/CHEST 1.nii.gz")) == "yours-CHEST-1"
+    assert demo_name(Path("a/1.2.840")) == "yours-1.2.840"

@@ -118,7 +118,7 @@ def test_picture_and_page(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     before_after.write(tmp_path / "a.html", consistency_hu=0.4, assumed=["noise 15 HU (<measured>)"])
     page = (tmp_path / "a.html").read_text()
-    assert "agrees with the scan within 0.4 HU" in page
+    assert "differs from the scan by 0.4 HU on average" in page
     assert "noise 15 HU (&lt;measured&gt;)" in page
     assert "not a medical device" in page
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)
@@ -136,6 +136,20 @@ def test_other_suffix_is_refused() -> None:
 def test_words() -> None:
     assert "Edges are 1.2 (in plane) and 1.4 (across slices) times" in describe(Figures(9, 8, 7, 1.21, 1.44), None)
     assert "Edges across slices are 1.4 times" in describe(Figures(9, 8, 7, None, 1.44), None)
-    assert describe(Figures(None, None, None, None, None), None) == (
-        "The scan holds no even tissue and no edges to measure."
-    )
+    none = Figures(None, None, None, None, None)
+    assert describe(none, None) == "There is no tissue even enough to compare the noise."
+    assert describe(none, None, 127.6).endswith("noise. That of the scan is about 128 HU.")
+
+
+def test_a_scan_without_even_tissue_shows_the_noise_that_was_assumed(tmp_path: Path) -> None:
+    """Footnotes explain figures: without a figure of the noise there is none."""
+    scan = chest()
+    scan.hu[:] = np.random.default_rng(0).normal(40, 300, scan.hu.shape)
+    before_after = BeforeAfter(scan, scan.refined_grid((1, 2, 2)))
+    before_after.feed(0, interpolated(scan, (1, 2, 2)))
+    assert before_after.figures().scan_noise_hu is None
+    before_after.write(tmp_path / "a.html", scan_noise_hu=127.6)
+    page = (tmp_path / "a.html").read_text()
+    assert "That of the scan is about 128 HU" in page
+    assert "127.60 HU (as assumed)" in page
+    assert "most even patches" not in page

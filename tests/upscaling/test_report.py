@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.scan_properties import ScanProperties
+from uhrct.upscaling.body_residual import MEAN_OF_NOISE, BodyResidual
 from uhrct.upscaling.files import work_in_words, write_result
 from uhrct.upscaling.scan_warnings import limits
-from uhrct.upscaling.slabs import compute_slabs
+from uhrct.upscaling.slabs import Slab, compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
 
@@ -130,3 +132,37 @@ def test_every_number_of_the_scan_is_explained(tiny_model: Model, kind: str) -> 
         "scan_facts": {*limits((1, 2, 2)), "thickness_mm"},
     }
     assert explained == names[kind]
+
+
+def test_slices_have_one_thickness_in_all_lines(slice_hu):
+    """A scale that keeps the slices has no use for their thickness, whoever states it."""
+    size = {"image_width": 8, "image_blocks": 1}
+    volume = replace(scan(slice_hu), slice_thickness_mm=2.0)
+    through = Model(ModelConfig(scale=(5, 1, 1), context=2, mean=size)).eval().requires_grad_(False)
+    in_plane = Model(ModelConfig(mean=size)).eval().requires_grad_(False)
+
+    def planned(model, **settings):
+        plan = Upscaler(model, **settings).plan(volume)
+        return plan.scan.slice_thickness * volume.spacing_mm[0], str(plan.assumptions)
+
+    z_mm = volume.spacing_mm[0]
+    for settings in ({}, {"slice_thickness_mm": 4.0}):
+        told_mm, words = planned(in_plane, **settings)
+        assert told_mm == z_mm
+        assert f"slices {z_mm:.2f} mm apart (their thickness is not used, because this scale keeps the slices)" in words
+    assert planned(through)[0] == pytest.approx(2.0)
+    assert f"slices {z_mm:.2f} mm apart, 2.00 mm thick (said by the file)" in planned(through)[1]
+    assert f"slices {z_mm:.2f} mm apart, 4.00 mm thick (your choice)" in planned(through, slice_thickness_mm=4.0)[1]
+
+
+def test_air_does_not_dilute_the_difference_in_the_body(tiny_model):
+    """The mean of the noise that a result lacks is .8 standard deviations, however much air is around the body."""
+    clean = np.full((1, 96, 192), -1000, np.float32)
+    clean[:, :, :48] = 40
+    measured = tiny_model.acquisition.forward(torch.from_numpy(clean)).numpy()
+    noise = np.random.default_rng(0).normal(0, 50, measured.shape) * (measured > -300)
+    volume = Volume((measured + noise).astype(np.float32), (1.0, 0.7, 0.7))
+    residual = BodyResidual(Upscaler(tiny_model).plan(volume), volume)
+    residual.feed(Slab(0, clean))
+    assert residual.mean_hu == pytest.approx(MEAN_OF_NOISE * 50, rel=0.05)
+    assert residual.mean_hu > 3 * np.abs(noise).mean()

@@ -68,6 +68,14 @@ def test_slice_spacing_and_thickness(chest: Volume) -> None:
     assert any("4 times as thick" in w for w in warned(chest, (5, 1, 1), slice_thickness=4.0))
 
 
+def test_one_slice_has_no_neighbours(chest: Volume) -> None:
+    """Thin slices are made from a thick one and its neighbours."""
+    told = {"increment_mm": 0.0}
+    assert any(w.startswith("one slice has no neighbours") for w in warned(chest, (5, 2, 2), **told))
+    assert warned(chest, X2, **told) == []
+    assert warned(chest, (5, 2, 2)) == []
+
+
 def test_kernel_and_psf(chest: Volume) -> None:
     edge = replace(chest, meta={"dicom": [{"Manufacturer": "GE MEDICAL SYSTEMS", "ConvolutionKernel": "EDGE"}]})
     assert "the kernel has 50 % contrast at 10.5 lp/cm; the weights were trained on 2.8 to 8.5 lp/cm" in warned(edge)

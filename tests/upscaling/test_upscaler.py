@@ -220,10 +220,9 @@ def test_agreement_counts_the_kernel(told_model, slice_hu):
 
 def test_what_the_user_tells_takes_the_place_of_the_estimate(told_model, slice_hu):
     volume = scan(slice_hu, dtype=np.float32)
-    known = Upscaler(told_model, noise_hu=33.0, slice_thickness_mm=1.2).plan(volume).scan
+    known = Upscaler(told_model, noise_hu=33.0).plan(volume).scan
     estimated = Upscaler(told_model).plan(volume).scan
     assert known.noise_hu == 33.0
-    assert known.slice_thickness == pytest.approx(1.5)
     assert known.psf_fwhm == estimated.psf_fwhm
     assert estimated.increment_mm == 0.8
     single = volume.on_grid(scan(slice_hu, 1).grid, volume.hu[:1])
@@ -388,7 +387,7 @@ def test_the_report_is_json_and_says_what_was_assumed(told_model, slice_hu):
     assert report["schema"] == "uhrct-report-2"
     assert report["output"]["shape"] == list(result.volume.shape)
     assert report["scan_properties"]["noise_hu"] == 7.5
-    assert report["reasons"]["noise"] == "your choice"
+    assert report["reasons"]["noise"].startswith("your choice; its correlation measured")
     assert report["settings"]["batch"] == 1
     assert report["consistency_hu"] == result.consistency_hu
     assert report["consistency_not_measured"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from uhrct import io
 from uhrct.cli.app import exit_code
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import DISPLAY_WINDOWS_HU, FLOOR_HU
+from uhrct.core.progress import duration
 from uhrct.core.volume import Volume
 from uhrct.evaluation.baseline import interpolated
 from uhrct.evaluation.before_after import BeforeAfter
@@ -26,11 +28,14 @@ from uhrct.phantom.make import phantom_folder
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.degrade import degrade
 from uhrct.structure import StructureOperator
+from uhrct.upscaling.files import write_result
 from uhrct.upscaling.slabs import compute_slabs
 from uhrct.upscaling.upscaler import Upscaler
 
 #: of a user's scan only the middle slices: a demo takes seconds
 MOST_SLICES = 16
+#: time of one processor core for x2, per million pixels of input
+CORE_SECONDS_PER_MEGAPIXEL = 36.0
 Scale = tuple[int, int, int]
 
 
@@ -38,7 +43,7 @@ def main() -> None:
     """Run the demo on sys.argv[1], or on the shipped scans."""
     try:
         if len(sys.argv) > 1:
-            sharpen(io.read(sys.argv[1]), "yours", Path("demo"))
+            sharpen(io.read(sys.argv[1]), demo_name(Path(sys.argv[1])), Path("demo"))
         else:
             run(Path("demo"))
     except UhrctError as e:
@@ -98,6 +103,17 @@ def restore(truth: Volume, name: str, scale: Scale, out: Path) -> tuple[dict[str
     return volumes, scores
 
 
+def demo_name(path: Path) -> str:
+    """The start of the file names for a user's scan, so that another scan does not replace them.
+
+    >>> demo_name(Path("scans/CHEST 1.nii.gz"))
+    'yours-CHEST-1'
+    """
+    name = path.resolve().name
+    stem = name[: len(name) - len(io.paths.known_suffix(path))]
+    return "yours-" + re.sub(r"[^\w.-]+", "-", stem)
+
+
 def sharpen(scan: Volume, name: str, out: Path) -> None:
     """Super-resolve the middle slices of a scan as they are, and draw them before and after."""
     out.mkdir(parents=True, exist_ok=True)
@@ -106,16 +122,18 @@ def sharpen(scan: Volume, name: str, out: Path) -> None:
     headers = scan.meta.get("dicom")
     # the kernel in the headers tells the blur
     part = replace(scan, hu=scan.hu[chosen], meta={"dicom": headers[chosen]} if headers else {})
-    upscaler = Upscaler(scale=2)
-    before_after = BeforeAfter(part, upscaler.plan(part).grid)
-    result = upscaler(part)
-    before_after.feed(0, result.volume.hu)
-    fine = replace(result.volume, meta={})  # a part of a series
-    io.write(fine, out / f"{name}-x2.nii.gz", overwrite=True)
+    cores = torch.get_num_threads()
+    time_s = CORE_SECONDS_PER_MEGAPIXEL * part.hu.size / 1e6 / cores
+    middle = f"the middle {part.shape[0]} of {scan.shape[0]} slices"
+    print(f"{name}: {middle}, about {duration(time_s)} on {cores} processor core(s)", flush=True)
+    plan = Upscaler(scale=2).plan(part)
+    print(f"scan properties: {plan.assumptions}")
+    before_after = BeforeAfter(part, plan.grid)
+    report = write_result(plan, part, out / f"{name}-x2.nii.gz", overwrite=True, listeners=[before_after.feed])
+    shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
     for suffix in (".png", ".html"):
-        path = out / f"{name}-compare{suffix}"
-        before_after.write(path, consistency_hu=result.consistency_hu, assumed=result.plan.assumptions.lines())
-    print(f"{name}: {part.shape} -> {fine.shape} voxels. {before_after.sentence(result.consistency_hu)}")
+        before_after.write(out / f"{name}-compare{suffix}", **shown, assumed=plan.assumptions.lines())
+    print(f"{name}: {part.shape} -> {plan.grid.shape} voxels. {before_after.sentence(**shown)}")
     print(f"Look at {out / name}-compare.png and {out / name}-compare.html.")
 
 

@@ -124,7 +124,10 @@ def upscale(
         typer.Option(help="In-plane blur of the scan, FWHM in mm. Default: estimated.", rich_help_panel=SCAN),
     ] = None,
     slice_thickness_mm: Annotated[
-        float | None, typer.Option(help="Slice thickness of the scan. Default: from the file.", rich_help_panel=SCAN)
+        float | None,
+        typer.Option(
+            help="Slice thickness of the scan, used by 5x1x1 and 5x2x2. Default: from the file.", rich_help_panel=SCAN
+        ),
     ] = None,
     series: Series = None,
     input_spacing: InputSpacing = None,
@@ -237,11 +240,11 @@ def upscale(
     )
     say(_summary_line(output, plan, report), quiet)
     if before_after is not None and compare is not None:
-        consistency_hu = report["consistency_hu"]
+        shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
         assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
-        before_after.write(compare, consistency_hu=consistency_hu, assumed=assumed)
+        before_after.write(compare, **shown, assumed=assumed)
         report["comparison"] = asdict(before_after.figures())
-        say(f"{compare}: {before_after.sentence(consistency_hu)}", quiet)
+        say(f"{compare}: {before_after.sentence(**shown)}", quiet)
     if grader is not None and audit is not None:
         report["audit"] = grader.report()
         write_page(grader, report["audit"], audit)
@@ -286,12 +289,22 @@ def _summary_line(output: Path, plan: Plan, report: dict[str, Any]) -> str:
 
 
 def _consistency(plan: Plan, report: dict[str, Any]) -> str:
-    """How far the result is from the scan, and what that means."""
-    found_hu, noise_hu = report["consistency_hu"], plan.scan.noise_hu
+    """How far the result is from the scan, and what that means.
+
+    A mean absolute difference is compared with that of noise, over the same voxels.
+    """
+    from uhrct.upscaling.body_residual import MEAN_OF_NOISE
+
+    found_hu, body_hu = report["consistency_hu"], report["consistency_body_hu"]
     if found_hu is None:
         return f"Its difference from the scan was not measured, because {report['consistency_not_measured']}"
     line = f"Through the scanner model it differs from the scan by {found_hu:.1f} HU on average"
-    if "noise" not in plan.assumptions.reasons or not plan.scan.noise_known or found_hu > 1.25 * noise_hu:
+    if body_hu is None:
         return line
-    about = "which is" if found_hu > 0.75 * noise_hu else "which is less than"
-    return f"{line}, {about} the scan's noise ({noise_hu:.0f} HU)"
+    line += f", in the body by {body_hu:.1f} HU"
+    if "noise" not in plan.assumptions.reasons or not plan.scan.noise_known:
+        return line
+    noise_hu = MEAN_OF_NOISE * plan.scan.noise_hu
+    if body_hu > 1.25 * noise_hu:
+        return f"{line}, which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
+    return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU (uhrct audit tells whether edges were lost)"

@@ -124,15 +124,23 @@ class BeforeAfter:
             *(_median(values) for values in (scan, interpolation, result, edges if self.in_plane else [], across))
         )
 
-    def sentence(self, consistency_hu: float | None) -> str:
-        """What changed, in words. `consistency_hu` is the mean difference between the scan and the measured result."""
-        return describe(self.figures(), consistency_hu)
+    def sentence(self, consistency_hu: float | None, scan_noise_hu: float | None = None) -> str:
+        """What changed, in words; see `describe`."""
+        return describe(self.figures(), consistency_hu, scan_noise_hu)
 
-    def write(self, path: Path, *, consistency_hu: float | None = None, assumed: Sequence[str] = ()) -> None:
+    def write(
+        self,
+        path: Path,
+        *,
+        consistency_hu: float | None = None,
+        scan_noise_hu: float | None = None,
+        assumed: Sequence[str] = (),
+    ) -> None:
         """Write a picture (.png) or a page (.html).
 
         Parameters
         ----------
+        consistency_hu, scan_noise_hu : as in `describe`
         assumed : lines about the scan, for the page
 
         Raises
@@ -141,9 +149,11 @@ class BeforeAfter:
             If the suffix is another one, or the file cannot be written.
         """
         check_comparison(path)
-        sentence = self.sentence(consistency_hu)
+        figures = self.figures()
+        sentence = describe(figures, consistency_hu, scan_noise_hu)
         if path.suffix.lower() == ".png":
-            save_figure(self._figure(self.views, f"{sentence}\n{WHERE} {NOTE}"), path, dpi=100)
+            where = "" if figures.scan_noise_hu is None else f"{WHERE} "
+            save_figure(self._figure(self.views, f"{sentence}\n{where}{NOTE}"), path, dpi=100)
             return
         shown = [
             {"name": v.name, "where": self._where(v), "image": image_source(self._figure([v], ""), dpi=90)}
@@ -154,7 +164,8 @@ class BeforeAfter:
             title="Before and after",
             sentence=sentence,
             views=shown,
-            rows=_rows(self.figures()),
+            rows=_rows(figures, scan_noise_hu),
+            noise_defined=figures.scan_noise_hu is not None,
             assumed=list(assumed),
         )
         write_atomic(path, page)
@@ -237,14 +248,20 @@ def check_comparison(path: Path | None = None) -> None:
     check_libraries()
 
 
-def describe(figures: Figures, consistency_hu: float | None) -> str:
+def describe(figures: Figures, consistency_hu: float | None, scan_noise_hu: float | None = None) -> str:
     """The figures as sentences.
+
+    Parameters
+    ----------
+    figures : Figures
+    consistency_hu : mean absolute difference between the scan and the result, measured again by the scanner model
+    scan_noise_hu : noise that was assumed; it is stated where no even tissue allows a comparison
 
     Example
     -------
     >>> describe(Figures(17.2, 13.9, 8.8, 1.42, None), 0.31)
     'Noise in soft tissue: scan 17 HU, interpolation 14 HU, result 9 HU. Edges are 1.4 times as steep as after \
-interpolation. The result agrees with the scan within 0.3 HU.'
+interpolation. Through the scanner model the result differs from the scan by 0.3 HU on average.'
     """
     f, out = figures, []
     if f.scan_noise_hu is not None:
@@ -254,6 +271,9 @@ interpolation. The result agrees with the scan within 0.3 HU.'
             strict=True,
         )
         out.append("Noise in soft tissue: " + ", ".join(f"{name} {value:.0f} HU" for name, value in numbers) + ".")
+    else:
+        own = "" if scan_noise_hu is None else f" That of the scan is about {scan_noise_hu:.0f} HU."
+        out.append(f"There is no tissue even enough to compare the noise.{own}")
     plane, across = f.edges_in_plane, f.edges_across
     if plane is not None and across is not None:
         out.append(f"Edges are {plane:.1f} (in plane) and {across:.1f} (across slices) times as steep as interpolated.")
@@ -261,16 +281,18 @@ interpolation. The result agrees with the scan within 0.3 HU.'
         where = "" if across is None else " across slices"
         out.append(f"Edges{where} are {plane or across:.1f} times as steep as after interpolation.")
     if consistency_hu is not None:
-        out.append(f"The result agrees with the scan within {consistency_hu:.1f} HU.")
-    return " ".join(out) or "The scan holds no even tissue and no edges to measure."
+        out.append(f"Through the scanner model the result differs from the scan by {consistency_hu:.1f} HU on average.")
+    return " ".join(out)
 
 
-def _rows(f: Figures) -> list[dict[str, str]]:
+def _rows(f: Figures, scan_noise_hu: float | None) -> list[dict[str, str]]:
     def word(value: float | None, unit: str = "") -> str:
         return "not defined" if value is None else f"{value:.2f}{unit}"
 
-    noise = (f.scan_noise_hu, f.interpolation_noise_hu, f.result_noise_hu)
-    lines: list[tuple[str, ...]] = [("noise in soft tissue", *(word(v, " HU") for v in noise))]
+    noise = [word(v, " HU") for v in (f.scan_noise_hu, f.interpolation_noise_hu, f.result_noise_hu)]
+    if f.scan_noise_hu is None and scan_noise_hu is not None:
+        noise[0] = f"{scan_noise_hu:.2f} HU (as assumed)"
+    lines: list[tuple[str, ...]] = [("noise in soft tissue", *noise)]
     for what, ratio in (("edges in plane", f.edges_in_plane), ("edges across slices", f.edges_across)):
         if ratio is not None:
             lines.append((what, "", "1", word(ratio)))

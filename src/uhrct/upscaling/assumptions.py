@@ -66,6 +66,8 @@ class Assumptions:
     scan : ScanProperties
     reasons : dict
         A few words for ``blur``, ``noise``, ``slices`` and ``denoise``.
+    through_plane : bool
+        Whether the model makes thinner slices. If not, the networks are not told the thickness of the slices.
 
     Example
     -------
@@ -76,6 +78,7 @@ class Assumptions:
 
     scan: ScanProperties
     reasons: dict[str, str]
+    through_plane: bool = False
 
     def __str__(self) -> str:
         return "; ".join(self.lines())
@@ -83,11 +86,11 @@ class Assumptions:
     def lines(self) -> list[str]:
         """Each property with its reason."""
         s = self.scan
-        thick = "as thick" if s.slice_thickness == 1 else f"{s.slice_thickness:.2f} times as thick"
+        thick = f", {s.slice_thickness * s.increment_mm:.2f} mm thick" if self.through_plane else ""
         words = {
             "blur": f"PSF {s.psf_fwhm:.2f} pixels" if s.psf_known else "blur (PSF) unknown",
             "noise": f"noise {s.noise_hu:.1f} HU" if s.noise_known else "noise unknown",
-            "slices": f"slices {s.increment_mm:.2f} mm apart, {thick}" if s.increment_mm else "one slice",
+            "slices": f"slices {s.increment_mm:.2f} mm apart{thick}" if s.increment_mm else "one slice",
             "denoise": f"removes {100 * s.denoise:.0f} % of noise",
         }
         if s.noise_known and s.noise_hu >= SILENT_HU:
@@ -118,7 +121,8 @@ def assume(volume: Volume, model: Model, given: dict[str, Any], denoise: float |
         Noise and blur come from up to nine evenly spaced slices, so they do not depend on the ends of the scan.
     """
     n, increment_mm = volume.shape[0], volume.spacing_mm[0]
-    thickness_mm = (volume.slice_thickness_mm if model.config.scale[0] > 1 else None) or increment_mm
+    through_plane = model.config.scale[0] > 1
+    thickness_mm = (volume.slice_thickness_mm if through_plane else None) or increment_mm
     scan = ScanProperties(
         slice_thickness=min(max(thickness_mm / increment_mm, 0.2), 4.0),
         increment_mm=min(increment_mm, 20.0) if n > 1 else 0.0,
@@ -137,14 +141,15 @@ def assume(volume: Volume, model: Model, given: dict[str, Any], denoise: float |
     said = {"psf_fwhm": "blur", "slice_thickness": "slices"}
     if not model.config.properties:
         said["noise_hu"] = "noise"
-    return Assumptions(scan, reasons | {said[name]: "your choice" for name in given if name in said})
+    chosen = {said[name]: "your choice" for name in given if name in said}
+    return Assumptions(scan, reasons | chosen, through_plane)
 
 
 def _thickness_reason(volume: Volume, model: Model) -> str:
     if volume.shape[0] == 1:
         return "said by the file"
     if model.config.scale[0] == 1:
-        return "assumed, because this scale keeps the slices"
+        return "their thickness is not used, because this scale keeps the slices"
     return "assumed, because the file states no thickness" if volume.slice_thickness_mm is None else "said by the file"
 
 

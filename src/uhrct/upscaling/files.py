@@ -15,6 +15,7 @@ from uhrct.core.notes import collected_warnings
 from uhrct.core.progress import Progress
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
+from uhrct.upscaling.body_residual import BodyResidual
 from uhrct.upscaling.plan import Plan, format_mm
 from uhrct.upscaling.report import run_report
 from uhrct.upscaling.slabs import compute_slabs
@@ -61,6 +62,7 @@ def write_result(
     """
     begin = time.monotonic()
     residuals: list[float] = []
+    body = BodyResidual(plan, volume)
     clipped = 0
     how: dict[str, Any] = {"source": volume, "derivation": derivation(plan), "dicom": dicom, "overwrite": overwrite}
     progress = Progress("upscale", volume.shape[0], unit="slices", quiet=quiet, announce=work_in_words(plan))
@@ -81,6 +83,7 @@ def write_result(
                 if quantity in writers:
                     writers[quantity].write(np.asarray(values, np.float32))
             residuals += slab.residual_hu
+            body.feed(slab)
             clipped += slab.clipped
     seconds = time.monotonic() - begin
     return run_report(
@@ -88,6 +91,7 @@ def write_result(
         volume.grid,
         seconds=seconds,
         residual_hu=residuals,
+        body_residual_hu=body.mean_hu,
         clipped=clipped,
         warnings=warnings,
         writers=writers,

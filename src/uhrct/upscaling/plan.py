@@ -76,7 +76,7 @@ class UpscaleSettings:
     psf_fwhm_mm : float, optional
         In-plane blur of the scan, full width at half maximum in mm. Default: unknown.
     slice_thickness_mm : float, optional
-        Thickness of the scan's slices in mm. Default: as stated in the file.
+        Thickness of the scan's slices in mm, for a scale that makes thinner ones. Default: as stated in the file.
     overrides : dict
         Other scan properties by name and in the units of `ScanProperties`; for experiments.
     tile : int
@@ -293,7 +293,7 @@ def make_plan(
         raise UhrctError("these weights have no interval network; use other weights, or train its stage `interval`")
     if settings.denoise is not None and not model.config.properties:
         raise UhrctError("these weights cannot be told how much noise to remove; leave `denoise` out")
-    given = _given(volume, settings)
+    given = _given(volume, settings, model)
     assumptions = assume(volume, model, given, settings.denoise)
     scan = assumptions.scan
     acquisition = replace(model.acquisition, slice_thickness=scan.slice_thickness)
@@ -324,7 +324,7 @@ def make_plan(
     )
 
 
-def _given(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
+def _given(volume: Volume, settings: UpscaleSettings, model: Model) -> dict[str, Any]:
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
     known: dict[str, Any] = dict(settings.overrides)
@@ -333,7 +333,9 @@ def _given(volume: Volume, settings: UpscaleSettings) -> dict[str, Any]:
         ("noise_hu", "noise_hu", 1.0),
         ("slice_thickness_mm", "slice_thickness", z_mm),
     ):
-        if (value := getattr(settings, name)) is not None:
+        # models that keep the slices learned with one thickness, and the result is as thick as the file says
+        unused = key == "slice_thickness" and model.config.scale[0] == 1
+        if (value := getattr(settings, name)) is not None and not unused:
             low, high = LIMITS[key]
             known[key] = number(name, value, low * unit, high * unit) / unit
     return known

@@ -29,6 +29,7 @@ def run_report(
     *,
     seconds: float,
     residual_hu: Sequence[float],
+    body_residual_hu: float | None,
     clipped: int,
     warnings: Sequence[str],
     writers: Mapping[str, SlabWriter] | None = None,
@@ -44,6 +45,8 @@ def run_report(
         Time of the computation.
     residual_hu : sequence of float
         Mean |A y - x| in HU of each slice where it was measured.
+    body_residual_hu : float or None
+        The same over the voxels of the body (`uhrct.upscaling.body_residual`).
     clipped : int
         Voxels that did not fit into 16 bits.
     warnings : sequence of str
@@ -73,6 +76,7 @@ def run_report(
         "interval": _interval(plan),
         "settings": _plain(settings),
         "consistency_hu": float(np.mean(residual_hu)) if residual_hu else None,
+        "consistency_body_hu": body_residual_hu,
         "consistency_not_measured": None if residual_hu else not_measured(plan),
         "clipped_voxels": clipped,
         "seconds": round(seconds, 3),

@@ -115,6 +115,8 @@ def scan_warnings(facts: Mapping[str, float], scan: ScanProperties, scale: tuple
     if scale[0] > 1:
         thick = Limit("slices are {} times as thick as their distance", *TRAINING_THICKNESS, "")
         lines.append(thick.warning(scan.slice_thickness))
+        if scan.increment_mm == 0:  # a single slice
+            lines.append(f"one slice has no neighbours; nothing in the scan shows how the {scale[0]} new slices differ")
     return [line for line in lines if line is not None]
 
 

@@ -18,6 +18,7 @@ from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
 from uhrct.models.choice import load_for_scale
 from uhrct.models.model import Model
+from uhrct.upscaling.body_residual import BodyResidual
 from uhrct.upscaling.inputs import as_volume
 from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
 from uhrct.upscaling.report import run_report
@@ -140,6 +141,7 @@ class Upscaler:
         clipped = 0
         arrays: dict[str, np.ndarray] = {}
         residuals: list[float] = []
+        body = BodyResidual(plan, volume)
         for slab in compute_slabs(plan, volume):
             for name in ("hu", "structure", "lower", "upper", "sd_hu"):
                 part = getattr(slab, name)
@@ -147,13 +149,22 @@ class Upscaler:
                     whole = arrays.setdefault(name, np.empty(plan.grid.shape, part.dtype))
                     whole[slab.first : slab.first + len(part)] = part
             residuals += slab.residual_hu
+            body.feed(slab)
             clipped += slab.clipped
         structure, lower, upper, spread = (
             volume.on_grid(plan.grid, arrays[name].astype(np.float32)) if name in arrays else None
             for name in ("structure", "lower", "upper", "sd_hu")
         )
         seconds = time.monotonic() - begin
-        report = run_report(plan, volume.grid, seconds=seconds, residual_hu=residuals, clipped=clipped, warnings=texts)
+        report = run_report(
+            plan,
+            volume.grid,
+            seconds=seconds,
+            residual_hu=residuals,
+            body_residual_hu=body.mean_hu,
+            clipped=clipped,
+            warnings=texts,
+        )
         fine = volume.on_grid(plan.grid, arrays["hu"])
         return Result(fine, structure, lower, upper, spread, plan, report["consistency_hu"], report)
 
