@@ -127,6 +127,7 @@ def main() -> None:
         for task in TASKS:
             result["cost"][task] = cost(chest, task)
             print(task, result["cost"][task], file=sys.stderr, flush=True)
+            write_json(RESULT, result)
         result["phantoms"] = {"spacing_mm": SPACING_MM}
         for family, seed in PHANTOMS:
             folder = work / f"{family}-{seed}"
@@ -135,7 +136,7 @@ def main() -> None:
             volume = io.read(folder / "ct.nii.gz")
             rows = result["phantoms"][f"{family}-{seed}"] = {task: scores(task, volume, folder) for task in TASKS}
             print(family, seed, rows, file=sys.stderr, flush=True)
-    write_json(RESULT, result)
+            write_json(RESULT, result)
 
 
 if __name__ == "__main__":

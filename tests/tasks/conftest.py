@@ -18,6 +18,13 @@ class Phantom:
     lungs: np.ndarray
     airways: np.ndarray
     vessels: np.ndarray
+    truth: dict[str, np.ndarray]
+
+    def points(self, kind: str, radius_mm: float) -> tuple[np.ndarray, ...]:
+        """Voxels on the centre lines of branches with at least this radius."""
+        place = self.truth[f"{kind}_position_mm"][self.truth[f"{kind}_radius_mm"] >= radius_mm]
+        voxel = np.rint((place - np.array(self.volume.origin_mm)[::-1]) / self.volume.spacing_mm).astype(int)
+        return tuple(voxel[((voxel >= 0) & (voxel < self.volume.shape)).all(1)].T)
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +34,4 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
         out, seed=3, shape=(80, 165, 230), spacing_mm=(2.0, 1.6, 1.7), centre_mm=(35, 0, 0), quiet=True, density=0.4
     )
     masks = (io.read(out / f"{kind}.nii.gz").hu > 0 for kind in ("lungs", "airways", "vessels"))
-    return Phantom(io.read(out / "ct.nii.gz"), *masks)
+    return Phantom(io.read(out / "ct.nii.gz"), *masks, dict(np.load(out / "truth.npz")))

@@ -72,9 +72,9 @@ def segment_airways(
 
     References
     ----------
-    Growth with control of explosion: Mori et al., ICPR 1996, doi 10.1109/ICPR.1996.546952. Fronts of branches:
-    van Ginneken et al., MICCAI 2008, doi 10.1007/978-3-540-85988-8_27. Comparison: Lo et al., IEEE TMI 2012,
-    doi 10.1109/TMI.2012.2209674.
+    Growth with control of explosion: Mori et al., ICPR 1996, vol. 3, pp. 528-532. Leaks found per branch: Tschirren et
+    al., IEEE TMI 2005, doi 10.1109/TMI.2005.857654. Several thresholds per front: van Ginneken et al., MICCAI 2008,
+    LNCS 5241, pp. 219-226. Comparison: Lo et al., IEEE TMI 2012, doi 10.1109/TMI.2012.2209674.
     """
     turn = Upright.of(direction)
     image, mm = turn.turned(hu), turn.spacing(spacing_mm)
