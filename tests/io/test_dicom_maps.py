@@ -85,6 +85,21 @@ def test_map(tmp_path: Path, source: Volume, quantity: str, unit: str, name: str
     np.testing.assert_array_equal(at_our_voxels(image.get_volume(), grid), values)
 
 
+@pytest.mark.parametrize("kind", ["map", "masks"])
+def test_each_frame_states_how_it_was_made(tmp_path: Path, source: Volume, kind: str) -> None:
+    """These objects have no description as a whole: their IODs allow one per frame."""
+    path = tmp_path / "out.dcm"
+    if kind == "map":
+        _, ds = map_of(path, source, source.grid, "structure")
+    else:
+        io.write_segmentation(
+            np.ones(source.shape, np.uint8), source.grid, path, [Segment("drawn")], source=source, derivation=X2
+        )
+        ds = dcmread(path)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        assert frame.DerivationImageSequence[0].DerivationDescription == X2.description
+
+
 def test_map_is_the_same_every_time(tmp_path: Path, source: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
     for name in ("a.dcm", "b.dcm"):

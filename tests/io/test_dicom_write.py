@@ -20,7 +20,7 @@ from pydicom.uid import JPEGLSNearLossless
 
 from uhrct import io
 from uhrct.core.errors import UhrctError
-from uhrct.core.volume import Volume
+from uhrct.core.volume import Grid, Volume
 from uhrct.io import Derivation
 from uhrct.io.dicom.write import stored_values
 
@@ -61,6 +61,16 @@ def test_geometry_and_hu(tmp_path: Path, scale: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(got.grid.corner_mm, source.grid.corner_mm, atol=1e-6)
     np.testing.assert_allclose(got.grid.extent_mm, source.grid.extent_mm, atol=1e-6)
     assert got.slice_thickness_mm == pytest.approx(3.0 if scale[0] == 1 else 2.5 / scale[0])
+
+
+def test_rounding_errors_of_positions_do_not_reach_the_header(tmp_path: Path) -> None:
+    """A distance is a difference of positions. Files state what was meant, within 1e-6 mm."""
+    grid = Grid((3, 4, 4), (5 * 0.799999842, 0.322265625, 0.322265625), slice_thickness_mm=4.449999368)
+    with io.open_writer(tmp_path / "out", grid, dtype=np.dtype(np.int16), derivation=X2) as writer:
+        writer.write(np.zeros(grid.shape, np.int16))
+    for header in load(tmp_path / "out"):
+        assert (str(header.SpacingBetweenSlices), str(header.SliceThickness)) == ("4.0", "4.45")
+        assert header.PixelSpacing == [0.322265625, 0.322265625]  # many pixels would add up its error
 
 
 def test_what_is_new_and_what_is_kept(tmp_path: Path) -> None:

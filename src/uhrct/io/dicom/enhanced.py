@@ -20,7 +20,7 @@ from uhrct.io.dicom.dates import set_dates
 from uhrct.io.dicom.encode import compressed, encoded, preamble
 from uhrct.io.dicom.objects import NO_DATE, NO_TIME
 from uhrct.io.dicom.source import kept_tags, name_of, series_description, series_header, source_padding_hu
-from uhrct.io.dicom.write import DicomWriter, coded, describe, ds, reference, stored_values
+from uhrct.io.dicom.write import DicomWriter, coded, describe, ds, ds_mm, reference, stored_values
 from uhrct.io.pool import BoundedPool
 
 #: Functional groups of the source that do not apply to derived frames. New ones replace them.
@@ -170,8 +170,8 @@ class EnhancedWriter(DicomWriter):
             [
                 _item(
                     PixelSpacing=[ds(grid.spacing_mm[1]), ds(grid.spacing_mm[2])],
-                    SliceThickness=ds(grid.slice_thickness_mm or grid.spacing_mm[0]),
-                    SpacingBetweenSlices=ds(grid.spacing_mm[0]),
+                    SliceThickness=ds_mm(grid.slice_thickness_mm or grid.spacing_mm[0]),
+                    SpacingBetweenSlices=ds_mm(grid.spacing_mm[0]),
                 )
             ]
         )

@@ -20,7 +20,7 @@ from uhrct.io.derivation import Derivation, DicomOptions
 from uhrct.io.dicom.dates import set_dates
 from uhrct.io.dicom.scan import CT_IMAGE
 from uhrct.io.dicom.source import EMPTY, Source, minimal_header, name_of, series_description, series_header
-from uhrct.io.dicom.write import NAME, ds, made
+from uhrct.io.dicom.write import NAME, ds, ds_mm, made, short_text
 
 #: Patient, clinical trial, study and frame of reference: groups, and single elements of other groups.
 PERSON_GROUPS = (0x0010, 0x0012)
@@ -74,7 +74,7 @@ def _nameless(header: Dataset, grid: Grid, instance: str, series: str, k: int = 
     out.ImageOrientationPatient = [ds(v) for v in (*right, *down)]
     out.ImagePositionPatient = [ds(v) for v in place]
     out.PixelSpacing = [ds(v) for v in grid.spacing_mm[1:]]
-    out.SliceThickness = ds(grid.slice_thickness_mm or grid.spacing_mm[0])
+    out.SliceThickness = ds_mm(grid.slice_thickness_mm or grid.spacing_mm[0])
     return out
 
 
@@ -100,7 +100,7 @@ def planes(grid: Grid) -> dict[str, Any]:
     z, y, x = grid.spacing_mm
     places = [np.asarray(grid.origin_mm) + normal * z * k for k in range(grid.shape[0])]
     return {
-        "pixel_measures": hd.PixelMeasuresSequence([ds(y), ds(x)], ds(grid.slice_thickness_mm or z), ds(z)),
+        "pixel_measures": hd.PixelMeasuresSequence([ds(y), ds(x)], ds_mm(grid.slice_thickness_mm or z), ds_mm(z)),
         "plane_orientation": hd.PlaneOrientationSequence("PATIENT", [float(ds(v)) for v in (*right, *down)]),
         "plane_positions": [hd.PlanePositionSequence("PATIENT", [float(ds(v)) for v in p]) for p in places],
     }
@@ -118,6 +118,9 @@ def dress(
         for frame in out.PerFrameFunctionalGroupsSequence:
             if "DerivationImageSequence" in frame:
                 del frame.DerivationImageSequence
+    for frame in out.PerFrameFunctionalGroupsSequence:
+        for item in frame.get("DerivationImageSequence", []):
+            item.DerivationDescription = short_text(derivation.description)
     out.SeriesDescription = series_description(source, derivation, grid, what)
     moment = made(source, options)
     set_dates(out, moment)

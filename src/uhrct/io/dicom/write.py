@@ -202,8 +202,8 @@ class DicomWriter(SlabWriter):
         _, down, right = grid.direction.T
         out.PixelSpacing = [ds(grid.spacing_mm[1]), ds(grid.spacing_mm[2])]
         out.ImageOrientationPatient = [ds(v) for v in (*right, *down)]
-        out.SliceThickness = ds(grid.slice_thickness_mm or grid.spacing_mm[0])
-        out.SpacingBetweenSlices = ds(grid.spacing_mm[0])
+        out.SliceThickness = ds_mm(grid.slice_thickness_mm or grid.spacing_mm[0])
+        out.SpacingBetweenSlices = ds_mm(grid.spacing_mm[0])
         out.SamplesPerPixel = 1
         out.PhotometricInterpretation = "MONOCHROME2"
         out.Rows, out.Columns = grid.shape[1:]
@@ -282,24 +282,42 @@ def _identity(source: Source | None, volume: Volume | None) -> str:
 
 def describe(out: Dataset, derivation: Derivation, synthetic: bool, earlier: list[Dataset]) -> None:
     """State in `out` what was done and by whom, after the equipment of `earlier` steps."""
-    text = derivation.description.encode("ascii", "replace").decode()
+    text = derivation.description
     if synthetic:
         text = f"{text[:900]} Slices between the acquired ones are synthetic."
     out.ContentQualification = "RESEARCH"
-    out.DerivationDescription = text[:1024]
+    out.DerivationDescription = short_text(text)
     if derivation.codes:
         out.DerivationCodeSequence = Sequence([coded(code) for code in derivation.codes])
     item = Dataset()
     item.Manufacturer = item.ManufacturerModelName = NAME
     item.SoftwareVersions = __version__
-    item.ContributionDescription = text[:1024]
+    item.ContributionDescription = short_text(text)
     item.PurposeOfReferenceCodeSequence = Sequence([coded(("109102", "DCM", "Processing Equipment"))])
     out.ContributingEquipmentSequence = Sequence([*earlier, item])
+
+
+def short_text(text: str) -> str:
+    """A description that fits every character set and the 1024 characters of value representation ST."""
+    return text.encode("ascii", "replace").decode()[:1024]
 
 
 def ds(value: float) -> str:
     """The most exact decimal string of at most 16 characters."""
     return format_number_as_ds(0.0 if abs(value) < 1e-12 else float(value))
+
+
+def ds_mm(value_mm: float) -> str:
+    """A distance between slices or a thickness, within 1e-6 mm.
+
+    A distance is a difference of positions, so it has their rounding errors. What lies that near to whole micrometres
+    means whole micrometres.
+
+    >>> ds_mm(5 * 0.799999842), ds_mm(5 / 6)
+    ('4.0', '0.83333333333333')
+    """
+    nearest = round(value_mm, 3)
+    return ds(nearest if abs(nearest - value_mm) < 1e-6 else value_mm)
 
 
 def coded(code: Code) -> Dataset:
