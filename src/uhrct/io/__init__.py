@@ -358,7 +358,7 @@ def write_findings(
     from uhrct.io.dicom.sr import write_findings as write_report
 
     check_outputs(None, [], files=[path], overwrite=overwrite)
-    write_report(findings, Path(path), source, derivation, dicom, overwrite)
+    write_report(findings, arguments.path("path", path), source, derivation, dicom, overwrite)
 
 
 def check_outputs(

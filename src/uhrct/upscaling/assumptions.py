@@ -187,6 +187,7 @@ def _measured(
     if "noise_hu" not in given:
         return scan, reasons | {"noise": why}
     # the correlation is a property of the kernel: it stays what the voxels show
+    why = why.split(", expected error")[0]  # that of the noise
     source = why if scan.noise_known else f"assumed: {why}"
     return scan, reasons | {"noise": f"your choice; its correlation {source}"}
 
