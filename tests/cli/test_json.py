@@ -44,7 +44,7 @@ def test_the_report_of_a_run(uhrct: Uhrct, weights: Path, tmp_path: Path, monkey
     sha256 = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
     assert report["weights"] == {"name": "tiny", "sha256": sha256}
     assert report["scan_properties"]["noise_hu"] == 12
-    assert report["reasons"]["noise"] .startswith("your choice")
+    assert report["reasons"]["noise"].startswith("your choice")
     assert report["settings"]["noise_hu"] == 12
     assert report["consistency_hu"] > 0
     assert report["seconds"] > 0
