@@ -242,7 +242,7 @@ def test_mistakes_of_ours_are_one_line_and_a_traceback_if_wanted(
         (("--spacing", "abc"), "numbers separated by commas"),
         (("--noise-hu", "-1"), "--noise-hu is -1.0; give a number from 0"),
         (("--psf-fwhm-mm", "100"), "psf_fwhm = 100"),
-        (("--slice-thickness-mm", "0"), "slice_thickness = 0"),
+        (("--slice-thickness-mm", "0"), "is 0; give a number above 0"),
     ],
 )
 def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
