@@ -124,6 +124,8 @@ class UpscaleSettings:
         for name, high in (("noise_hu", 1e4), ("psf_fwhm_mm", 1e3), ("slice_thickness_mm", 1e3), ("denoise", 1.0)):
             if (value := getattr(self, name)) is not None:
                 checked[name] = number(name, value, 0, high)
+        if checked.get("slice_thickness_mm") == 0:
+            raise UhrctError("`slice_thickness_mm` is 0; give a number above 0")
         if self.scale is not None:
             checked["scale"] = scale_factors("scale", self.scale)
         for name, value in checked.items():
