@@ -241,13 +241,8 @@ def test_mistakes_of_ours_are_one_line_and_a_traceback_if_wanted(
         (("--spacing", "1,2"), "give one positive number in mm"),
         (("--spacing", "abc"), "numbers separated by commas"),
         (("--noise-hu", "-1"), "--noise-hu is -1.0; give a number from 0"),
-<<<<<<< HEAD
         (("--psf-fwhm-mm", "100"), "--psf-fwhm-mm is 100.0; give a number from 0 to 3"),
-        (("--slice-thickness-mm", "0"), "--slice-thickness-mm is 0.0; give a number from 0.05 to 20"),
-=======
-        (("--psf-fwhm-mm", "100"), "psf_fwhm = 100"),
         (("--slice-thickness-mm", "0"), "is 0; give a number above 0"),
->>>>>>> wt-phys
     ],
 )
 def test_senseless_wishes(uhrct: Uhrct, weights: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
