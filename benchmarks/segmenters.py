@@ -61,7 +61,7 @@ def lengths_found(found: np.ndarray, volume: Volume, folder: Path, kinds: tuple[
                 "length_mm": round(float(mm[which].sum())),
                 "found_percent": round(share, 1),
             }
-    return {"found_percent": round(float(100 * mm[found_there].sum() / mm.sum()), 1), "by_radius_mm": classes}
+    return {"found_percent": round(100 * float(mm[found_there].sum() / mm.sum()), 1), "by_radius_mm": classes}
 
 
 def scores(task: str, volume: Volume, folder: Path) -> dict[str, Any]:

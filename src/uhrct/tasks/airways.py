@@ -23,6 +23,8 @@ SMOOTH_MM, USUAL_NOISE_HU, MOST_SMOOTH_MM = 0.35, 25.0, 0.8
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: A growth that fills more than this share of the lungs has burst through a wall: it is not even examined.
 BURST_SHARE = 0.1
+#: Nor is one used of which more than this share had to be cut.
+MOST_CUT = 0.15
 #: Thin branches: dark tubes in the lungs.
 SIGMA_MM, CONTRAST_HU, TUBE_FROM, DARKER_HU = (0.5, 0.8, 1.2, 1.8), 60.0, 0.2, 40.0
 #: Half of the way from air to the wall.
@@ -160,7 +162,10 @@ def _grown(part: Part, thresholds: dict[str, float]) -> np.ndarray:
         grown = _connected((part.air < threshold) | part.seed, part.seed)
         if grown.sum() > BURST_SHARE * part.lungs.sum():
             break
-        tree |= without_leaks(grown, part.seed, part.mm)
+        kept = without_leaks(grown, part.seed, part.mm)
+        if np.count_nonzero(grown & ~kept) > MOST_CUT * np.count_nonzero(grown & ~part.seed):
+            continue  # between so many leaks some small ones are not seen
+        tree |= kept
         used.append(threshold)
     if used:
         thresholds |= {"lowest_hu": used[0], "highest_hu": used[-1]}
