@@ -116,11 +116,20 @@ def publish(
 
 
 def _spent(log: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
-    """(stage, minutes, steps) of a log. A stage that was trained in several runs counts all of them."""
+    """(stage, minutes, steps) of a log. A stage that was trained in several runs counts all of them.
+
+    Example
+    -------
+    >>> run = [{"stage": "mean", "step": k, "minutes": float(k)} for k in (1, 50, 100)]
+    >>> resumed = {"stage": "mean", "step": 97, "minutes": 97.0}  # after a kill, from the last checkpoint
+    >>> _spent([*run, resumed, *run])
+    [('mean', 197.0, 197)]
+    """
     spent: dict[str, list[dict[str, Any]]] = {}
     for record in log:
         ends = spent.setdefault(record["stage"], [record])
-        if record["step"] < ends[-1]["step"]:  # a new run begins
+        # a new run begins; a run that goes on from a checkpoint steps back a few minutes only
+        if record["step"] < ends[-1]["step"] and record["minutes"] < ends[-1]["minutes"] / 2:
             ends.append(record)
         ends[-1] = record
     return [(stage, sum(r["minutes"] for r in ends), sum(r["step"] for r in ends)) for stage, ends in spent.items()]
