@@ -37,7 +37,13 @@ def test_a_run_becomes_a_model_with_a_card(finished: Path, tmp_path: Path) -> No
 def test_a_stage_of_several_runs_counts_all_of_them() -> None:
     log = [
         {"stage": stage, "minutes": minutes, "step": step}
-        for stage, minutes, step in (("mean", 1, 10), ("mean", 2, 20), ("denoiser", 1, 5), ("mean", 3, 15))
+        for stage, minutes, step in (
+            ("mean", 1, 10),
+            ("mean", 2, 20),
+            ("denoiser", 1, 5),
+            ("mean", 0.5, 3),
+            ("mean", 3, 15),
+        )
     ]
     assert _spent(log) == [("mean", 5, 35), ("denoiser", 1, 5)]
 
