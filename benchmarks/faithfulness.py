@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from uhrct.audit.audit import Audit
+from uhrct.audit.audit import Audit, without_rim
 from uhrct.audit.evidence import CLEAR_FROM, VISIBLE_FROM, Curvature
 from uhrct.audit.grades import GRADES
 from uhrct.core.files import write_atomic
@@ -113,7 +113,7 @@ def audited(case: dict[str, Any], fine: np.ndarray, upscaler: Upscaler) -> list[
                 entries.append((found.kind, label, lines[line.rows, line.columns]))
 
     audit = Recorder(case["scan"], upscaler.plan(case["scan"]))
-    audit.lungs = _low(case["lungs"], case["acquisition"].scale)
+    audit.lungs = without_rim(_low(case["lungs"], case["acquisition"].scale), case["scan"].spacing_mm[1:])
     audit._thirds = dict.fromkeys(range(3), 0)
     audit.feed(0, fine)
     return entries
