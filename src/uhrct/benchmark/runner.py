@@ -249,6 +249,7 @@ class Benchmark:
                     "steps": r.method.steps,
                     "seed": r.method.seed,
                     "consistency": r.method.consistency,
+                    "denoise": r.method.denoise,
                     **r.facts,
                 }
                 for protocol, methods in ready.items()
