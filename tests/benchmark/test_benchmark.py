@@ -197,7 +197,6 @@ def test_a_newer_metric_leaves_old_rows_valid(place: Path, monkeypatch: pytest.M
     assert run(place).rows == before
 
 
-
 def test_methods_without_weights_are_left_out_with_a_note(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(place, "learned-{protocol}", "nowhere")
     change(place, "learned:", "new:")
