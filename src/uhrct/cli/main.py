@@ -16,6 +16,7 @@ import typer
 
 from uhrct.cli.app import INTERNAL, NOTES, USAGE, Command, exit_code, note, one_line
 from uhrct.cli.audit import audit
+from uhrct.cli.batch import batch
 from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, info, models),
+    "Super-resolution": (upscale, batch, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
