@@ -185,7 +185,7 @@ def _grades(
         if variant != "result":
             invented &= share_drawn > 0.7
         genuine = (share_real >= 0.5) & (share_drawn < 0.3)
-        elsewhere = invented & (share_anywhere >= 0.5)
+        elsewhere = invented & (share_anywhere >= 0.5) & (variant == "result")
         for key, chosen in (("real", genuine), ("invented", invented & ~elsewhere), ("at another height", elsewhere)):
             inside = chosen[numbers]
             out[key] += np.bincount(values[inside], lengths[inside], len(GRADES))
