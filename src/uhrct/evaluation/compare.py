@@ -18,13 +18,12 @@ from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, NOTE, VOLUME_MEASURES, Scores, constants, score_all
+from uhrct.evaluation.rim import RIM_PX, padding_and_rim
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure.topology import CROP, betti_error_sums
 
 #: Tolerances for what file formats round: NIfTI stores float32, DICOM stores decimal strings.
 SPACING_SHARE, PLACE_MM, ANGLE_DEGREES = 1e-4, 0.01, 0.1
-#: Voxels beside padding outside the field of view that do not count: two LR voxels at x4.
-RIM_PX = 8
 
 SCHEMA = "uhrct-evaluate-1"
 
@@ -210,18 +209,11 @@ def compare(
 
 
 def without_rim(reference: Volume, test: Volume) -> tuple[Volume, Volume]:
-    """Both volumes as padding within `RIM_PX` of the reference's padding.
-
-    Where the field of view cuts the body, there is nothing that a low-resolution scan could have shown of the other
-    side. A rim of two voxels held 72 % of the squared error of a slice of rider0117 at x2.
-    """
-    from scipy import ndimage  # evaluation extra
-
-    outside = reference.hu <= PADDING_HU
-    if not outside.any():
+    """Both volumes as padding where the reference is padding, and in the rim around it (`uhrct.evaluation.rim`)."""
+    rim = padding_and_rim(reference.hu)
+    if not rim.any():
         return reference, test
-    rim = ndimage.binary_dilation(outside, np.ones((1, 3, 3)), iterations=RIM_PX)
-    lowest = reference.hu[outside].min()
+    lowest = reference.hu[reference.hu <= PADDING_HU].min()
     held = [np.where(rim, lowest.astype(v.hu.dtype), v.hu) for v in (reference, test)]
     return replace(reference, hu=held[0]), replace(test, hu=held[1])
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from uhrct.core.hu import FLOOR_HU, METRIC_WINDOWS_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import mae, psnr, rmse
+from uhrct.evaluation.rim import padding_and_rim
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, smse
 from uhrct.physics.acquisition import Acquisition, correlated_noise
 
@@ -44,7 +45,8 @@ def score_slices(
 ) -> list[dict[str, Any]]:
     """Degrade a volume, restore `count` evenly spaced LR slices with every method, and measure.
 
-    Padding outside the field of view counts as -1024 HU for truth and methods.
+    Padding outside the field of view counts as -1024 HU for truth and methods. The rim beside it does not count
+    (`uhrct.evaluation.rim`).
 
     Parameters
     ----------
@@ -63,13 +65,16 @@ def score_slices(
     sz = acquisition.scale[0]
     for k in evenly_spaced(volume.shape[0] // sz, count):
         hr, lr = degraded_stack(volume, acquisition, k, noise_hu=noise_hu, noise_fwhm=noise_fwhm)
+        truth = volume.hu[k * sz : (k + 1) * sz, : hr.shape[-2], : hr.shape[-1]]
+        rims = torch.from_numpy(padding_and_rim(truth))
         for name, method in restore.items():
             sr = method(lr, lr_spacing).float().cpu()  # type: ignore[arg-type]
             left = {}
             if acquisition.slice_by_slice:  # otherwise A needs the neighbours too
                 left["consistency_hu"] = float((acquisition.forward(sr)[0] - lr[CONTEXT]).abs().mean())
             for j in range(sz):
-                row = {"method": name, "slice": k * sz + j, **score(hr[j].numpy(), sr[j].numpy(), spacing[1:])}
+                counted = [torch.where(rims[j], FLOOR_HU, image[j]).numpy() for image in (hr, sr)]
+                row = {"method": name, "slice": k * sz + j, **score(*counted, spacing[1:])}
                 results.append(row | left)
     return results
 
