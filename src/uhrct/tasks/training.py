@@ -19,6 +19,7 @@ from uhrct.core.volume import Volume
 from uhrct.models.settings import Settings, checked
 from uhrct.structure.vessels import cldice
 from uhrct.tasks.cases import Case, Segmenter, load_cases
+from uhrct.tasks.learned_masks import MARKED_FROM
 from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig, monai
 from uhrct.tasks.patches import PatchBatch, PatchMaker
 from uhrct.tasks.segment import segment
@@ -27,8 +28,6 @@ from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 
-#: a voxel is marked where its probability is at least this
-MARKED_FROM = 0.5
 Side = Annotated[int, Field(ge=8, le=512)]
 
 
