@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: name of the shipped weights
 SHIPPED = "nodules"
+#: as weights: no network, the filter alone
+NO_NETWORK = "none"
 #: fewer slices show a disc where a ball may be
 LEAST_SLICES = 8
 #: without a network, a response of so many HU has the score 0.5
@@ -54,7 +56,7 @@ def detect(
 
     Parameters
     ----------
-    weights : name or folder of a nodule network; None: the shipped one, if there is one
+    weights : name or folder of a nodule network; None: the shipped one, if there is one; "none": the filter alone
     most : number of candidates that are looked at
 
     Raises
@@ -80,7 +82,7 @@ def detect(
     grid, lungs = cubes
     found = find_candidates(grid, lungs, most=most, quiet=quiet)
     scores = [c.response_hu / (c.response_hu + HALF_HU) for c in found]
-    if (name := weights or shipped()) is not None:
+    if (name := network_name(weights)) is not None:
         from uhrct.models.choice import pick_device
         from uhrct.tasks.nodule_network import NoduleNetwork
 
@@ -91,6 +93,17 @@ def detect(
         for c, score in zip(found, scores, strict=True)
     ]
     return sorted(nodules, key=lambda n: -n.score)
+
+
+def network_name(weights: str | Path | None) -> str | Path | None:
+    """The network that `weights` of `detect` means; None: the filter alone.
+
+    Example
+    -------
+    >>> network_name("runs/nodules"), network_name("none")
+    ('runs/nodules', None)
+    """
+    return None if weights == NO_NETWORK else weights or shipped()
 
 
 def shipped() -> str | None:
@@ -121,7 +134,7 @@ def as_table(nodules: list[Nodule]) -> Table:
 
 def as_report(nodules: list[Nodule], weights: str | Path | None = None) -> dict[str, Any]:
     """The findings as plain values for JSON (docs/report.md). `weights`: as for `detect`."""
-    name = weights or shipped()
+    name = network_name(weights)
     return {
         "schema": SCHEMA,
         "uhrct": __version__,

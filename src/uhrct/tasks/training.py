@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from uhrct.core.errors import InputRefused
 from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Volume
+from uhrct.evaluation.trees import dice
 from uhrct.models.settings import Settings, checked
 from uhrct.structure.vessels import cldice
 from uhrct.tasks.cases import Case, Segmenter, load_cases
@@ -112,18 +113,6 @@ class MaskTrainer(Trainer):
 
     def save_result(self) -> None:
         self.averaged.save_pretrained(self.folder.out / "model")
-
-
-def dice(reference: np.ndarray, test: np.ndarray) -> float:
-    """Dice coefficient of two masks; NaN if both are empty.
-
-    Example
-    -------
-    >>> dice(np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool))
-    0.5
-    """
-    size = int(reference.sum()) + int(test.sum())
-    return 2 * int((reference & test).sum()) / size if size else float("nan")
 
 
 def train_task(
