@@ -11,6 +11,7 @@ from typing import Any
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.measures import MEASURES
 from uhrct.physics.acquisition import KINDS
+from uhrct.training.config import read_settings
 
 INTERPOLATIONS = ("bicubic", "lanczos", "projection")
 HEADLINE = (
@@ -90,16 +91,9 @@ def load_benchmark(path: str | Path) -> BenchmarkConfig:
     UhrctError
         If the file is missing or no YAML, or a setting, metric, degradation or method is unknown.
     """
-    import yaml
-
+    raw = read_settings(path)
     try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except OSError as e:
-        raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
-        raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
-    try:
-        return _checked(raw if isinstance(raw, dict) else {}, Path(path))
+        return _checked(raw, Path(path))
     except (TypeError, ValueError, AttributeError) as e:
         raise UhrctError(f"{path}: {' '.join(str(e).split())}") from e
 

@@ -54,7 +54,7 @@ def detect(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of a nodule network. none: the filter alone. Default: the shipped one, if there is one.",
+            help="Name or folder of a nodule network; none: the filter alone. Default: the shipped one, if any.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,

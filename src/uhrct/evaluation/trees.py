@@ -37,8 +37,8 @@ class CentreLine:
 
     def inside(self, mask: np.ndarray) -> CentreLine:
         """The points inside a mask (z, y, x). Points outside the array are left out."""
-        ok = ((self.voxel >= 0) & (self.voxel < mask.shape)).all(1)
-        ok[ok] = mask[tuple(self.voxel[ok].T)]
+        ok = np.flatnonzero(((self.voxel >= 0) & (self.voxel < mask.shape)).all(1))
+        ok = ok[mask[tuple(self.voxel[ok].T)]]
         return CentreLine(self.voxel[ok], self.length_mm[ok], self.diameter_mm[ok])
 
 
@@ -138,9 +138,9 @@ def score_tree(found: np.ndarray, reference: TreeReference) -> TreeScores:
     """Compare a mask with the true tree.
 
     Length and branches detected are those of ATM'22: the share of the centre line of the reference that lies in the
-    mask, and the share of branches of which 80 % do. For the recall by diameter, a point of a centre line is found where
-    the mask is within one voxel (diagonals count), since the centre line of a thin vessel need not pass through the
-    centres of its voxels.
+    mask, and the share of branches of which 80 % do. For the recall by diameter, a point of a centre line is found
+    where the mask is within one voxel (diagonals count), since the centre line of a thin vessel need not pass through
+    the centres of its voxels.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def detect(
         network = NoduleNetwork.from_pretrained(name, pick_device(device))
         scores = [float(p) for p in network.probabilities(grid, found)]
     nodules = [
-        Nodule(_place(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
+        Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
         for c, score in zip(found, scores, strict=True)
     ]
     return sorted(nodules, key=lambda n: -n.score)
@@ -111,8 +111,14 @@ def shipped() -> str | None:
     return SHIPPED if (WEIGHTS_DIR / SHIPPED / "config.json").is_file() else None
 
 
-def _place(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
-    """Millimetres (x, y, z) in LPS of array coordinates (z, y, x)."""
+def patient_mm(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
+    """Millimetres (x, y, z) in LPS of array coordinates (z, y, x).
+
+    Example
+    -------
+    >>> patient_mm(Volume(np.zeros((4, 4, 4), np.int16), (2.0, 1.0, 1.0), (10.0, 0.0, 0.0)), (1.0, 0.0, 2.0))
+    (12.0, 0.0, 2.0)
+    """
     place = np.asarray(volume.origin_mm) + volume.direction @ (np.asarray(voxel) * volume.spacing_mm)
     x, y, z = (round(float(v), 2) for v in place)
     return x, y, z
