@@ -28,7 +28,7 @@ EDGE_MM = 1.0
 VESSEL_HU = -550.0
 #: places along z inside a slice at which a nodule is drawn; their mean is what a slice shows
 SUB_SLICES = 4
-#: inserted nodules lie this far from each other; places that are nearer are drawn again, so many times per nodule
+#: inserted nodules lie this far from each other; a place that is nearer is drawn again, up to so many times
 APART_MM, TRIES = 4.0, 50
 
 
@@ -142,20 +142,20 @@ def insert_nodules(
     lung, rng = Lung.of(grid.hu.numpy(), lungs), np.random.default_rng(seed)
     hu = volume.hu.astype(np.float32)
     placed: list[Place] = []
-    for _ in range(TRIES * count):
-        if len(placed) == count:
-            break
-        nodule = draw_nodule(lung, rng)
-        if nodule is None:
-            continue
-        z, y, x = grid.to_scan(np.array(nodule.centre_mm) / CUBE_MM).tolist()
-        place = Place(patient_mm(volume, (z, y, x)), nodule.diameter_mm)
-        if all(_gap_mm(place, other) > APART_MM for other in (*placed, *apart_from)):
-            from_first_mm = (z * volume.spacing_mm[0], y * volume.spacing_mm[1], x * volume.spacing_mm[2])
-            insert(hu, volume.spacing_mm, replace(nodule, centre_mm=from_first_mm))
-            placed.append(place)
-    if len(placed) < count:
-        raise UhrctError(f"the lungs have room for {len(placed)} nodules, not for {count}; insert fewer")
+    for _ in range(count):
+        for _ in range(TRIES):
+            nodule = draw_nodule(lung, rng)
+            if nodule is None:
+                continue
+            z, y, x = grid.to_scan(np.array(nodule.centre_mm) / CUBE_MM).tolist()
+            place = Place(patient_mm(volume, (z, y, x)), nodule.diameter_mm)
+            if all(_gap_mm(place, other) > APART_MM for other in (*placed, *apart_from)):
+                break
+        else:
+            raise UhrctError(f"the lungs have room for {len(placed)} nodules, not for {count}; insert fewer")
+        from_first_mm = (z * volume.spacing_mm[0], y * volume.spacing_mm[1], x * volume.spacing_mm[2])
+        insert(hu, volume.spacing_mm, replace(nodule, centre_mm=from_first_mm))
+        placed.append(place)
     return volume.on_grid(volume.grid, np.rint(hu).astype(np.int16)), placed
 
 

@@ -67,20 +67,21 @@ def by_size(task: str, methods: dict[str, Measured], config: TasksConfig, title:
     figure, axis = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     edges = NODULES_MM if task == "nodules" else DIAMETERS_MM
     shown = drawn(methods, config)
+    points = {name: sized(task, methods[name]) for name in shown}
+    there = [k for k in range(len(edges) - 1) if any(not np.isnan(own[k].value) for own in points.values())]
     for k, (name, colour) in enumerate(shown.items()):
-        points = sized(task, methods[name])
-        at = [i for i, e in enumerate(points) if not np.isnan(e.value)]
-        x = np.array(at, float) + 0.12 * (k - (len(shown) - 1) / 2)
-        y = np.array([points[i].value for i in at])
-        # a bootstrap interval may lie on one side of the value by rounding
-        spread = np.array([[max(y[j] - points[i].low, 0), max(points[i].high - y[j], 0)] for j, i in enumerate(at)])
-        spread = np.nan_to_num(spread.reshape(-1, 2)).T
-        axis.errorbar(x, 100 * y, 100 * spread, fmt="o-", color=colour, capsize=3, ms=5, lw=1.5, label=name)
+        own = [points[name][i] for i in there]
+        y = np.array([e.value for e in own])
+        # the interval of a proportion may start at its value, and rounding then puts it above
+        spread = np.array([[max(e.value - e.low, 0), max(e.high - e.value, 0)] for e in own]).reshape(-1, 2).T
+        x = np.arange(len(own)) + 0.12 * (k - (len(shown) - 1) / 2)
+        style: dict[str, Any] = {"color": colour, "capsize": 3, "ms": 5, "lw": 1.5, "label": name}
+        axis.errorbar(x, 100 * y, 100 * np.nan_to_num(spread), fmt="o-", **style)
     what = "nodule" if task == "nodules" else {"vessels": "vessel", "airways": "lumen"}[task]
     found = f"sensitivity at {OPERATING_POINT:g} false positives per scan (%)"
     axis.set(
-        xticks=range(len(edges) - 1),
-        xticklabels=[_class(low, high) for low, high in zip(edges, edges[1:], strict=False)],
+        xticks=range(len(there)),
+        xticklabels=[_class(edges[k], edges[k + 1]) for k in there],
         xlabel=f"diameter of the {what} (mm)",
         ylabel=found if task == "nodules" else "centre line found (%)",
         ylim=(-3, 103),

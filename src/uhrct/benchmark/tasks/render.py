@@ -16,10 +16,10 @@ from uhrct.evaluation.pictures import pyplot, save_figure
 from uhrct.evaluation.trees import LEAK_FROM_MM
 
 #: side of the cubes on which a tree is drawn
-CUBE_MM = 0.6
+CUBE_MM = 0.8
 #: blur of the mask, so that the surface has no steps; where it is a thin branch is still seen
 SMOOTH_PX, SURFACE = 0.8, 0.2
-FOUND, MISSED, LEAK = (0.93, 0.88, 0.78), (0.35, 0.55, 0.95), (0.95, 0.2, 0.15)
+FOUND, MISSED, LEAK = (0.93, 0.88, 0.78), (0.2, 0.35, 0.7), (0.95, 0.2, 0.15)
 #: light from the upper left, towards the viewer: along (z, y, x)
 LIGHT = np.array([0.45, -0.8, -0.4]) / np.linalg.norm([0.45, -0.8, -0.4])
 
@@ -35,7 +35,7 @@ class TreePanel:
 def trees_side_by_side(
     truth: np.ndarray, panels: Sequence[TreePanel], spacing_mm: tuple[float, float, float], title: str, path: Path
 ) -> Path:
-    """Write a PNG with the true tree and one picture per panel, with missed parts and leaks in colour.
+    """Write a PNG with the true tree and one picture per panel, seen from the front, with missed parts and leaks in colour.
 
     Parameters
     ----------
@@ -60,10 +60,12 @@ def trees_side_by_side(
     for panel in panels:
         found = panel.mask[box]
         around = ndimage.distance_transform_edt(~found, sampling=spacing_mm) <= LEAK_FROM_MM
-        parts = [(found & near, FOUND), (truth[box] & ~around, MISSED), (found & ~near, LEAK)]
-        images.append((panel.title, render(parts, spacing_mm)))
+        front = render([(found & near, FOUND), (found & ~near, LEAK)], spacing_mm)
+        behind = render([(truth[box] & ~around, MISSED)], spacing_mm)
+        # many thin missed branches would hide the tree that was found
+        images.append((panel.title, np.where(front.any(2, keepdims=True), front, behind)))
     height, width = images[0][1].shape[:2]
-    columns = min(len(images), 3)
+    columns = 2 if len(images) in (2, 4) else 3
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(5 * columns, 5 * rows * height / width + 0.9), squeeze=False, layout="constrained"
@@ -74,7 +76,7 @@ def trees_side_by_side(
         axis.imshow(image, interpolation="nearest")
         axis.set_title(name, fontsize=10)
     meaning = (
-        f"white: found, blue: missed, red: leak (farther than {LEAK_FROM_MM:g} mm from the tree); seen from the front"
+        f"white: found, red: leak (farther than {LEAK_FROM_MM:g} mm from the tree), blue: missed, drawn behind the rest"
     )
     figure.suptitle(f"{title}\n{meaning}", fontsize=10)
     return save_figure(figure, path, dpi=130)
@@ -94,8 +96,8 @@ def render(parts: Sequence[tuple[np.ndarray, tuple[float, float, float]]], spaci
     -------
     >>> ball = np.zeros((9, 9, 9), bool); ball[3:6, 3:6, 3:6] = True
     >>> picture = render([(ball, (1.0, 0.0, 0.0))], (1.0, 1.0, 1.0))
-    >>> picture.shape, bool(picture[7, 7, 0] > 0.3), picture[0, 0].tolist()
-    ((15, 15, 3), True, [0.0, 0.0, 0.0])
+    >>> picture.shape, bool(picture[5, 5, 0] > 0.3), picture[0, 0].tolist()
+    ((11, 11, 3), True, [0.0, 0.0, 0.0])
     """
     size = [max(1, round(n * mm / CUBE_MM)) for n, mm in zip(parts[0][0].shape, spacing_mm, strict=True)]
     nearest = np.full((size[0], size[2]), size[1], np.int64)
@@ -104,7 +106,7 @@ def render(parts: Sequence[tuple[np.ndarray, tuple[float, float, float]]], spaci
         if not mask.any():
             continue
         cubes = F.interpolate(torch.from_numpy(mask).float()[None, None], size, mode="trilinear", align_corners=False)
-        soft = ndimage.gaussian_filter(cubes[0, 0].numpy(), SMOOTH_PX)
+        soft = ndimage.gaussian_filter(cubes[0, 0].numpy(), SMOOTH_PX, truncate=2.5)
         solid = soft > SURFACE
         depth = np.where(solid.any(1), solid.argmax(1), size[1])
         seen = depth < nearest

@@ -33,6 +33,8 @@ NODULE_MEASURES = {
 }
 #: diameters of small nodules
 SMALL_MM = (3.0, 5.0)
+#: with fewer cases no p value can be below 0.05
+FEWEST_FOR_P = 6
 #: false positives per scan at which sensitivities are compared
 OPERATING_POINT = 4.0
 
@@ -197,16 +199,16 @@ def _differences(title: str, task: str, methods: dict[str, Measured], base: str)
     note = (
         f"Difference from **{base}**, in points where the unit is per cent [95 % bootstrap interval over cases]. p: "
         "Wilcoxon's signed-rank test on the values of single cases, corrected by Holm over the methods of a column "
-        f"(n.s.: no difference shown at {ALPHA:g}). With five cases or fewer p cannot be below {ALPHA:g}."
+        f"(n.s.: no difference shown at {ALPHA:g}); given from {FEWEST_FOR_P} cases on."
     )
     return Table(f"{title}: against {base}", note, cells)
 
 
 def _p_value(a: Measured, b: Measured, metric: str, cases: Sequence[str]) -> float | None:
-    """Of the values of single cases where both are defined; None with fewer than two."""
+    """Of the values of single cases where both are defined; None with too few of them."""
     pairs = np.array([[m.value(metric, [c]) for m in (a, b)] for c in cases], float).reshape(-1, 2)
     pairs = pairs[~np.isnan(pairs).any(1)]
-    return paired_test(pairs[:, 0], pairs[:, 1]) if len(pairs) > 1 else None
+    return paired_test(pairs[:, 0], pairs[:, 1]) if len(pairs) >= FEWEST_FOR_P else None
 
 
 def _significance(p: float) -> str:
