@@ -15,10 +15,10 @@ from uhrct import io
 from uhrct.benchmark.tasks.cases import readers_nodules
 from uhrct.benchmark.tasks.config import TRUE_SCAN, load_tasks
 from uhrct.benchmark.tasks.render import FOUND, render
-from uhrct.benchmark.tasks.report import write_task_report
 from uhrct.benchmark.tasks.rows import TaskResults, read_task_results
 from uhrct.benchmark.tasks.runner import TaskBenchmark
 from uhrct.benchmark.tasks.summary import Measured, groups
+from uhrct.cli.benchmark import benchmark
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.tasks.nodule_insertion import insert_nodules
@@ -123,8 +123,7 @@ def test_other_voxels_are_not_mixed_with_old_rows(place: Path) -> None:
 
 
 def test_the_report_has_the_numbers_of_the_rows(measured: Path, tmp_path: Path) -> None:
-    config = load_tasks(measured / "config.yaml")
-    write_task_report(config, tmp_path / "report", quiet=True)
+    benchmark(measured / "config.yaml", report=tmp_path / "report", quiet=True)
     text = (tmp_path / "report" / "tables.md").read_text()
     values = {name: row["values"] for name, row in rows(measured, "vessels").items()}
     dice = 100 * values["bicubic"]["dice"]

@@ -35,7 +35,7 @@ class TreePanel:
 def trees_side_by_side(
     truth: np.ndarray, panels: Sequence[TreePanel], spacing_mm: tuple[float, float, float], title: str, path: Path
 ) -> Path:
-    """Write a PNG with the true tree and one picture per panel, seen from the front, with missed parts and leaks in colour.
+    """Write a PNG with the true tree and one picture per panel, with missed parts and leaks in colour.
 
     Parameters
     ----------
