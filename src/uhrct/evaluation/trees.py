@@ -18,6 +18,8 @@ SHORTEST_BRANCH_MM = 3.0
 LEAK_FROM_MM = 2.0
 #: Recall is given for vessels and lumens of these diameters.
 DIAMETERS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, np.inf)
+#: slices whose distances are computed together
+SLAB = 32
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class TreeReference:
     spacing_mm : (z, y, x)
     ignored : bool (z, y, x), voxels that are neither right nor wrong; None: there are none
     line : bool (z, y, x), centre line of the mask
-    length_mm : (z, y, x), length of each voxel of this line
-    branches : (z, y, x), number of the branch of each voxel of this line, 0 for none
+    length_mm : (n,), length of each voxel of this line
+    branches : (n,), number of the branch of each voxel of this line, 0 for none
     near : bool (z, y, x), voxels within `LEAK_FROM_MM` of the mask
     points : centre line with diameters
     """
@@ -95,27 +97,47 @@ class TreeReference:
             raise UhrctError("the reference mask is empty; there is nothing to detect")
         line = np.zeros(mask.shape, bool)
         box = ndimage.find_objects(mask.astype(np.uint8))[0]
-        line[box] = skeleton(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]  # thinning treats the border as background
-        length_mm = line_lengths(line, spacing_mm).astype(np.float32)
-        far_mm = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-        near = far_mm <= LEAK_FROM_MM
-        del far_mm
+        padded = np.pad(mask[box], 1)  # thinning treats the border as background
+        line[box] = skeleton(padded)[1:-1, 1:-1, 1:-1]
+        inner = line[box]
+        length_mm = line_lengths(inner, spacing_mm)[inner]
         if points is None:
-            depth_mm = np.zeros(mask.shape, np.float32)
-            padded = np.pad(mask[box], 1)
-            depth_mm[box] = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-            points = CentreLine(np.argwhere(line), length_mm[line], 2 * depth_mm[line])
-        branches = _long_branches(line, length_mm)
+            depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+            points = CentreLine(np.argwhere(line), length_mm, 2 * depth_mm[inner])
+        near = within(mask, LEAK_FROM_MM, spacing_mm)
+        branches = _long_branches(branch_labels(inner)[inner], length_mm)
         return cls(mask, spacing_mm, ignored, line, length_mm, branches, near, points)
 
 
-def _long_branches(line: np.ndarray, length_mm: np.ndarray) -> np.ndarray:
-    """Numbers of the branches that are long enough."""
-    pieces = branch_labels(line)
-    lengths = np.bincount(pieces[line], length_mm[line], minlength=1)
-    kept = lengths >= SHORTEST_BRANCH_MM
+def _long_branches(branch: np.ndarray, length_mm: np.ndarray) -> np.ndarray:
+    """Numbers from 1 for the branches that are long enough, 0 for the others; (n,) for the voxels of a centre line."""
+    kept = np.bincount(branch, length_mm) >= SHORTEST_BRANCH_MM
     kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[pieces]
+    return np.where(kept, np.cumsum(kept), 0)[branch]
+
+
+def within(mask: np.ndarray, reach_mm: float, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Voxels whose centre is within a distance of that of a voxel of the mask (z, y, x).
+
+    It is computed slab by slab: a distance transform of a whole chest needs 60 bytes per voxel.
+
+    Example
+    -------
+    >>> mask = np.zeros((70, 1, 1), bool); mask[[0, 31]] = True
+    >>> np.flatnonzero(within(mask, 2.0, (1.0, 1.0, 1.0))).tolist()
+    [0, 1, 2, 29, 30, 31, 32, 33]
+    """
+    from scipy import ndimage  # evaluation extra
+
+    out = np.zeros(mask.shape, bool)
+    margin = int(reach_mm / spacing_mm[0]) + 1
+    for first in range(0, len(mask), SLAB):
+        low = max(0, first - margin)
+        part = mask[low : first + SLAB + margin]
+        if part.any():
+            far_mm = ndimage.distance_transform_edt(~part, sampling=spacing_mm)[first - low :][:SLAB]
+            out[first : first + SLAB] = far_mm <= reach_mm
+    return out
 
 
 @dataclass(frozen=True)
@@ -173,7 +195,7 @@ def score_tree(found: np.ndarray, reference: TreeReference) -> TreeScores:
     if reference.ignored is not None:
         found = found & ~reference.ignored
     both, size = np.count_nonzero(found & truth), np.count_nonzero(found)
-    length_mm = reference.length_mm[reference.line]
+    length_mm = reference.length_mm
     hit = found[reference.line]
     values: dict[str, float | None] = {
         "dice": dice(truth, found),
@@ -220,7 +242,7 @@ def _cldice(found: np.ndarray, reference: TreeReference) -> float:
 
 
 def _branches_detected(reference: TreeReference, hit: np.ndarray) -> float | None:
-    branch = reference.branches[reference.line]
+    branch = reference.branches
     count = np.bincount(branch)[1:]
     if not len(count):
         return None

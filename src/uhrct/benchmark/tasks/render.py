@@ -13,7 +13,7 @@ from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.pictures import pyplot, save_figure
-from uhrct.evaluation.trees import LEAK_FROM_MM
+from uhrct.evaluation.trees import LEAK_FROM_MM, within
 
 #: side of the cubes on which a tree is drawn
 CUBE_MM = 0.8
@@ -55,11 +55,11 @@ def trees_side_by_side(
     for panel in panels:
         everything |= panel.mask
     box = ndimage.find_objects(everything.astype(np.uint8))[0]
-    near = ndimage.distance_transform_edt(~truth[box], sampling=spacing_mm) <= LEAK_FROM_MM
+    near = within(truth[box], LEAK_FROM_MM, spacing_mm)
     images = [("true tree", render([(truth[box], FOUND)], spacing_mm))]
     for panel in panels:
         found = panel.mask[box]
-        around = ndimage.distance_transform_edt(~found, sampling=spacing_mm) <= LEAK_FROM_MM
+        around = within(found, LEAK_FROM_MM, spacing_mm)
         front = render([(found & near, FOUND), (found & ~near, LEAK)], spacing_mm)
         behind = render([(truth[box] & ~around, MISSED)], spacing_mm)
         # many thin missed branches would hide the tree that was found
