@@ -12,7 +12,7 @@ import pytest
 from chest_case import chest
 
 from uhrct import io
-from uhrct.benchmark.tasks.cases import readers_nodules
+from uhrct.benchmark.tasks.cases import phantom_points, readers_nodules
 from uhrct.benchmark.tasks.config import TRUE_SCAN, load_tasks
 from uhrct.benchmark.tasks.render import FOUND, render
 from uhrct.benchmark.tasks.rows import TaskResults, read_task_results
@@ -201,6 +201,21 @@ def test_inserted_nodules_are_where_they_are_said_to_be() -> None:
     thin = Volume(np.ascontiguousarray(scan.hu[:8]), scan.spacing_mm)
     with pytest.raises(UhrctError, match="insert fewer"):
         insert_nodules(thin, 200, seed=1)
+
+
+@pytest.mark.parametrize(("task", "kinds"), [("airways", ("airway",)), ("vessels", ("artery", "vein"))])
+def test_points_of_a_phantom_lie_in_its_masks_and_have_its_length(
+    phantom: Any, tmp_path: Path, task: str, kinds: tuple[str, ...]
+) -> None:
+    np.savez(tmp_path / "truth.npz", **phantom.truth)
+    points = phantom_points(tmp_path / "truth.npz", task, phantom.volume)
+    whole_mm = 0.0
+    for kind in kinds:
+        place, parent = phantom.truth[f"{kind}_position_mm"], phantom.truth[f"{kind}_parent"]
+        whole_mm += np.linalg.norm((place - place[parent])[parent >= 0], axis=1).sum()
+    assert points.length_mm.sum() == pytest.approx(whole_mm)
+    on_grid = points.inside(np.ones(phantom.volume.shape, bool)).length_mm.sum()
+    assert points.inside(getattr(phantom, task)).length_mm.sum() > 0.99 * on_grid > 1000
 
 
 def test_findings_of_few_readers_are_neither_right_nor_wrong() -> None:
