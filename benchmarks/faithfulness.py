@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from uhrct.audit.audit import Audit
+from uhrct.audit.audit import Audit, without_rim
 from uhrct.audit.evidence import CLEAR_FROM, VISIBLE_FROM, Curvature
 from uhrct.audit.grades import GRADES
 from uhrct.core.files import write_atomic
@@ -113,7 +113,7 @@ def audited(case: dict[str, Any], fine: np.ndarray, upscaler: Upscaler) -> list[
                 entries.append((found.kind, label, lines[line.rows, line.columns]))
 
     audit = Recorder(case["scan"], upscaler.plan(case["scan"]))
-    audit.lungs = _low(case["lungs"], case["acquisition"].scale)
+    audit.lungs = without_rim(_low(case["lungs"], case["acquisition"].scale), case["scan"].spacing_mm[1:])
     audit._thirds = dict.fromkeys(range(3), 0)
     audit.feed(0, fine)
     return entries
@@ -124,7 +124,8 @@ def measure(name: str, weights: Path, seeds: list[int]) -> dict[str, Any]:
     scale = SCALES[name]
     upscaler = Upscaler(scale=scale, weights=weights / name)
     total: dict[str, float] = defaultdict(float)
-    grades = {v: {"real": np.zeros(len(GRADES)), "invented": np.zeros(len(GRADES))} for v in VARIANTS}
+    kinds = ("real", "invented", "at another height")
+    grades = {v: {kind: np.zeros(len(GRADES)) for kind in kinds} for v in VARIANTS}
     flags = {v: np.zeros(4) for v in VARIANTS}
     cases = [(seed, height) for seed in seeds for height in HEIGHTS_MM]
     for seed, height in track(cases, name):
@@ -164,22 +165,28 @@ def _grades(
     mm: tuple[float, float],
     out: dict[str, np.ndarray],
 ) -> None:
-    """Add the length of vessels per grade, real and invented. In variants only what was drawn counts as invented."""
+    """Add the length of vessels per grade, real and invented. In variants only what was drawn counts as invented.
+
+    A vessel that the phantom has in another fine slice of the same slice of the scan is counted for itself: the scan
+    shows it, but not at which height.
+    """
     vessels = [(label, values) for kind, label, values in found if kind == "vessels"]
+    near = ndimage.maximum_filter(true_map, (1, 3, 3)) >= FAINT_FROM
     for k, (label, values) in enumerate(vessels):
         where = label > 0
-        real = ndimage.maximum_filter(true_map[k], 3)[where] >= FAINT_FROM
+        real, anywhere = near[k][where], near.any(0)[where]
         drawn = near_drawn[k][where]
         lengths = line_lengths(where, mm)[where]
         numbers = label[where]
         n = int(label.max()) + 1
         voxels = np.maximum(np.bincount(numbers, minlength=n), 1)
-        share_real, share_drawn = (np.bincount(numbers, v, n) / voxels for v in (real, drawn))
+        share_real, share_anywhere, share_drawn = (np.bincount(numbers, v, n) / voxels for v in (real, anywhere, drawn))
         invented = share_real < 0.5
         if variant != "result":
             invented &= share_drawn > 0.7
         genuine = (share_real >= 0.5) & (share_drawn < 0.3)
-        for key, chosen in (("real", genuine), ("invented", invented)):
+        elsewhere = invented & (share_anywhere >= 0.5) & (variant == "result")
+        for key, chosen in (("real", genuine), ("invented", invented & ~elsewhere), ("at another height", elsewhere)):
             inside = chosen[numbers]
             out[key] += np.bincount(values[inside], lengths[inside], len(GRADES))
 
@@ -217,11 +224,12 @@ def _figures(total: dict[str, float], grades: dict[str, Any], flags: dict[str, n
     for name in ("broken", "invented", "exaggerated"):
         out[f"{name}_percent"] = round(100 * total[name] / resolvable, 2)
     for variant in VARIANTS:
-        real, invented = grades[variant]["real"], grades[variant]["invented"]
+        real, invented, elsewhere = grades[variant].values()
         supported = real[0] + invented[0]
         out[variant] = {
             "real_mm": dict(zip(GRADES, real.round(1).tolist(), strict=True)),
             "invented_mm": dict(zip(GRADES, invented.round(1).tolist(), strict=True)),
+            "at_another_height_mm": dict(zip(GRADES, elsewhere.round(1).tolist(), strict=True)),
             "doubtful_of_invented_percent": _percent(invented[3], invented.sum()),
             "doubtful_of_real_percent": _percent(real[3], real.sum()),
             "supported_right_percent": _percent(real[0], supported),

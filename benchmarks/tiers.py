@@ -1,5 +1,7 @@
 """Score and time of the qualities fast, standard and best, side by side in one run -> results/tiers.json.
 
+`uhrct models` shows them, from a copy beside the weights.
+
     python benchmarks/tiers.py --scales 2 4
     python benchmarks/tiers.py --table      # print the table of results/tiers.json
 
@@ -27,6 +29,7 @@ from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import psnr
 from uhrct.evaluation.protocol import evenly_spaced
+from uhrct.models.folder import TIERS
 from uhrct.physics.degrade import degrade
 from uhrct.physics.resampling import upsample_stack
 from uhrct.upscaling.plan import TURNS
@@ -111,7 +114,8 @@ def main() -> None:
         "slices": args.slices,
         "scales": {f"x{s}": measure(s, args.slices, args.repeats, args.data) for s in args.scales},
     }
-    write_atomic(args.out, json.dumps(result, indent=2) + "\n")
+    for file in (args.out, TIERS):
+        write_atomic(file, json.dumps(result, indent=2) + "\n")
     print(table(result))
 
 

@@ -36,8 +36,7 @@ def command(out: Path, stream: str, losses: bool, seed: int, steps: int, clean: 
         "data.validation=[]",
         "optimizer.ema=0.99",  # few steps
     ]
-    resume = ["--resume"] if (out / "checkpoint.pt").is_file() else []
-    return [sys.executable, "-m", "uhrct", "train", "configs/x4.yaml", *settings, "--out", str(out), *resume]
+    return [sys.executable, "-m", "uhrct", "train", "configs/x4.yaml", *settings, "--out", str(out), "--resume"]
 
 
 def main() -> None:

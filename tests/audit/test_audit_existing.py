@@ -90,3 +90,15 @@ def test_a_scan_without_lungs_is_audited_without_vessels():
     assert not report["lungs_found"]
     assert "No lung was found" in sentence(report)
     assert sum(report["vessels"]["total_mm"].values()) == 0
+
+
+def test_the_wall_of_the_lung_is_no_vessel():
+    y, x = np.mgrid[:160, :160]
+    hu = np.where(np.hypot(y - 80, x - 80) < 70, 40.0, -1000.0)
+    for centre in (50, 110):
+        hu[np.hypot(y - 80, x - centre) < 24] = -850
+    low = Volume(hu[None].repeat(2, 0).astype(np.float32), (2.5, 1.0, 1.0))
+    high = low.on_grid(low.refined_grid((1, 2, 2)), low.hu.repeat(2, 1).repeat(2, 2))
+    report = existing.audit_result(low, high).report
+    assert report["lungs_found"]
+    assert sum(report["vessels"]["total_mm"].values()) == 0

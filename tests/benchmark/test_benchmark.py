@@ -191,6 +191,12 @@ def test_other_constants_are_not_mixed(place: Path, monkeypatch: pytest.MonkeyPa
         run(place)
 
 
+def test_a_newer_metric_leaves_old_rows_valid(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, known = read_results(place / "results.jsonl").rows, runner.constants()
+    monkeypatch.setattr(runner, "constants", lambda: known | {"newer": {"least": 1}})
+    assert run(place).rows == before
+
+
 def test_methods_without_weights_are_left_out_with_a_note(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(place, "learned-{protocol}", "nowhere")
     change(place, "learned:", "new:")

@@ -86,3 +86,15 @@ def test_only_the_generator_in_use_counts() -> None:
     model = PeerModel(PeerConfig(peer={"architecture": "gan-circle"}))
     wanted = sum(p.numel() for p in model.peer.generators["to_high"].parameters())
     assert complexity(model, lr_shape=(16, 16)).parameters == wanted
+
+
+def test_the_share_of_noise_that_is_removed_reaches_our_model_and_names_its_rows():
+    kept, removed = (Method("ours", weights="x2", denoise=share) for share in (0.0, 1.0))
+    assert len({m.identity("w") for m in (kept, removed, Method("ours", weights="x2"))}) == 3
+    noise = torch.randn(1 + 2 * CONTEXT, 64, 64, generator=torch.Generator().manual_seed(0)) * 30 + 40
+    spread = []
+    for method in (kept, removed):
+        ready = prepare(method, "x2", (1, 2, 2), torch.device("cpu"), (64, 64))
+        restored = ready.restore(Acquisition((1, 2, 2)))(noise.round(), (1.0, 0.8, 0.8))
+        spread.append(float(restored.std()))
+    assert spread[1] < 0.7 * spread[0]

@@ -289,3 +289,16 @@ def test_too_little_memory_for_a_library_is_one_line(uhrct: Uhrct, monkeypatch: 
 
     monkeypatch.setattr("uhrct.models.model.available_models", fails)
     refused(uhrct("models"), "not enough memory")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("upscale", "a", "b", "--quality", "good"), "'good' is not one of 'fast', 'standard', 'best'"),
+        (("upscale", "a", "b", "--nosuch"), "--nosuch"),
+        (("upscale", "a"), "output"),
+        (("enlarge",), "enlarge"),
+    ],
+)
+def test_what_the_command_line_does_not_know_is_one_line(uhrct: Uhrct, arguments: tuple[str, ...], words: str) -> None:
+    refused(uhrct(*arguments), words, "--help' lists what there is")

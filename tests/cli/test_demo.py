@@ -28,11 +28,12 @@ def test_the_demo_of_a_scan_says_what_it_assumes(tmp_path: Path, capsys: pytest.
     path = Path(str(get_testdata_file("CT_small.dcm")))
     sharpen(io.read(path), demo_name(path), tmp_path)
     said = capsys.readouterr().out
-    assert said.startswith("yours-CT_small: the middle 1 of 1 slices, about ")
+    assert said.startswith(f"{demo_name(path)}: the middle 1 of 1 slices, about ")
     assert "scan properties: " in said
-    assert {p.name for p in tmp_path.iterdir()} == {f"yours-CT_small-{end}" for end in FILES}
+    assert {p.name for p in tmp_path.iterdir()} == {f"{demo_name(path)}-{end}" for end in FILES}
 
 
 def test_scans_have_names_of_their_own() -> None:
-    assert demo_name(Path("a/CHEST 1.nii.gz")) == "yours-CHEST-1"
-    assert demo_name(Path("a/1.2.840")) == "yours-1.2.840"
+    assert demo_name(Path("a/CHEST 1.nii.gz")) == "yours-a-CHEST-1"
+    assert demo_name(Path("b/CHEST 1.nii.gz")) == "yours-b-CHEST-1"
+    assert demo_name(Path("a/1.2.840")) == "yours-a-1.2.840"

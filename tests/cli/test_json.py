@@ -226,6 +226,16 @@ def test_models_in_json(uhrct: Uhrct, weights: Path, monkeypatch: pytest.MonkeyP
     assert parsed(uhrct("models", "--json", "-"))["models"] == [expected | card]
 
 
+def test_models_say_what_each_quality_costs(uhrct: Uhrct) -> None:
+    costs = parsed(uhrct("models", "--json", "-"))["qualities"]
+    assert {(c["scale"], c["quality"]) for c in costs} == {
+        (s, q) for s in ("x2", "x4") for q in ("fast", "standard", "best")
+    }
+    time = {(c["scale"], c["quality"]): c["time_over_standard"] for c in costs}
+    for scale in ("x2", "x4"):
+        assert time[scale, "fast"] < time[scale, "standard"] == 1 < time[scale, "best"]
+
+
 def test_the_plan_shows_spacing_and_thickness_of_the_file(
     uhrct: Uhrct, weights: Path, scan: Volume, tmp_path: Path
 ) -> None:

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from uhrct import io
 from uhrct.core.volume import Volume
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.tasks.airways import segment_airways
 from uhrct.tasks.leaks import without_leaks
-from uhrct.tasks.lungs import fast_lung_mask
 
 
 def test_a_hole_in_the_wall_does_not_flood_the_lung() -> None:

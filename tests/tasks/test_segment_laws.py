@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Volume
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.tasks.airways import segment_airways
-from uhrct.tasks.lungs import fast_lung_mask
 from uhrct.tasks.measure import volume_ml
 from uhrct.tasks.segment import TASKS, segment
 from uhrct.tasks.vessels import segment_vessels

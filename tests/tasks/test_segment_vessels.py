@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from uhrct import io
 from uhrct.core.volume import Volume
-from uhrct.tasks.lungs import fast_lung_mask
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.tasks.vessels import segment_vessels
 
 

@@ -18,7 +18,7 @@ from uhrct.core.errors import InputRefused
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
-from uhrct.evaluation.lungs import lung_mask
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.evaluation.measures import NOTE
 from uhrct.models.model import stacks
 from uhrct.physics.resampling import upsample_stack
@@ -31,6 +31,8 @@ SCHEMA = "uhrct-audit-1"
 DRAWS = 3
 #: Slices that a report pages through.
 PAGES = 24
+#: Rim of the lungs that is left out: the chest wall gives a response there, and the mask has a voxel of error.
+RIM_MM = 1.5
 #: Pixels of the scan around the lungs that are looked at too.
 MARGIN_PX = 8
 #: Window of the pictures.
@@ -67,8 +69,8 @@ class Audit:
 
     Notes
     -----
-    Vessels and airways are graded inside the lungs alone, slice by slice. Parts of a structure in neighbouring slices
-    are graded by themselves.
+    Vessels and airways are graded inside the lungs alone, 1.5 mm or more from their edge, slice by slice. Parts of a
+    structure in neighbouring slices are graded by themselves.
     """
 
     def __init__(self, scan: Volume, plan: Plan, *, draws: int = DRAWS, quiet: bool = True) -> None:
@@ -77,7 +79,7 @@ class Audit:
         self.scan, self.plan = scan, plan
         self.acquisition = replace(plan.acquisition, slice_thickness=min(plan.acquisition.slice_thickness, 1.0))
         self.noise_hu = plan.scan.noise_hu if plan.scan.noise_known else None
-        self.lungs = lung_mask(scan.hu, scan.spacing_mm, quiet=quiet)
+        self.lungs = without_rim(fast_lung_mask(scan.hu, scan.spacing_mm, quiet=quiet), scan.spacing_mm[1:])
         with_lungs = np.flatnonzero(self.lungs.any((1, 2)))
         self._thirds = _thirds(with_lungs, float(scan.direction[2, 0]))
         shown = np.linspace(0, len(with_lungs) - 1, min(PAGES, len(with_lungs))) if len(with_lungs) else np.zeros(0)
@@ -195,6 +197,11 @@ def _thirds(with_lungs: np.ndarray, towards_head: float) -> dict[int, int]:
     low, high = int(with_lungs[0]), int(with_lungs[-1])
     place = {int(k): min(2, 3 * (int(k) - low) // (high - low + 1)) for k in with_lungs}
     return {k: 2 - t for k, t in place.items()} if towards_head > 0 else place
+
+
+def without_rim(lungs: np.ndarray, pixel_mm: tuple[float, ...]) -> np.ndarray:
+    """Lungs (z, y, x) without the voxels that are `RIM_MM` or less from the edge in their slice."""
+    return np.stack([ndimage.distance_transform_edt(one, sampling=pixel_mm) > RIM_MM for one in lungs])
 
 
 def _box(lungs: np.ndarray) -> tuple[slice, slice]:

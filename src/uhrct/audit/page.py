@@ -79,7 +79,7 @@ def write_page(audit: Audit, report: dict[str, Any], path: Path, *, title: str =
         package="uhrct.audit",
         title=title,
         sentence=sentence(report),
-        kinds=[_kind(name, report[name]) for name in KINDS],
+        kinds=[_kind(name, report[name]) for name in KINDS] if report["lungs_found"] else [],
         findings=[_finding(f) for f in audit.findings()],
         side_mm=f"{SIDE_MM:.0f}",
         pages=[_page(p) for p in pages],
@@ -165,10 +165,11 @@ def _agreement(report: dict[str, Any]) -> list[dict[str, str]]:
         ),
     ]
     rows += [(f"HU bias, {tissue}", hu(bias), "mean of A y - x in even parts") for tissue, bias in a["bias_hu"].items()]
-    rows += [
-        ("Broken vessels", f"{report['broken_mm']:.1f} mm", "clearly seen in the scan, missing in the result"),
-        ("Merges", str(report["merges"]), "weak structures that connect vessels which are separate without them"),
-    ]
+    if report["lungs_found"]:
+        rows += [
+            ("Broken vessels", f"{report['broken_mm']:.1f} mm", "clearly seen in the scan, missing in the result"),
+            ("Merges", str(report["merges"]), "weak structures that connect vessels which are separate without them"),
+        ]
     return [{"what": what, "value": value, "note": note} for what, value, note in rows]
 
 

@@ -40,6 +40,7 @@ class Method:
     weights : model folder or shipped name; {protocol} is replaced by the name of the protocol
     steps : of a sample; 1: the posterior mean, or the default of a peer
     consistency : for our own models: "auto", "hard" or "off"
+    denoise : for our own models: share of the scan's noise to remove, 0 to 1; None: the default of `uhrct upscale`
     slices : at most so many slices, and no volume, for methods that take minutes per slice
     """
 
@@ -49,11 +50,14 @@ class Method:
     steps: int = 1
     seed: int = 0
     consistency: str = "auto"
+    denoise: float | None = None
     slices: int | None = None
 
     def identity(self, weights_sha256: str) -> str:
         """Hash of settings and weights. Rows with another identity do not belong to this method."""
         own = {k: v for k, v in asdict(self).items() if k not in ("name", "weights", "slices")}
+        if self.denoise is None:
+            del own["denoise"]  # rows that are older than this setting stay valid
         return hashlib.sha256(json.dumps([own, weights_sha256]).encode()).hexdigest()[:12]
 
 

@@ -51,6 +51,7 @@ class Ready:
             "steps": m.steps,
             "seed": m.seed,
             "consistency": m.consistency,
+            "denoise": m.denoise,
             **self.facts,
         }
 
@@ -61,7 +62,8 @@ class Ready:
         if isinstance(self.model, PeerModel):
             return _one_by_one(peer_restorer(self.model, steps=self.method.steps, seed=self.method.seed))
         m = self.method
-        return restorer(Upscaler(self.model, steps=m.steps, seed=m.seed, consistency=m.consistency))
+        told = {} if m.denoise is None else {"denoise": m.denoise}
+        return restorer(Upscaler(self.model, steps=m.steps, seed=m.seed, consistency=m.consistency, **told))
 
 
 def prepare(

@@ -105,14 +105,14 @@ def restore(truth: Volume, name: str, scale: Scale, out: Path) -> tuple[dict[str
 
 
 def demo_name(path: Path) -> str:
-    """The start of the file names for a user's scan, so that another scan does not replace them.
+    """The start of the file names for a user's scan: its folder and its name, since many scans are called `ct`.
 
-    >>> demo_name(Path("scans/CHEST 1.nii.gz"))
-    'yours-CHEST-1'
+    >>> demo_name(Path("patient 1/CHEST.nii.gz"))
+    'yours-patient-1-CHEST'
     """
-    name = path.resolve().name
-    stem = name[: len(name) - len(io.paths.known_suffix(path))]
-    return "yours-" + re.sub(r"[^\w.-]+", "-", stem)
+    whole = path.resolve()
+    stem = whole.name[: len(whole.name) - len(io.paths.known_suffix(path))]
+    return re.sub(r"[^\w.-]+", "-", f"yours-{whole.parent.name}-{stem}")
 
 
 def sharpen(scan: Volume, name: str, out: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uhrct.cli.app import READ_OPTIONS, Input, Json, Overwrite, as_options, print_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from uhrct.io import SeriesInfo
 
 INFO_SCHEMA, MODELS_SCHEMA = "uhrct-info-1", "uhrct-models-1"
@@ -84,14 +87,14 @@ def models(json_path: Json = None, overwrite: Overwrite = False) -> None:
     from rich.table import Table
 
     from uhrct import io
-    from uhrct.core.files import write_json
+    from uhrct.core.files import STDOUT, write_json
     from uhrct.core.version import __version__
     from uhrct.models.choice import scale_word
     from uhrct.models.model import available_models
 
     io.check_outputs(None, [], files=[json_path], overwrite=overwrite)
     table = Table(box=None, pad_edge=False)
-    for name in ("name", "scale", "size", "samples", "licence", "trained on", "PSNR over interpolation"):
+    for name in ("name", "scale", "size", "samples", "PSNR over interpolation"):
         table.add_column(name, overflow="fold")
     found = [_model(folder) for folder in available_models()]
     for m in found:
@@ -100,13 +103,57 @@ def models(json_path: Json = None, overwrite: Overwrite = False) -> None:
             scale_word(m["scale"]),
             f"{m['bytes'] / 1e6:.1f} MB",
             "yes" if m["draws_samples"] else "no",
-            m["licence"] or "?",
-            m["training_data"] or "?",
-            "; ".join(f"{k} {v:+.2f} dB" for k, v in m["gain_db"].items()) or "?",
+            _gains(m["gain_db"]),
         )
+    qualities = _qualities()
     print_table(table, json_path)
+    if qualities:
+        print_table(_quality_table(qualities), json_path)
+    trained: dict[str, list[str]] = {}
+    for m in found:
+        text = f"trained on {m['training_data'] or '?'}; licence {m['licence'] or '?'}"
+        trained.setdefault(text, []).append(m["name"])
+    for text, names in trained.items():
+        print(f"{', '.join(names)}: {text}", file=sys.stderr if json_path == STDOUT else sys.stdout)
     if json_path is not None:
-        write_json(json_path, {"schema": MODELS_SCHEMA, "uhrct": __version__, "models": found})
+        report = {"schema": MODELS_SCHEMA, "uhrct": __version__, "models": found, "qualities": qualities}
+        write_json(json_path, report)
+
+
+def _gains(gain_db: dict[str, float]) -> str:
+    return "; ".join(f"{name} {gain:+.2f} dB" for name, gain in gain_db.items()) or "?"
+
+
+def _qualities() -> list[dict[str, Any]]:
+    """Time and gain of `--quality` at each scale, with the shipped weights."""
+    from uhrct.models.folder import TIERS
+
+    if not TIERS.is_file():
+        return []
+    return [
+        {
+            "scale": scale,
+            "quality": quality,
+            "time_over_standard": round(row["seconds"] / rows["standard"]["seconds"], 2),
+            "gain_db": row["gain_db"],
+        }
+        for scale, rows in json.loads(TIERS.read_text())["scales"].items()
+        for quality, row in rows.items()
+        if isinstance(row, dict)
+    ]
+
+
+def _quality_table(qualities: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(
+        title="\n--quality, measured side by side with --denoise 0", title_justify="left", box=None, pad_edge=False
+    )
+    for name in ("scale", "quality", "time over standard", "PSNR over interpolation"):
+        table.add_column(name)
+    for q in qualities:
+        table.add_row(q["scale"], q["quality"], f"{q['time_over_standard']:.2f}", _gains(q["gain_db"]))
+    return table
 
 
 def _model(folder: Path) -> dict[str, Any]:

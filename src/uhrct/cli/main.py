@@ -10,12 +10,13 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from uhrct.cli.app import INTERNAL, NOTES, USAGE, Command, exit_code, note, one_line
 from uhrct.cli.audit import audit
+from uhrct.cli.batch import batch
 from uhrct.cli.benchmark import benchmark, train_peer
 from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, info, models),
+    "Super-resolution": (upscale, batch, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
@@ -65,6 +66,10 @@ def common(
     pass
 
 
+#: of click, whichever copy of it typer holds
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+
 class Notes(logging.Handler):
     """Prints log records as notes, and keeps them for the report."""
 
@@ -82,7 +87,11 @@ def main() -> None:
     # as Ctrl-C does, raise an exception: unfinished outputs are then removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app()
+        code = app(standalone_mode=False)
+        if isinstance(code, int):
+            sys.exit(code)
+    except UsageError as e:
+        _fail_usage(e)
     except UhrctError as e:
         _fail(e, exit_code(e))
     except BrokenPipeError:
@@ -101,6 +110,15 @@ def main() -> None:
 def _fail(what: object, code: int) -> NoReturn:
     print(f"uhrct: {one_line(what)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _fail_usage(error: Any) -> NoReturn:
+    """One line instead of typer's box of five, except that a command without arguments shows its help."""
+    if error.ctx is None or "NoArgsIsHelp" in type(error).__name__:
+        error.show()
+        sys.exit(USAGE)
+    what = error.format_message().replace("Value error, ", "").rstrip(".")
+    _fail(f"{what}; '{error.ctx.command_path} --help' lists what there is", USAGE)
 
 
 def _report_bug(error: Exception) -> NoReturn:

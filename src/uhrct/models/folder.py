@@ -15,6 +15,8 @@ from uhrct.core.files import write_atomic
 FORMAT_VERSION = 1
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+#: score and time of each quality, by `benchmarks/tiers.py`
+TIERS = WEIGHTS_DIR / "tiers.json"
 #: folder of the weights inside the folder of a training run
 IN_RUN = "model"
 

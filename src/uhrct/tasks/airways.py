@@ -9,10 +9,10 @@ from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
 from uhrct.core.hu import FLOOR_HU
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.boxes import box_of
 from uhrct.tasks.leaks import without_leaks
-from uhrct.tasks.lungs import fast_lung_mask
 from uhrct.tasks.trachea import trachea
 from uhrct.tasks.tubes import FULL, SLAB, tube_map
 from uhrct.tasks.upright import Upright

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from uhrct.core.volume import Volume
+from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.tasks.even_grid import EvenGrid
-from uhrct.tasks.lungs import fast_lung_mask
 
 #: millimetres around the lungs that stay
 MARGIN_MM = 15.0

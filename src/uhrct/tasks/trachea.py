@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
-from uhrct.tasks.lungs import coarse_factors, coarsen
+from uhrct.evaluation.fast_lungs import coarse_factors, coarsen
 
 COARSE_MM = 2.0
 AIR_BELOW_HU = -900.0

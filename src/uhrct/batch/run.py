@@ -1,0 +1,174 @@
+"""Run a cohort: list the series, start workers, replace those that die, and sum up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from uhrct.batch.ledger import RUNNING, WAITING, Ledger
+from uhrct.batch.series import Series
+from uhrct.batch.worker import DISK_FULL, FINISHED, Job, main
+from uhrct.core.errors import UhrctError
+from uhrct.core.progress import Progress
+from uhrct.core.version import __version__
+
+#: between two looks at the workers
+LOOK_S = 0.5
+#: a worker that ends this often without processing anything is not started again
+MOST_STARTS = 5
+
+#: listener(series of this run that are settled, all)
+Listener = Callable[[int, int], None]
+
+
+def run_batch(
+    found: Sequence[Series],
+    out: Path,
+    *,
+    suffix: str | None = None,
+    settings: dict[str, Any] | None = None,
+    anonymize: bool = False,
+    workers: int = 1,
+    part: tuple[int, int] | None = None,
+    retry_failed: bool = False,
+    listener: Listener | None = None,
+    quiet: bool = False,
+) -> dict[str, int]:
+    """Super-resolve all series that the ledger in `out` does not call done.
+
+    Parameters
+    ----------
+    found : of `uhrct.batch.series.find_series`
+    suffix : format of the results, such as ".nii.gz"; None: that of each scan
+    settings : fields of `uhrct.upscaling.plan.UpscaleSettings`
+    anonymize : remove what names the patient from DICOM results
+    workers : processes on this machine
+    part : (i, n): this is run i of n that share the ledger; it begins at another place of the list than the others
+    retry_failed : also those that failed, or were set aside
+    listener : called when the number of settled series changes
+    quiet : show no progress
+
+    Returns
+    -------
+    dict
+        Number of series in each state.
+
+    Raises
+    ------
+    UhrctError
+        If an output is not ours, a setting is impossible, the disk is full, or workers die before they begin.
+    """
+    settings = settings or {}
+    wanted = settings_hash(settings, suffix, anonymize)
+    start = len(found) * part[0] // part[1] if part else 0
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    job = Job(out.absolute(), settings, anonymize, wanted, start, threads)
+    ledger = Ledger(out)
+    try:
+        ledger.release_dead()
+        ledger.enrol(found, wanted, suffix, retry_failed=retry_failed)
+        _work(job, ledger, workers, listener, quiet)
+        return ledger.counts()
+    except sqlite3.OperationalError as error:
+        raise UhrctError(f"{ledger.path}: {error}; make room, and start the same command again") from error
+    finally:
+        ledger.close()
+
+
+def _work(job: Job, ledger: Ledger, workers: int, listener: Listener | None, quiet: bool) -> None:
+    """Let workers process what waits, and show how far they are."""
+    counts = ledger.counts()
+    listed, todo = sum(counts.values()), counts[WAITING] + counts[RUNNING]
+    shown = 0
+    with Progress("batch", todo, unit="series", quiet=quiet) as progress:
+
+        def settled(counts: dict[str, int]) -> None:
+            nonlocal shown
+            left = counts[WAITING] + counts[RUNNING]
+            if left < todo - shown:
+                progress.advance(todo - left - shown)
+                shown = todo - left
+            if listener is not None:
+                listener(listed - left, listed)
+
+        _Workers(job, min(workers, max(todo, 1))).run(ledger, settled)
+
+
+class _Workers:
+    """The worker processes of a run."""
+
+    def __init__(self, job: Job, count: int) -> None:
+        self.job, self.count = job, count
+        # a new interpreter each: a forked one would share locks of torch
+        self._context = multiprocessing.get_context("spawn")
+        self._starts = 0
+
+    def run(self, ledger: Ledger, settled: Callable[[dict[str, int]], None]) -> None:
+        """Until no series waits. Raises `UhrctError` if it cannot go on."""
+        alive: list[BaseProcess] = []
+        seen = ledger.counts()
+        try:
+            while True:
+                counts = ledger.counts()
+                if counts != seen:
+                    settled(counts)
+                    seen, self._starts = counts, 0
+                for process in [p for p in alive if not p.is_alive()]:
+                    alive.remove(process)
+                    self._ended(process, ledger)
+                # a series of a dead run on another machine is free after a while
+                if not counts[WAITING] and counts[RUNNING] and not alive:
+                    ledger.release_dead()
+                if not counts[WAITING] and not alive:
+                    return
+                if counts[WAITING] and len(alive) < self.count:
+                    alive.append(self._start())
+                time.sleep(LOOK_S)
+        finally:
+            for process in alive:
+                process.terminate()
+            for process in alive:
+                process.join()
+            ledger.release_dead()
+
+    def _start(self) -> BaseProcess:
+        self._starts += 1
+        if self._starts > MOST_STARTS + self.count:
+            raise UhrctError("workers end before they process anything; try uhrct upscale on one series to see why")
+        process = self._context.Process(target=main, args=(self.job,))
+        process.start()
+        return process
+
+    def _ended(self, process: BaseProcess, ledger: Ledger) -> None:
+        if process.exitcode == DISK_FULL:
+            raise UhrctError(f"{self.job.out}: no space left; make room and start the same command again")
+        if process.exitcode != FINISHED:
+            for row in ledger.rows():
+                if row["state"] == RUNNING and f":{process.pid}:" in (row["worker"] or ""):
+                    ledger.release_dead(row["worker"])
+
+
+def settings_hash(settings: dict[str, Any], suffix: str | None, anonymize: bool) -> str:
+    """Hash of everything that decides a result besides its scan: version, weights and options.
+
+    Example
+    -------
+    >>> settings_hash({"scale": 2}, None, False) == settings_hash({"scale": 4}, None, False)
+    False
+    """
+    from uhrct.models.choice import served_scales
+    from uhrct.models.model import read_config
+
+    folders = served_scales(settings.get("weights"), fast=settings.get("quality") == "fast")
+    weights = {folder.name: read_config(folder)[1] for folder in folders}
+    kept = {k: str(v) for k, v in settings.items() if k != "device"}
+    text = json.dumps([__version__, kept, weights, suffix, anonymize], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
