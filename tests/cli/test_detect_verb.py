@@ -68,3 +68,41 @@ def test_bad_scans_are_one_line(hu: np.ndarray, words: str, tmp_path: Path, uhrc
 
 def test_a_report_needs_dicom(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
     refused(uhrct("detect", chest, "--sr", tmp_path / "a.dcm"), "refers to DICOM images")
+
+
+def table(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(["seriesuid,coordX,coordY,coordZ,diameter_mm", *rows]) + "\n")
+    return path
+
+
+def test_a_folder_with_annotations_gets_its_froc(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    """One scan shows a nodule where the table says so; the other is the same scan, in which the table has none."""
+    folder = tmp_path / "scans" / "subset0"
+    folder.mkdir(parents=True)
+    for name in ("1.2.3", "1.2.4"):
+        io.write(io.read(chest), folder / f"{name}.mhd")
+    io.write(Volume(np.full((12, 30, 30), 40, np.int16), (1.0, 1.0, 1.0)), folder / "1.2.5.mhd")
+    known = table(tmp_path / "annotations.csv", "1.2.3,56,16,31,9.6", "9.9.9,0,0,0,5")
+    wrong = table(tmp_path / "annotations_excluded.csv", "1.2.4,56,16,31,-1")
+    command = ["detect", tmp_path / "scans", "--annotations", known, "--weights", "none", "-q"]
+    first = json.loads(done(uhrct(*command, "--json", "-")).out)
+    assert first["froc"]["scans"] == 3
+    assert first["froc"]["known_nodules"] == 1
+    assert first["froc"]["sensitivity"]["8"] == 1
+    assert any("1.2.5" in line and "no lungs" in line for line in first["warnings"])
+    assert any("not in" in line for line in first["warnings"])
+    # the same place in the second scan is a false positive unless it is excluded
+    second = json.loads(done(uhrct(*command, "--excluded", wrong, "--json", "-")).out)
+    assert second["froc"]["score"] >= first["froc"]["score"]
+    done(uhrct(*command, "--csv", tmp_path / "all.csv"))
+    assert {line.split(",")[0] for line in (tmp_path / "all.csv").read_text().splitlines()[1:]} == {"1.2.3", "1.2.4"}
+
+
+def test_annotations_that_do_not_fit_give_one_line(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    other = table(tmp_path / "annotations.csv", "9.9.9,0,0,0,5")
+    refused(uhrct("detect", chest.parent, "--annotations", other, "--weights", "none", "-q"), "none of its scans")
+    refused(uhrct("detect", chest, "--excluded", other, "--weights", "none", "-q"), "--annotations")
+    refused(
+        uhrct("detect", chest, "--annotations", other, "--sr", tmp_path / "a.dcm", "--weights", "none", "-q"),
+        "one scan",
+    )

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ct_files import PATIENT, make_series
 from pydicom import dcmread
 from run_cli import REFUSED, Uhrct, done, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
+from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig
 
 
 def body(slices: int = 3) -> Volume:
@@ -67,6 +69,24 @@ def test_dicom_in_dicom_seg_out(uhrct: Uhrct, tmp_path: Path) -> None:
     kinds = [s.SegmentedPropertyTypeCodeSequence[0].CodeValue for s in seg.SegmentSequence]
     assert kinds == ["3341006", "44029006"]
     assert PATIENT.encode() not in (tmp_path / "seg.dcm").read_bytes()
+
+
+def test_a_trained_network_is_used_and_named(uhrct: Uhrct, tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    torch.manual_seed(0)
+    MaskNetwork(MaskNetworkConfig(task="vessels", width=1)).save_pretrained(tmp_path / "mine")
+    scan, out = tmp_path / "ct.nii.gz", tmp_path / "out.nii.gz"
+    io.write(body(12), scan)
+    command = ["segment", scan, out, "--task", "vessels", "-q"]
+    data = json.loads(done(uhrct(*command, "--weights", tmp_path / "mine", "--json", "-")).out)
+    assert data["weights"] == "mine"
+    assert data["weights_sha256"] == MaskNetwork.from_pretrained(tmp_path / "mine").weights_sha256
+    with_network = io.read(out).hu
+    done(uhrct(*command, "--overwrite"))
+    assert not np.array_equal(io.read(out).hu, with_network)
+    refused(uhrct(*command, "--weights", "x2", "--overwrite"), "x2", "no mask network")
+    refused(uhrct("segment", scan, tmp_path / "a.nii.gz", "--task", "lungs", "--weights", "x2"), "--weights", "lungs")
+    refused(uhrct("segment", scan, tmp_path / "a.nii.gz", "--task", "airways", "--weights", tmp_path / "mine"), "mine")
 
 
 def test_refusals_are_one_line_and_leave_nothing(uhrct: Uhrct, tmp_path: Path) -> None:

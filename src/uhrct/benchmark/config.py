@@ -11,6 +11,7 @@ from typing import Any
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.measures import MEASURES
 from uhrct.physics.acquisition import KINDS
+from uhrct.training.config import read_settings
 
 INTERPOLATIONS = ("bicubic", "lanczos", "projection")
 HEADLINE = (
@@ -94,16 +95,9 @@ def load_benchmark(path: str | Path) -> BenchmarkConfig:
     UhrctError
         If the file is missing or no YAML, or a setting, metric, degradation or method is unknown.
     """
-    import yaml
-
+    raw = read_settings(path)
     try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except OSError as e:
-        raise UhrctError(f"{path}: configuration not readable ({e.strerror})") from e
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
-        raise UhrctError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from e
-    try:
-        return _checked(raw if isinstance(raw, dict) else {}, Path(path))
+        return _checked(raw, Path(path))
     except (TypeError, ValueError, AttributeError) as e:
         raise UhrctError(f"{path}: {' '.join(str(e).split())}") from e
 
@@ -112,13 +106,8 @@ def _checked(raw: dict[str, Any], path: Path) -> BenchmarkConfig:
     known = {f.name for f in fields(BenchmarkConfig)}
     if unknown := sorted(set(raw) - known):
         raise UhrctError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    methods = tuple(Method(name, **(settings or {})) for name, settings in raw.get("methods", {}).items())
-    if not methods:
-        raise UhrctError(f"{path}: methods is empty; name at least one, such as bicubic: {{kind: bicubic}}")
-    for m in methods:
-        if (m.kind in INTERPOLATIONS) == bool(m.weights) or (m.kind and m.kind not in INTERPOLATIONS):
-            raise UhrctError(f"{path}: method {m.name!r}: give weights, or kind as one of {', '.join(INTERPOLATIONS)}")
-    protocols = tuple((name, _scale(scale)) for name, scale in raw.get("protocols", {"x2": [1, 2, 2]}).items())
+    methods = methods_of(raw.get("methods", {}), path)
+    protocols = protocols_of(raw.get("protocols", {"x2": [1, 2, 2]}))
     for name, allowed in (
         ("degradations", KINDS),
         ("metrics", MEASURES),
@@ -138,6 +127,22 @@ def _checked(raw: dict[str, Any], path: Path) -> BenchmarkConfig:
     settings["out"] = Path(raw.get("out", f"results/{path.stem}.jsonl"))
     settings["data"] = Path(raw.get("data", BenchmarkConfig.data))
     return BenchmarkConfig(methods=methods, protocols=protocols, **settings)
+
+
+def methods_of(raw: dict[str, Any], path: Path) -> tuple[Method, ...]:
+    """The methods of a configuration. `path` names the file in errors."""
+    methods = tuple(Method(name, **(settings or {})) for name, settings in raw.items())
+    if not methods:
+        raise UhrctError(f"{path}: methods is empty; name at least one, such as bicubic: {{kind: bicubic}}")
+    for m in methods:
+        if (m.kind in INTERPOLATIONS) == bool(m.weights) or (m.kind and m.kind not in INTERPOLATIONS):
+            raise UhrctError(f"{path}: method {m.name!r}: give weights, or kind as one of {', '.join(INTERPOLATIONS)}")
+    return methods
+
+
+def protocols_of(raw: dict[str, Any]) -> tuple[tuple[str, tuple[int, int, int]], ...]:
+    """(name, scale (z, y, x)) of the protocols of a configuration."""
+    return tuple((name, _scale(scale)) for name, scale in raw.items())
 
 
 def _scale(value: Any) -> tuple[int, int, int]:

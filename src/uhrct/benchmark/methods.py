@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,21 @@ class Ready:
     def identity(self) -> str:
         return self.method.identity(self.facts.get("weights_sha256", ""))
 
+    def description(self, protocol: str) -> dict[str, Any]:
+        """Plain values for the record of a run."""
+        m = self.method
+        return {
+            "name": m.name,
+            "identity": self.identity,
+            "protocol": protocol,
+            "kind": m.kind,
+            "steps": m.steps,
+            "seed": m.seed,
+            "consistency": m.consistency,
+            "denoise": m.denoise,
+            **self.facts,
+        }
+
     def restore(self, acquisition: Acquisition) -> Restore:
         """The method as a restorer of slices that `acquisition` degraded. Only the projection uses `acquisition`."""
         if self.model is None:
@@ -72,6 +88,33 @@ def prepare(
     facts = {"weights": name, "weights_sha256": model.weights_sha256, **_budget(model_folder(name))}
     facts |= complexity(model, steps=method.steps, lr_shape=lr_shape)._asdict()
     return Ready(method, scale, model, facts)
+
+
+def prepare_all(
+    methods: Sequence[Method],
+    protocols: Sequence[tuple[str, tuple[int, int, int]]],
+    device: torch.device,
+    plane: tuple[int, int] = (512, 512),
+) -> tuple[dict[str, list[Ready]], list[tuple[str, Method, str]]]:
+    """(available methods by protocol, (protocol, method, reason) of the others).
+
+    Parameters
+    ----------
+    protocols : (name, scale (z, y, x))
+    plane : rows and columns of a fine slice; only the cost of attention depends on it
+    """
+    out: dict[str, list[Ready]] = {}
+    absent: list[tuple[str, Method, str]] = []
+    for protocol, scale in protocols:
+        lr_shape = (plane[0] // scale[1], plane[1] // scale[2])
+        for method in methods:
+            try:
+                ready = prepare(method, protocol, scale, device, lr_shape)
+            except UhrctError as reason:
+                absent.append((protocol, method, str(reason)))
+                continue
+            out.setdefault(protocol, []).append(ready)
+    return out, absent
 
 
 def restorer(upscaler: Upscaler) -> Restore:

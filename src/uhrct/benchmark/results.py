@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 
 from uhrct.benchmark.config import Method
 from uhrct.core.errors import UhrctError
+from uhrct.core.version import __version__
 
 #: These keys, with `slice` or `slab`, identify a row.
 KEY = ("identity", "protocol", "degradation", "case")
@@ -73,14 +78,9 @@ def read_results(path: Path) -> Results:
         If another line is no result.
     """
     results = Results(path)
-    if not path.exists():
-        return results
-    blob = path.read_bytes()
-    whole = blob[: blob.rfind(b"\n") + 1]
-    results.broken = len(blob) - len(whole)
-    for number, line in enumerate(whole.decode(errors="replace").splitlines(), 1):
+    lines, results.broken = read_lines(path)
+    for number, record in enumerate(lines, 1):
         try:
-            record = json.loads(line)
             if "run" in record:
                 results.runs.append(record["run"])
                 continue
@@ -90,9 +90,54 @@ def read_results(path: Path) -> Results:
                 results.slabs.append(row | {"slab": (first, stop)})
             else:
                 results.rows.append(row | {"slice": record["slice"]})
-        except (ValueError, KeyError, TypeError, RecursionError) as e:
-            raise UhrctError(f"{path}: line {number} is no benchmark result; repair or move the file") from e
+        except (ValueError, KeyError, TypeError) as e:
+            raise no_result(path, number) from e
     return results
+
+
+def read_lines(path: Path) -> tuple[list[Any], int]:
+    """(the records of a file of JSON lines, bytes of an incomplete last line). A missing file has none.
+
+    Raises
+    ------
+    UhrctError
+        If a complete line is no JSON.
+    """
+    if not path.exists():
+        return [], 0
+    blob = path.read_bytes()
+    whole = blob[: blob.rfind(b"\n") + 1]
+    records = []
+    for number, line in enumerate(whole.decode(errors="replace").splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except (ValueError, RecursionError) as e:
+            raise no_result(path, number) from e
+    return records, len(blob) - len(whole)
+
+
+def no_result(path: Path, number: int) -> UhrctError:
+    """The error for a line that is no result."""
+    return UhrctError(f"{path}: line {number} is no benchmark result; repair or move the file")
+
+
+def append(file: BinaryIO, record: dict[str, Any]) -> None:
+    """Write a whole line at once, so that an interruption cuts off the last line only."""
+    file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
+    file.flush()
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """Time, commit, versions and device of a run."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "uhrct": __version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else name,
+    }
 
 
 def measured_before(results: Results, method: Method, protocol: str, cases: list[Any]) -> dict[str, Any] | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,11 @@ from torch import Tensor
 
 from uhrct import io
 from uhrct.benchmark.config import BenchmarkConfig, Method
-from uhrct.benchmark.methods import Ready, prepare
-from uhrct.benchmark.results import Results, measured_before, read_results
+from uhrct.benchmark.methods import Ready, prepare_all
+from uhrct.benchmark.results import Results, append, circumstances, measured_before, read_results
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.core.progress import track
-from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.lungs import lung_mask
@@ -114,26 +110,16 @@ class Benchmark:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         with config.out.open("ab") as file:
             file.truncate(file.tell() - results.broken)
-            _write(file, {"run": record})
+            append(file, {"run": record})
             for job in track(jobs, "benchmark", quiet=self.quiet):
                 for row in [self._measure_slab(job)] if job.slab else self._measure(job):
-                    _write(file, row)
+                    append(file, row)
         return read_results(config.out)
 
     def _methods(self) -> tuple[dict[str, list[Ready]], list[tuple[str, Method, str]]]:
         """Available methods by protocol, and (protocol, method, reason) of the others."""
-        shape = self._volume(self.config.cases[0]).shape
-        out: dict[str, list[Ready]] = {}
-        absent: list[tuple[str, Method, str]] = []
-        for protocol, scale in self.config.protocols:
-            lr_shape = (shape[1] // scale[1], shape[2] // scale[2])
-            for method in self.config.methods:
-                try:
-                    ready = prepare(method, protocol, scale, self.device, lr_shape)
-                except UhrctError as reason:
-                    absent.append((protocol, method, str(reason)))
-                    continue
-                out.setdefault(protocol, []).append(ready)
+        plane = self._volume(self.config.cases[0]).shape[1:]
+        out, absent = prepare_all(self.config.methods, self.config.protocols, self.device, plane)
         if not out:
             for protocol, method, why in absent:
                 self._say(f"note: {method.name} left out of {protocol}: {why}")
@@ -225,16 +211,8 @@ class Benchmark:
 
     def _record(self, ready: dict[str, list[Ready]]) -> dict[str, Any]:
         """The `run` record: versions, device, cases, methods and constants of this run."""
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        device = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-        if self.device.type == "cuda":
-            device = torch.cuda.get_device_name(self.device)
         return {
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit.stdout.strip(),
-            "uhrct": __version__,
-            "torch": torch.__version__,
-            "device": device,
+            **circumstances(self.device),
             "slices": self.config.slices,
             "volume_slices": self.config.volume_slices,
             "cases": [
@@ -242,21 +220,7 @@ class Benchmark:
                 for c in self.config.cases
             ],
             "protocols": {name: list(scale) for name, scale in self.config.protocols},
-            "methods": [
-                {
-                    "name": r.method.name,
-                    "identity": r.identity,
-                    "protocol": protocol,
-                    "kind": r.method.kind,
-                    "steps": r.method.steps,
-                    "seed": r.method.seed,
-                    "consistency": r.method.consistency,
-                    "denoise": r.method.denoise,
-                    **r.facts,
-                }
-                for protocol, methods in ready.items()
-                for r in methods
-            ],
+            "methods": [r.description(protocol) for protocol, methods in ready.items() for r in methods],
             "constants": json.loads(json.dumps(constants())),
         }
 
@@ -305,9 +269,3 @@ def _consistency(sr: Tensor, lr: Tensor, acquisition: Acquisition) -> float:
 def _rounded(scores: Scores) -> dict[str, float | None]:
     """Values with six digits, the precision of float32 images."""
     return {k: None if v is None else float(f"{v:.6g}") for k, v in scores.values.items()}
-
-
-def _write(file: Any, record: dict[str, Any]) -> None:
-    """Write a whole line at once, so that an interruption cuts off the last line only."""
-    file.write((json.dumps(record, separators=(",", ":")) + "\n").encode())
-    file.flush()

@@ -25,6 +25,11 @@ def benchmark(
 ) -> None:
     """Compute all metrics of several methods on held-out patients. An interrupted run continues where it stopped."""
     from uhrct.benchmark.config import load_benchmark
+    from uhrct.training.config import read_settings
+
+    if "tasks" in read_settings(config):
+        _tasks(config, report, device, quiet)
+        return
 
     settings = load_benchmark(config)
     if report is not None:
@@ -35,6 +40,22 @@ def benchmark(
     from uhrct.benchmark.runner import Benchmark
 
     Benchmark(settings, device=torch_device(device), quiet=quiet).run()
+    say(f"results in {settings.out}", quiet)
+
+
+def _tasks(config: Path, report: Path | None, device: Device, quiet: bool) -> None:
+    """The benchmark of tasks, for a configuration with the key `tasks`."""
+    from uhrct.benchmark.tasks.config import load_tasks
+
+    settings = load_tasks(config)
+    if report is not None:
+        from uhrct.benchmark.tasks.report import write_task_report
+
+        print(f"report in {write_task_report(settings, report, quiet=quiet)}")
+        return
+    from uhrct.benchmark.tasks.runner import TaskBenchmark
+
+    TaskBenchmark(settings, device=torch_device(device), quiet=quiet).run()
     say(f"results in {settings.out}", quiet)
 
 

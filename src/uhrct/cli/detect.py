@@ -9,6 +9,7 @@ import typer
 
 from uhrct.cli.app import (
     ADVANCED,
+    INPUT,
     NOTE,
     NOTES,
     OUTPUT,
@@ -31,6 +32,8 @@ from uhrct.cli.app import (
 )
 from uhrct.core.errors import UhrctError
 
+FILTER_ALONE = "no nodule network is installed; the score is that of the filter alone"
+
 
 def detect(
     input: Input,
@@ -51,10 +54,25 @@ def detect(
         float, typer.Option(help="Leave out findings with a lower score, from 0 to 1.", min=0.0, max=1.0)
     ] = 0.5,
     most: Annotated[int, typer.Option(help="Largest number of findings.", min=1)] = 20,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            help="annotations.csv of LUNA16. INPUT is then a folder of scans, and the FROC curve is printed. All "
+            "findings count, whatever --least-score and --most are.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    excluded: Annotated[
+        Path | None,
+        typer.Option(
+            help="annotations_excluded.csv of LUNA16: findings that are neither right nor wrong.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of a nodule network. Default: the shipped one, else the filter alone.",
+            help="Name or folder of a nodule network; none: the filter alone. Default: the shipped one, if any.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
@@ -77,13 +95,20 @@ def detect(
     for path, suffix in ((csv, ".csv"), (sr, ".dcm")):
         if path is not None and path.suffix.lower() != suffix:
             raise UhrctError(f"{path}: give a file that ends in {suffix}")
+    if excluded is not None and annotations is None:
+        raise UhrctError(f"`excluded` {excluded}: needs `annotations` too")
+    if sr is not None and annotations is not None:
+        raise UhrctError(f"{sr}: a report is of one scan; leave out `annotations`")
     io.check_outputs(input, [], files=[csv, sr, json_path], overwrite=overwrite)
+    if annotations is not None:
+        _score_folder(input, annotations, excluded, csv, json_path, weights, device, quiet)
+        return
     dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
     volume = read_input(input, series, input_spacing, untilt)
     if sr is not None and not volume.meta.get("dicom"):
         raise UhrctError(f"{sr}: a DICOM report refers to DICOM images, and {input} is none; use --csv or --json")
     if weights is None and shipped() is None:
-        note("no nodule network is installed; the score is that of the filter alone")
+        note(FILTER_ALONE)
     try:
         found = find(volume, weights=weights, device=device.value, quiet=quiet)
     except UhrctError as error:
@@ -107,6 +132,40 @@ def detect(
     if json_path is not None:
         write_json(json_path, as_report(kept, weights) | {"input": str(input), "warnings": NOTES})
     say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
+
+
+def _score_folder(
+    folder: Path,
+    annotations: Path,
+    excluded: Path | None,
+    csv: Path | None,
+    json_path: Path | None,
+    weights: str | None,
+    device: Device,
+    quiet: bool,
+) -> None:
+    """Findings and FROC of a folder of scans with known nodules."""
+    from functools import partial
+
+    from uhrct.core.files import write_json
+    from uhrct.tasks.detect import as_report, shipped, write_csv
+    from uhrct.tasks.detect import detect as find
+    from uhrct.tasks.detect_folder import detect_folder, froc_report, froc_table
+
+    detector = partial(find, weights=weights, device=device.value)
+    result = detect_folder(folder, annotations, excluded=excluded, find=detector, quiet=quiet)
+    if weights is None and shipped() is None:
+        note(FILTER_ALONE)
+    for line in result.notes:
+        note(line)
+    if csv is not None:
+        write_csv(result.found, csv)
+    print_table(froc_table(result), json_path)
+    if json_path is not None:
+        scans = {name: as_report(nodules, weights)["nodules"] for name, nodules in result.found.items()}
+        report = as_report([], weights) | {"froc": froc_report(result), "nodules": scans}
+        write_json(json_path, report | {"input": str(folder), "warnings": NOTES})
+    say(f"{result.nodules} nodules in {len(result.found)} scans. {NOTE}", quiet)
 
 
 def _name(input: Path, meta: dict) -> str:

@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from uhrct.cli.app import (
+    ADVANCED,
     NOTE,
     NOTES,
     OUTPUT,
     Anonymize,
     AnonymizeKey,
+    Device,
     Input,
     InputSpacing,
     Json,
@@ -56,6 +58,14 @@ def segment(
     ] = None,
     json_path: Json = None,
     overwrite: Overwrite = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or folder of a mask network for vessels or airways. Default: no network.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the network computes.", rich_help_panel=ADVANCED)] = Device.auto,
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -63,7 +73,7 @@ def segment(
     anonymize_key: AnonymizeKey = None,
     quiet: Quiet = False,
 ) -> None:
-    """Segment the lungs, the airways or the vessels of a chest CT, without training. DICOM output: DICOM SEG."""
+    """Segment the lungs, the airways or the vessels of a chest CT. DICOM output: DICOM SEG."""
     from uhrct import io
     from uhrct.core.files import write_json
     from uhrct.core.version import __version__
@@ -74,16 +84,17 @@ def segment(
         check_mesh(mesh)
     io.check_outputs(input, [output], files=[mesh, json_path], overwrite=overwrite)
     dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
+    network = None if weights is None else tasks.load_network(weights, task.value, device.value)
     volume = read_input(input, series, input_spacing, untilt)
     begin = time.perf_counter()
     try:
-        found = tasks.segment(volume, task.value, quiet=quiet)
+        found = tasks.segment(volume, task.value, network=network, quiet=quiet)
     except UhrctError as error:
         raise type(error)(f"{input}: {error}") from error
     for line in found.warnings:
         note(line)
     report = tasks.report(found, volume, time.perf_counter() - begin)
-    what = f"uhrct {__version__} segmentation of {task.value} without a network"
+    what = f"uhrct {__version__} segmentation of {task.value} {found.method}"
     io.write_segmentation(
         found.labels,
         volume.grid,

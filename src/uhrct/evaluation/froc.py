@@ -40,15 +40,26 @@ class Froc:
     score: float
 
 
+@dataclass(frozen=True)
+class Match:
+    """What a detector found in one scan.
+
+    Parameters
+    ----------
+    best : the best score at each nodule, -inf where nothing was found
+    wrong : scores of the false positives
+    """
+
+    best: np.ndarray
+    wrong: np.ndarray
+
+
 def froc(
     nodules: Mapping[str, Sequence[Place]],
     found: Mapping[str, Sequence[Place]],
     excluded: Mapping[str, Sequence[Place]] | None = None,
 ) -> Froc:
-    """Sensitivity against false positives per scan.
-
-    A nodule is found by a place inside its radius. Of several such places the one with the highest score counts, the
-    others count as neither right nor wrong. So do places inside an excluded finding.
+    """Sensitivity against false positives per scan, with the matches of `match` and the curve of `curve`.
 
     Parameters
     ----------
@@ -73,26 +84,43 @@ def froc(
     >>> froc(nodules, found).score
     1.0
     """
-    total = sum(len(n) for n in nodules.values())
-    if not total:
+    ignored = excluded or {}
+    return curve([match(wanted, found.get(scan, ()), ignored.get(scan, ())) for scan, wanted in nodules.items()])
+
+
+def match(nodules: Sequence[Place], found: Sequence[Place], excluded: Sequence[Place] = ()) -> Match:
+    """Compare the findings in one scan with its nodules.
+
+    A nodule is found by a place inside its radius. Of several such places the one with the highest score counts, the
+    others count as neither right nor wrong. So do places inside an excluded finding.
+
+    Example
+    -------
+    >>> found = [Place((0, 0, 1), score=0.5), Place((0, 1, 0), score=0.9), Place((9, 9, 9), score=0.2)]
+    >>> match([Place((0, 0, 0), 6.0)], found)
+    Match(best=array([0.9]), wrong=array([0.2]))
+    """
+    best = np.full(len(nodules), -np.inf)
+    wrong = []
+    for place in found:
+        inside = [k for k, nodule in enumerate(nodules) if _inside(place, nodule)]
+        best[inside] = np.maximum(best[inside], place.score)
+        if not inside and not any(_inside(place, other) for other in excluded):
+            wrong.append(place.score)
+    return Match(best, np.array(wrong, float))
+
+
+def curve(matches: Sequence[Match]) -> Froc:
+    """The FROC curve of several scans. Raises `Undefined` if there is no nodule."""
+    best = np.concatenate([m.best for m in matches]) if matches else np.zeros(0)
+    if not len(best):
         raise Undefined("no nodule in any scan, so there is no sensitivity")
-    hits: list[float] = []  # the best score at each nodule that was found
-    misses: list[float] = []  # scores of false positives
-    for scan, wanted in nodules.items():
-        ignored = list((excluded or {}).get(scan, ()))
-        best: dict[int, float] = {}
-        for place in found.get(scan, ()):
-            inside = [k for k, nodule in enumerate(wanted) if _inside(place, nodule)]
-            for k in inside:
-                best[k] = max(best.get(k, -np.inf), place.score)
-            if not inside and not any(_inside(place, other) for other in ignored):
-                misses.append(place.score)
-        hits += best.values()
-    thresholds = np.array(sorted({*hits, *misses}, reverse=True))
-    right, wrong = np.sort(hits), np.sort(misses)
+    right = np.sort(best[np.isfinite(best)])
+    wrong = np.sort(np.concatenate([m.wrong for m in matches]))
+    thresholds = np.unique(np.concatenate([right, wrong]))[::-1]
     # with the highest threshold nothing is found
-    sensitivity = np.append(0.0, (len(right) - np.searchsorted(right, thresholds)) / total)
-    false_positives = np.append(0.0, (len(wrong) - np.searchsorted(wrong, thresholds)) / len(nodules))
+    sensitivity = np.append(0.0, (len(right) - np.searchsorted(right, thresholds)) / len(best))
+    false_positives = np.append(0.0, (len(wrong) - np.searchsorted(wrong, thresholds)) / len(matches))
     steps, last = np.unique(false_positives[::-1], return_index=True)  # the highest sensitivity at each number
     best_at = sensitivity[::-1][last]
     at = {point: float(np.interp(point, steps, best_at)) for point in OPERATING_POINTS}

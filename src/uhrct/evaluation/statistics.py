@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,6 +67,49 @@ def interval(
     drawn = np.random.default_rng(seed).integers(len(index), size=(resamples, len(index)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of any statistic of cases, such as a sensitivity at a number of false positives.
+
+    Parameters
+    ----------
+    statistic : gets the numbers (n,) of the cases that were drawn; draws where it is NaN are left out
+    n : number of cases
+    level : float, in (0, 1)
+
+    Raises
+    ------
+    Undefined
+        With fewer than two cases, or if the statistic is always NaN.
+
+    References
+    ----------
+    Efron, Ann. Statist. 1979, doi 10.1214/aos/1176344552.
+
+    Example
+    -------
+    >>> values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    >>> low, high = bootstrap(lambda drawn: float(np.median(values[drawn])), 5)
+    >>> 1 <= low < 3 < high <= 5
+    True
+    """
+    if n < 2:
+        raise Undefined(f"{n} case{'' if n == 1 else 's'}: no interval can be computed")
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    values = np.array([statistic(some) for some in drawn])
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise Undefined("the statistic has no value")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -22,6 +22,8 @@ from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.training.data.datasets import list_scans, read_scan, series_of
 
+#: votes of the LIDC readers beside a scan: uint8 (z, y, x), how many outlined the voxel
+VOTES = "nodule_votes.npz"
 #: millimetres around the mask that stay when a scan is cropped
 MARGIN_MM = 15.0
 
@@ -69,7 +71,7 @@ def load_cases(
     """
     cases = []
     for root in roots:
-        pairs = list(_pairs(Path(root), task))
+        pairs = list(image_mask_pairs(Path(root), task))
         if pairs:
             for image, label in track(pairs, f"reading {root}", quiet=quiet):
                 cases.append(_case(image.parent.name + "/" + image.name, io.read(image), io.read(label).hu > 0, True))
@@ -87,8 +89,14 @@ def load_cases(
     return cases
 
 
-def _pairs(root: Path, task: str) -> Iterator[tuple[Path, Path]]:
-    """(image, mask) of the layouts that hold masks."""
+def image_mask_pairs(root: Path, task: str) -> Iterator[tuple[Path, Path]]:
+    """(image, mask) files of a folder in a layout that holds masks; nothing in other folders.
+
+    Raises
+    ------
+    UhrctError
+        If there is no such folder, or a mask has no image.
+    """
     if not root.is_dir():
         raise UhrctError(f"{root}: no such folder")
     if (root / "labelsTr").is_dir():

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: name of the shipped weights
 SHIPPED = "nodules"
+#: as weights: no network, the filter alone
+NO_NETWORK = "none"
 #: fewer slices show a disc where a ball may be
 LEAST_SLICES = 8
 #: without a network, a response of so many HU has the score 0.5
@@ -54,7 +56,7 @@ def detect(
 
     Parameters
     ----------
-    weights : name or folder of a nodule network; None: the shipped one, if there is one
+    weights : name or folder of a nodule network; None: the shipped one, if there is one; "none": the filter alone
     most : number of candidates that are looked at
 
     Raises
@@ -80,17 +82,28 @@ def detect(
     grid, lungs = cubes
     found = find_candidates(grid, lungs, most=most, quiet=quiet)
     scores = [c.response_hu / (c.response_hu + HALF_HU) for c in found]
-    if (name := weights or shipped()) is not None:
+    if (name := network_name(weights)) is not None:
         from uhrct.models.choice import pick_device
         from uhrct.tasks.nodule_network import NoduleNetwork
 
         network = NoduleNetwork.from_pretrained(name, pick_device(device))
         scores = [float(p) for p in network.probabilities(grid, found)]
     nodules = [
-        Nodule(_place(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
+        Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
         for c, score in zip(found, scores, strict=True)
     ]
     return sorted(nodules, key=lambda n: -n.score)
+
+
+def network_name(weights: str | Path | None) -> str | Path | None:
+    """The network that `weights` of `detect` means; None: the filter alone.
+
+    Example
+    -------
+    >>> network_name("runs/nodules"), network_name("none")
+    ('runs/nodules', None)
+    """
+    return None if weights == NO_NETWORK else weights or shipped()
 
 
 def shipped() -> str | None:
@@ -98,8 +111,14 @@ def shipped() -> str | None:
     return SHIPPED if (WEIGHTS_DIR / SHIPPED / "config.json").is_file() else None
 
 
-def _place(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
-    """Millimetres (x, y, z) in LPS of array coordinates (z, y, x)."""
+def patient_mm(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
+    """Millimetres (x, y, z) in LPS of array coordinates (z, y, x).
+
+    Example
+    -------
+    >>> patient_mm(Volume(np.zeros((4, 4, 4), np.int16), (2.0, 1.0, 1.0), (10.0, 0.0, 0.0)), (1.0, 0.0, 2.0))
+    (12.0, 0.0, 2.0)
+    """
     place = np.asarray(volume.origin_mm) + volume.direction @ (np.asarray(voxel) * volume.spacing_mm)
     x, y, z = (round(float(v), 2) for v in place)
     return x, y, z
@@ -121,7 +140,7 @@ def as_table(nodules: list[Nodule]) -> Table:
 
 def as_report(nodules: list[Nodule], weights: str | Path | None = None) -> dict[str, Any]:
     """The findings as plain values for JSON (docs/report.md). `weights`: as for `detect`."""
-    name = weights or shipped()
+    name = network_name(weights)
     return {
         "schema": SCHEMA,
         "uhrct": __version__,

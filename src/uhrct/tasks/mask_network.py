@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
-from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
+from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder, weights_name
 from uhrct.models.model import inference_dtype
 from uhrct.models.settings import Settings, checked
 
@@ -46,7 +46,8 @@ class MaskNetwork(nn.Module):
     def __init__(self, config: MaskNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.weights_sha256 = ""
+        #: what reports call it, and the sha256 of its weights
+        self.name, self.weights_sha256 = "", ""
         self.network = _architecture(config)
 
     def forward(self, hu: Tensor) -> Tensor:
@@ -116,9 +117,9 @@ class MaskNetwork(nn.Module):
         folder = model_folder(name)
         raw, sha256 = read_settings(folder)
         if raw.pop("kind", None) != "mask_network":
-            raise UhrctError(f"{folder}: holds no mask network; give the folder of a training of a task")
+            raise UhrctError(f"{name}: holds no mask network; give the folder of a training of vessels or airways")
         network = cls(checked(MaskNetworkConfig, raw, str(folder / CONFIG)))
-        network.weights_sha256 = load_weights(network, folder, sha256)
+        network.name, network.weights_sha256 = weights_name(folder), load_weights(network, folder, sha256)
         return network.to(device).eval().requires_grad_(False)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage  # evaluation extra
 
-from uhrct.structure.lengths import line_lengths
+from uhrct.evaluation.trees import SHORTEST_BRANCH_MM
+from uhrct.structure.lengths import branch_labels, line_lengths
 from uhrct.structure.vessels import skeleton
 from uhrct.tasks.boxes import box_of
-
-#: A piece of centre line that is shorter counts as no branch.
-SHORTEST_BRANCH_MM = 3.0
 
 
 def volume_ml(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
@@ -42,8 +40,7 @@ def tree_size(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[float, i
     # with a margin: thinning treats the border of the array as background
     lines = skeleton(np.pad(mask[box_of(mask)], 1))
     along_mm = line_lengths(lines, spacing_mm)
-    around = np.ones((3, 3, 3))
-    neighbours = ndimage.convolve(lines.astype(np.uint8), around.astype(np.uint8), mode="constant") - lines
-    pieces, n = ndimage.label(lines & (neighbours <= 2), around)
+    pieces = branch_labels(lines)
+    n = int(pieces.max())
     lengths = ndimage.sum_labels(along_mm, pieces, np.arange(1, n + 1)) if n else np.zeros(0)
     return float(along_mm.sum()), int(np.count_nonzero(np.asarray(lengths) >= SHORTEST_BRANCH_MM))

@@ -6,13 +6,19 @@ filter takes away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
+from uhrct.core.errors import UhrctError
+from uhrct.core.volume import Volume
+from uhrct.evaluation.froc import Place
 from uhrct.phantom.nodules import ATTACHMENTS, CORE_HU, CORE_SHARE, HU, KINDS, Nodule
+from uhrct.tasks.detect import patient_mm
 from uhrct.tasks.even_grid import CUBE_MM
+from uhrct.tasks.lung_cubes import lung_cubes
 
 #: diameters that are drawn, evenly on a logarithmic scale
 DIAMETERS_MM = (3.0, 12.0)
@@ -22,6 +28,8 @@ EDGE_MM = 1.0
 VESSEL_HU = -550.0
 #: places along z inside a slice at which a nodule is drawn; their mean is what a slice shows
 SUB_SLICES = 4
+#: inserted nodules lie this far from each other; a place that is nearer is drawn again, up to so many times
+APART_MM, TRIES = 4.0, 50
 
 
 @dataclass(frozen=True)
@@ -104,3 +112,53 @@ def insert(hu: np.ndarray, spacing_mm: tuple[float, ...], nodule: Nodule) -> Non
         inside += core * (CORE_HU - inside)
     # tissue that is denser stays visible: vessels pass through ground glass
     part += (share * np.maximum(inside - anatomy, 0)).astype(np.float32)
+
+
+def insert_nodules(
+    volume: Volume, count: int, seed: int, *, apart_from: Sequence[Place] = ()
+) -> tuple[Volume, list[Place]]:
+    """A scan with nodules at random places in the lungs, and where they are.
+
+    Parameters
+    ----------
+    volume : Volume
+    count : number of nodules
+    seed : the same seed gives the same nodules
+    apart_from : nodules that are there already, in mm (LPS)
+
+    Returns
+    -------
+    (the scan with its noise, places and diameters in mm (LPS))
+
+    Raises
+    ------
+    UhrctError
+        If there are no lungs, or they have no room for so many nodules.
+    """
+    cubes = lung_cubes(volume)
+    if cubes is None:
+        raise UhrctError("no lungs were found, so no nodule can be inserted; give a CT of the chest")
+    grid, lungs = cubes
+    lung, rng = Lung.of(grid.hu.numpy(), lungs), np.random.default_rng(seed)
+    hu = volume.hu.astype(np.float32)
+    placed: list[Place] = []
+    for _ in range(count):
+        for _ in range(TRIES):
+            nodule = draw_nodule(lung, rng)
+            if nodule is None:
+                continue
+            z, y, x = grid.to_scan(np.array(nodule.centre_mm) / CUBE_MM).tolist()
+            place = Place(patient_mm(volume, (z, y, x)), nodule.diameter_mm)
+            if all(_gap_mm(place, other) > APART_MM for other in (*placed, *apart_from)):
+                break
+        else:
+            raise UhrctError(f"the lungs have room for {len(placed)} nodules, not for {count}; insert fewer")
+        from_first_mm = (z * volume.spacing_mm[0], y * volume.spacing_mm[1], x * volume.spacing_mm[2])
+        insert(hu, volume.spacing_mm, replace(nodule, centre_mm=from_first_mm))
+        placed.append(place)
+    return volume.on_grid(volume.grid, np.rint(hu).astype(np.int16)), placed
+
+
+def _gap_mm(a: Place, b: Place) -> float:
+    """Distance between the surfaces of two nodules."""
+    return float(np.linalg.norm(np.subtract(a.centre_mm, b.centre_mm)) - (a.diameter_mm + b.diameter_mm) / 2)

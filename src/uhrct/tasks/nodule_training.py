@@ -18,6 +18,7 @@ from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.models.settings import Settings, checked
 from uhrct.phantom.nodules import Nodule
+from uhrct.tasks.cases import VOTES
 from uhrct.tasks.even_grid import CUBE_MM
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
@@ -29,8 +30,6 @@ from uhrct.training.data.datasets import list_scans, read_scan, series_of
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 
-#: votes of the LIDC readers beside a scan: uint8 (z, y, x), how many outlined the voxel
-VOTES = "nodule_votes.npz"
 #: share of a batch that holds nodules
 NODULES = 0.5
 #: share of these that are inserted; the others are those of the readers, if there are any

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Volume
 from uhrct.io.segments import Segment
+
+if TYPE_CHECKING:
+    from uhrct.tasks.mask_network import MaskNetwork
 
 TASKS = ("lungs", "airways", "vessels")
 SCHEMA = "uhrct-segment-1"
@@ -36,6 +41,7 @@ class Segmentation:
         0 is background, k is ``segments[k - 1]``.
     thresholds : numbers that the segmenter used
     warnings : lines
+    weights, weights_sha256 : name and sha256 of the network; None: found without a network
     """
 
     task: str
@@ -43,15 +49,37 @@ class Segmentation:
     segments: tuple[Segment, ...]
     thresholds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    weights: str | None = None
+    weights_sha256: str | None = None
+
+    @property
+    def method(self) -> str:
+        """How it was found, in words for descriptions.
+
+        Example
+        -------
+        >>> Segmentation("airways", np.ones((1, 1, 1), np.uint8), AIRWAYS).method
+        'without a network'
+        """
+        if self.weights is None or self.weights_sha256 is None:
+            return "without a network"
+        return f"by the network {self.weights} (sha256 {self.weights_sha256[:12]})"
 
 
-def segment(volume: Volume, task: str, *, quiet: bool = True) -> Segmentation:
+def segment(
+    volume: Volume,
+    task: str,
+    *,
+    network: MaskNetwork | None = None,
+    quiet: bool = True,
+) -> Segmentation:
     """Segment the lungs, the airways or the vessels of a CT of the chest.
 
     Parameters
     ----------
     volume : Volume
     task : "lungs", "airways" or "vessels"
+    network : of this task, see `load_network`; None: the segmenter that needs no training
     quiet : bool
         False shows progress.
 
@@ -74,9 +102,12 @@ def segment(volume: Volume, task: str, *, quiet: bool = True) -> Segmentation:
     if task not in TASKS:
         raise UhrctError(f"`task` {task!r}: choose from {', '.join(TASKS)}")
     _check_hu(volume.hu)
-    found = {"lungs": _lungs, "airways": _airways, "vessels": _vessels}[task](volume, quiet)
+    if network is not None:
+        found = _learned(volume, network, quiet)
+    else:
+        found = {"lungs": _lungs, "airways": _airways, "vessels": _vessels}[task](volume, quiet)
     if not found.labels.any():
-        raise InputRefused(f"no {task} found")
+        raise InputRefused(f"no {task} found {found.method}" if network else f"no {task} found")
     found.warnings += _cut_off(volume, found) if task == "lungs" else []
     return found
 
@@ -88,6 +119,57 @@ def _check_hu(hu: np.ndarray) -> None:
             f"values from {low:g} to {high:g} are no chest CT in HU (air is -1000, tissue about 0); "
             "convert the values to HU, or give a CT"
         )
+
+
+def load_network(name: str | Path, task: str, device: str = "cpu") -> MaskNetwork:
+    """The mask network of a task, for `segment`.
+
+    Parameters
+    ----------
+    name : shipped weights by their name, or a model folder or a run by its path
+    task : "airways" or "vessels"
+    device : "auto", "cpu" or "cuda"
+
+    Raises
+    ------
+    UhrctError
+        If there is no such folder, or it holds no mask network of this task.
+
+    Example
+    -------
+    >>> load_network("runs/lungs", "lungs")
+    Traceback (most recent call last):
+    ...
+    uhrct.core.errors.UhrctError: `weights`: no network is used for lungs; leave it out
+    """
+    if task == "lungs":
+        raise UhrctError("`weights`: no network is used for lungs; leave it out")
+    from uhrct.models.choice import pick_device
+    from uhrct.tasks.mask_network import MaskNetwork
+
+    network = MaskNetwork.from_pretrained(name, pick_device(device))
+    if network.config.task != task:
+        raise UhrctError(f"{name}: this network marks {network.config.task}; give one that marks {task}")
+    return network
+
+
+def _learned(volume: Volume, network: MaskNetwork, quiet: bool) -> Segmentation:
+    from uhrct.tasks.learned_masks import MARKED_FROM, learned_mask
+
+    task = network.config.task
+    mask = learned_mask(volume, network, quiet=quiet)
+    meaning = {"airways": AIRWAYS, "vessels": VESSELS}[task][0]
+    # DICOM allows 64 characters, and no backslash
+    name = re.sub(r"[^\w.-]", "_", network.name, flags=re.ASCII)[:24]
+    algorithm = f"{ALGORITHM}, {name} {network.weights_sha256[:12]}"
+    return Segmentation(
+        task,
+        mask.astype(np.uint8),
+        (replace(meaning, algorithm=algorithm),),
+        {"probability": MARKED_FROM},
+        weights=network.name,
+        weights_sha256=network.weights_sha256,
+    )
 
 
 def _lungs(volume: Volume, quiet: bool) -> Segmentation:
@@ -154,6 +236,8 @@ def report(found: Segmentation, volume: Volume, seconds: float) -> dict[str, Any
         "uhrct": __version__,
         "note": "Research use only; not a medical device.",
         "task": found.task,
+        "weights": found.weights,
+        "weights_sha256": found.weights_sha256,
         "input": {"shape": list(volume.shape), "spacing_mm": list(volume.spacing_mm)},
         "labels": labels,
         "thresholds": {name: round(value, 4) for name, value in found.thresholds.items()},

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from uhrct.core.errors import InputRefused
 from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Volume
+from uhrct.evaluation.trees import dice
 from uhrct.models.settings import Settings, checked
 from uhrct.structure.vessels import cldice
 from uhrct.tasks.cases import Case, Segmenter, load_cases
+from uhrct.tasks.learned_masks import MARKED_FROM
 from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig, monai
 from uhrct.tasks.patches import PatchBatch, PatchMaker
 from uhrct.tasks.segment import segment
@@ -27,8 +29,6 @@ from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 
-#: a voxel is marked where its probability is at least this
-MARKED_FROM = 0.5
 Side = Annotated[int, Field(ge=8, le=512)]
 
 
@@ -113,18 +113,6 @@ class MaskTrainer(Trainer):
 
     def save_result(self) -> None:
         self.averaged.save_pretrained(self.folder.out / "model")
-
-
-def dice(reference: np.ndarray, test: np.ndarray) -> float:
-    """Dice coefficient of two masks; NaN if both are empty.
-
-    Example
-    -------
-    >>> dice(np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool))
-    0.5
-    """
-    size = int(reference.sum()) + int(test.sum())
-    return 2 * int((reference & test).sum()) / size if size else float("nan")
 
 
 def train_task(

@@ -74,7 +74,7 @@ def segment_vessels(
     if not lungs.any():
         raise InputRefused("no lungs found; vessels are looked for inside them")
     box = box_of(lungs)
-    inside = _without_rim(lungs[box], spacing_mm)
+    inside = without_rim(lungs[box], spacing_mm)
     airways = large_airways(hu, lungs, spacing_mm, direction)
     if airways is not None:
         inside &= ~_near(airways[box], spacing_mm)
@@ -104,7 +104,7 @@ def _near(airways: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.nda
     return near
 
 
-def _without_rim(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+def without_rim(lungs: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Eroded in each slice by at least a voxel. The faces of the image do not erode."""
     across = max(RIM_MM, max(spacing_mm[1:]))
     reach = [int(across / s + 1e-6) for s in spacing_mm[1:]]

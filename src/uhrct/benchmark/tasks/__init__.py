@@ -1,0 +1,1 @@
+"""The benchmark of tasks: segmenters and detectors on true, interpolated and super-resolved scans."""

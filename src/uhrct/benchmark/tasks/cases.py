@@ -1,0 +1,236 @@
+"""The cases of a benchmark of tasks: scans with true masks or known nodules."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage  # evaluation extra
+
+from uhrct import io
+from uhrct.benchmark.tasks.config import NoduleCase, TasksConfig
+from uhrct.core.errors import UhrctError
+from uhrct.core.hu import FLOOR_HU
+from uhrct.core.volume import Volume
+from uhrct.evaluation.froc import Place
+from uhrct.evaluation.trees import CentreLine, TreeReference
+from uhrct.tasks.cases import VOTES, image_mask_pairs
+from uhrct.tasks.detect import patient_mm
+from uhrct.tasks.nodule_insertion import insert_nodules
+
+#: trees of a phantom that make a mask
+TREES = {"airways": ("airway",), "vessels": ("artery", "vein")}
+#: distance between points on the centre lines of a phantom
+POINT_MM = 0.5
+#: LUNA16: what so many readers outlined is a nodule; what fewer outlined is neither right nor wrong
+READERS = 3
+#: the size of a nodule is that of the part that so many readers outlined
+SIZE_READERS = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan, and where the truth is.
+
+    Parameters
+    ----------
+    name : in results
+    scan : file or folder
+    masks : task -> file of the true mask
+    nodules : how nodules get into the scan; None: the task nodules does not use this case
+    """
+
+    name: str
+    scan: Path
+    masks: dict[str, Path] = field(default_factory=dict)
+    nodules: NoduleCase | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that use this case."""
+        return (*self.masks, *(("nodules",) if self.nodules else ()))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A case in memory.
+
+    Parameters
+    ----------
+    volume : int16, padding counts as -1024 HU; cropped to a multiple of all scales
+    trees : task -> true tree
+    nodules, excluded : in mm (LPS); findings inside an excluded one are neither right nor wrong
+    sha256 : of the voxels
+    """
+
+    volume: Volume
+    trees: dict[str, TreeReference]
+    nodules: list[Place]
+    excluded: list[Place]
+    sha256: str
+
+
+def list_cases(config: TasksConfig) -> list[Case]:
+    """The cases of a configuration; one scan that serves two tasks is one case.
+
+    Raises
+    ------
+    UhrctError
+        If a scan or a mask is missing, or two cases have the same name.
+    """
+    tasks = config.file.tasks
+    out: dict[Path, Case] = {}
+    for task, settings in (("vessels", tasks.vessels), ("airways", tasks.airways)):
+        for root in settings.cases if settings else ():
+            pairs = list(image_mask_pairs(Path(root), task))
+            if not pairs:
+                raise UhrctError(f"{root}: no {task}.nii.gz in it; make a phantom there with uhrct phantom")
+            for image, mask in pairs:
+                case = out.setdefault(image, Case(_name(image), image))
+                out[image] = replace(case, masks={**case.masks, task: mask})
+    cases = [*out.values(), *(_nodule_case(c) for c in (tasks.nodules.cases if tasks.nodules else ()))]
+    names = [c.name for c in cases]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise UhrctError(f"two cases are called {twice!r}; name each scan once, or give another seed")
+    return cases
+
+
+def _name(image: Path) -> str:
+    """The last two parts of the path, without the name that all phantoms share and without suffixes."""
+    place = image.parent if image.name.startswith("ct.") else image
+    return "/".join([*place.parts[-2:-1], place.name.split(".")[0]])
+
+
+def _nodule_case(settings: NoduleCase) -> Case:
+    scan = Path(settings.scan)
+    if not scan.exists():
+        raise UhrctError(f"{scan}: no such scan")
+    name = _name(scan)
+    if settings.inserted:
+        name += f", {settings.inserted} inserted, seed {settings.seed}"
+    elif not _votes(scan).is_file():
+        raise UhrctError(f"{scan}: there is no {VOTES} beside it, and inserted is 0; so no nodule is known")
+    return Case(name, scan, nodules=settings)
+
+
+def _votes(scan: Path) -> Path:
+    return (scan if scan.is_dir() else scan.parent) / VOTES
+
+
+def common_multiple(config: TasksConfig) -> tuple[int, int, int]:
+    """Scans are cropped to multiples of this (z, y, x), so that all protocols see the same voxels."""
+    z, y, x = (lcm(*(scale[axis] for _, scale in config.protocols)) for axis in range(3))
+    return z, y, x
+
+
+def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
+    """Read a scan with its truth.
+
+    Parameters
+    ----------
+    multiple : number of voxels (z, y, x) whose multiples the sides become
+
+    Raises
+    ------
+    UhrctError
+        If a mask does not fit, the scan is too small, or the lungs have no room for the nodules.
+    """
+    whole = io.read(case.scan)
+    kept = tuple(slice(0, n // m * m) for n, m in zip(whole.shape, multiple, strict=True))
+    if any(side.stop == 0 for side in kept):
+        raise UhrctError(f"{case.scan}: {whole.shape} voxels are too few for a scale of {multiple}")
+    hu = np.maximum(whole.hu[kept], np.int16(FLOOR_HU)).round().astype(np.int16)
+    volume = replace(whole, hu=hu, meta={})
+    trees = {task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items()}
+    nodules: list[Place] = []
+    excluded: list[Place] = []
+    if case.nodules is not None:
+        if (votes := _votes(case.scan)).is_file():
+            with np.load(votes) as stored:
+                nodules, excluded = readers_nodules(stored["votes"][kept], volume)
+        if case.nodules.inserted:
+            there = [*nodules, *excluded]
+            volume, inserted = insert_nodules(volume, case.nodules.inserted, case.nodules.seed, apart_from=there)
+            nodules += inserted
+    digest = hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest()[:16]
+    return Scan(volume, trees, nodules, excluded, digest)
+
+
+def _tree(case: Case, task: str, file: Path, volume: Volume, kept: tuple[slice, ...]) -> TreeReference:
+    mask = _mask(file, volume, kept)
+    ignored = None
+    lungs, truth = (case.scan.parent / name for name in ("lungs.nii.gz", "truth.npz"))
+    if task == "vessels" and lungs.is_file():
+        inside = _mask(lungs, volume, kept)
+        # segmenters look for vessels inside the lungs; the large ones outside are neither right nor wrong
+        mask, ignored = mask & inside, mask & ~inside
+    points = phantom_points(truth, task, volume).inside(mask) if truth.is_file() else None
+    try:
+        return TreeReference.of(mask, volume.spacing_mm, ignored=ignored, points=points)
+    except UhrctError as error:
+        raise UhrctError(f"{file}: {error}") from error
+
+
+def _mask(file: Path, volume: Volume, kept: tuple[slice, ...]) -> np.ndarray:
+    mask = io.read(file).hu[kept] > 0
+    if mask.shape != volume.shape:
+        raise UhrctError(f"{file}: the mask of shape {mask.shape} does not fit the scan of shape {volume.shape}")
+    return mask
+
+
+def phantom_points(truth: Path, task: str, volume: Volume) -> CentreLine:
+    """Points on the exact centre lines of a phantom, on the grid of its image.
+
+    Parameters
+    ----------
+    truth : `truth.npz` of the phantom (docs/phantom.md)
+    task : "vessels" or "airways"
+    """
+    voxel, length, diameter = [], [], []
+    with np.load(truth) as stored:
+        for kind in TREES[task]:
+            end, parent = stored[f"{kind}_position_mm"], stored[f"{kind}_parent"]
+            child = np.flatnonzero(parent >= 0)
+            start = end[parent[child]]
+            along = end[child] - start
+            long_mm = np.linalg.norm(along, axis=1)
+            count = np.maximum(1, np.ceil(long_mm / POINT_MM)).astype(int)
+            part = np.repeat(np.arange(len(child)), count)
+            step = np.arange(len(part)) - np.repeat(np.cumsum(count) - count, count) + 0.5
+            place = start[part] + along[part] * (step / count[part])[:, None]
+            voxel.append(np.rint((place - np.array(volume.origin_mm)[::-1]) / volume.spacing_mm).astype(int))
+            length.append((long_mm / count)[part])
+            diameter.append(2 * stored[f"{kind}_radius_mm"][child][part])
+    return CentreLine(np.concatenate(voxel), np.concatenate(length), np.concatenate(diameter))
+
+
+def readers_nodules(votes: np.ndarray, volume: Volume) -> tuple[list[Place], list[Place]]:
+    """(nodules, findings that are neither right nor wrong) of the readers of a scan, as in LUNA16.
+
+    Parameters
+    ----------
+    votes : (z, y, x), how many readers outlined a voxel
+    volume : Volume
+
+    Example
+    -------
+    >>> votes = np.zeros((8, 8, 8), np.uint8); votes[2:4, 2:4, 2:4] = 4; votes[6, 6, 6] = 1
+    >>> nodules, excluded = readers_nodules(votes, Volume(np.zeros((8, 8, 8), np.int16), (1.0, 1.0, 1.0)))
+    >>> nodules[0].centre_mm, round(nodules[0].diameter_mm, 1), len(excluded)
+    ((2.5, 2.5, 2.5), 2.5, 1)
+    """
+    pieces, n = ndimage.label(votes > 0, np.ones((3, 3, 3)))
+    sure: list[Place] = []
+    unsure: list[Place] = []
+    for k, box in enumerate(ndimage.find_objects(pieces, max_label=n), 1):
+        part, own = votes[box], pieces[box] == k
+        is_nodule = part[own].max() >= READERS
+        wanted = own & (part >= SIZE_READERS) if is_nodule else own
+        z, y, x = np.argwhere(wanted).mean(0) + [side.start for side in box]
+        mm3 = np.count_nonzero(wanted) * float(np.prod(volume.spacing_mm))
+        place = Place(patient_mm(volume, (z, y, x)), float(6 * mm3 / np.pi) ** (1 / 3))
+        (sure if is_nodule else unsure).append(place)
+    return sure, unsure

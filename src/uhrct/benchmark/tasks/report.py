@@ -1,0 +1,66 @@
+"""`uhrct benchmark --report` of tasks: tables, box plots, curves and pictures of trees from a result file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from uhrct.benchmark.tasks import figures
+from uhrct.benchmark.tasks.config import TasksConfig
+from uhrct.benchmark.tasks.render import TreePanel, trees_side_by_side
+from uhrct.benchmark.tasks.rows import TaskResults, mask_file, read_task_results, stored_mask
+from uhrct.benchmark.tasks.summary import Measured, groups, markdown
+from uhrct.core.errors import UhrctError
+from uhrct.core.files import write_atomic
+from uhrct.core.progress import track
+
+#: metrics above a picture of a tree
+SHOWN = {"dice": "Dice", "length_detected": "length", "leak_ml": "leaks"}
+
+
+def write_task_report(config: TasksConfig, folder: Path, *, quiet: bool = False) -> Path:
+    """Write `tables.md` and `figures/` into `folder`, and return it.
+
+    Raises
+    ------
+    UhrctError
+        If there are no results of a method yet.
+    """
+    results = read_task_results(config.out)
+    found = groups(results, config)
+    if not found:
+        raise UhrctError(f"{config.out}: no results; measure them first with uhrct benchmark, without --report")
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "tables.md", markdown(results, config))
+    for (task, tool, protocol), methods in track(list(found.items()), "figures", quiet=quiet):
+        name = "-".join((task, Path(tool).name, protocol))
+        title = f"{task} by {tool}, {protocol}"
+        place = folder / "figures"
+        figures.boxes(task, methods, title, place / f"{name}-boxes.png")
+        figures.by_size(task, methods, config, title, place / f"{name}-sizes.png")
+        if task == "nodules":
+            figures.froc_curves(methods, config, title, place / f"{name}-froc.png")
+        else:
+            _trees(results, task, methods, title, place / f"{name}-trees.png")
+    return folder
+
+
+def _trees(results: TaskResults, task: str, methods: dict[str, Measured], title: str, path: Path) -> None:
+    """The trees of the first case whose masks were stored; nothing without them."""
+    for case in next(iter(methods.values())).rows:
+        truth = mask_file(results.path, None, task, case)
+        if truth.is_file():
+            break
+    else:
+        return
+    mask, spacing_mm = stored_mask(truth)
+    panels = []
+    for name, measured in methods.items():
+        row = measured.rows.get(case)
+        if row is not None and (file := mask_file(results.path, row, task, case)).is_file():
+            values = row["values"]
+            dice, length = (f"{label} {100 * values[k]:.0f} %" for k, label in list(SHOWN.items())[:2])
+            panels.append(
+                TreePanel(f"{name}: {dice}, {length}, leaks {values['leak_ml']:.1f} ml", stored_mask(file)[0])
+            )
+    if panels:
+        trees_side_by_side(mask, panels, spacing_mm, f"{title}, {case}", path)

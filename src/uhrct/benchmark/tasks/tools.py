@@ -1,0 +1,86 @@
+"""The segmenters and detectors of a benchmark of tasks, and what they give for a scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uhrct.benchmark.tasks.cases import Scan
+from uhrct.benchmark.tasks.config import CLASSICAL
+from uhrct.core.errors import InputRefused
+from uhrct.core.volume import Volume
+from uhrct.evaluation.froc import Place
+from uhrct.evaluation.trees import score_tree
+from uhrct.models.folder import model_folder, read_settings
+from uhrct.tasks.detect import NO_NETWORK, detect
+from uhrct.tasks.mask_network import MaskNetwork
+from uhrct.tasks.nodule_network import NoduleNetwork
+from uhrct.tasks.segment import load_network, segment
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A segmenter or detector.
+
+    Parameters
+    ----------
+    task : "vessels", "airways" or "nodules"
+    name : "classical", or a name or folder of weights
+    sha256 : of the weights, "" without
+    """
+
+    task: str
+    name: str
+    device: str = "cpu"
+    sha256: str = ""
+    network: MaskNetwork | None = None
+
+    @classmethod
+    def of(cls, task: str, name: str, device: str = "cpu") -> Tool:
+        """Load the weights of a tool, if it has any.
+
+        Raises
+        ------
+        UhrctError
+            If there are no such weights, or they are of another task.
+        """
+        if name == CLASSICAL:
+            return cls(task, name, device)
+        if task == "nodules":
+            NoduleNetwork.from_pretrained(name)
+            return cls(task, name, device, read_settings(model_folder(name))[1][:12])
+        network = load_network(name, task, device)
+        return cls(task, name, device, network.weights_sha256[:12], network)
+
+    def measure(self, volume: Volume, scan: Scan) -> tuple[dict[str, Any], np.ndarray | None]:
+        """(what a row holds about a volume, the mask that was found if it is a tree).
+
+        A volume in which the tool finds nothing, or that it refuses, has no findings; the reason is kept.
+        """
+        if self.task == "nodules":
+            return self._nodules(volume, scan), None
+        row: dict[str, Any] = {}
+        try:
+            mask = segment(volume, self.task, network=self.network).labels > 0
+        except InputRefused as reason:
+            mask, row["refused"] = np.zeros(volume.shape, bool), str(reason)
+        scores = score_tree(mask, scan.trees[self.task])
+        return row | {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}, mask
+
+    def _nodules(self, volume: Volume, scan: Scan) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        try:
+            weights = NO_NETWORK if self.name == CLASSICAL else self.name
+            found = [Place(n.centre_mm, score=n.score) for n in detect(volume, weights=weights, device=self.device)]
+        except InputRefused as reason:
+            found, row["refused"] = [], str(reason)
+        row["found"] = [[*p.centre_mm, p.score] for p in found]
+        row["nodules"] = [_rounded(p) for p in scan.nodules]
+        row["excluded"] = [_rounded(p) for p in scan.excluded]
+        return row
+
+
+def _rounded(place: Place) -> list[float]:
+    return [round(float(v), 2) for v in (*place.centre_mm, place.diameter_mm)]
