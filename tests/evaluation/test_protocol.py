@@ -13,6 +13,7 @@ from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import psnr
 from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, means, score, score_slices
+from uhrct.evaluation.rim import padding_and_rim
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample, upsample_stack
 
@@ -57,12 +58,15 @@ def test_bicubic_scores_like_by_hand(volume: Volume) -> None:
     [row] = score_slices(volume, {"bicubic": bicubic}, A, 1)
     hr = torch.from_numpy(volume.hu[0, :94, :78]).float().clamp(min=-1024)
     sr = upsample(A.forward(hr), 2, 2)
+    assert row["consistency_hu"] == pytest.approx(float((A.forward(sr) - A.forward(hr)).abs().mean()), rel=1e-4)
+    rim = torch.from_numpy(padding_and_rim(volume.hu[0, :94, :78]))
+    assert 0 < rim.float().mean() < 0.2
+    hr, sr = (torch.where(rim, -1024.0, image) for image in (hr, sr))
     assert row["method"] == "bicubic"
     assert row["rmse_hu"] == pytest.approx(float((sr - hr).square().mean().sqrt()), rel=1e-4)
     assert row["mae_hu"] == pytest.approx(float((sr - hr).abs().mean()), rel=1e-4)
     for name, window in METRIC_WINDOWS_HU.items():
         assert row[f"psnr_{name}"] == psnr(hr.numpy(), sr.numpy(), window_hu=window)
-    assert row["consistency_hu"] == pytest.approx(float((A.forward(sr) - A.forward(hr)).abs().mean()), rel=1e-4)
     assert 10 < row["psnr_wide"] < 60
     assert row["smse_frangi"] > 0
 
@@ -144,3 +148,19 @@ def test_added_noise_is_the_slices_own() -> None:
     assert torch.equal(a[1:], b[:-1])  # a slice has the same noise in every stack
     assert float(a.std()) == pytest.approx(20, rel=0.1)
     assert (a[1] - a[2]).abs().max() > 10
+
+
+def test_the_rim_beside_padding_does_not_count() -> None:
+    hu = np.full((1, 64, 64), 40, np.int16)
+    hu[:, :16] = -2000
+    truth = np.maximum(hu[0], -1024).astype(np.float32)
+    wrong_in_the_rim = truth.copy()
+    wrong_in_the_rim[:24] += 500
+    wrong_inside = truth.copy()
+    wrong_inside[30] += 500
+    methods = {
+        name: (lambda image: lambda lr, spacing: torch.from_numpy(image)[None])(image)
+        for name, image in (("rim", wrong_in_the_rim), ("inside", wrong_inside))
+    }
+    rim, inside = score_slices(Volume(hu, (1.0, 0.7, 0.7)), methods, A, 1)
+    assert rim["rmse_hu"] == 0 < inside["rmse_hu"]

@@ -18,7 +18,7 @@ from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, NOTE, VOLUME_MEASURES, Scores, constants, score_all
-from uhrct.evaluation.rim import RIM_PX, padding_and_rim
+from uhrct.evaluation.rim import padding_and_rim
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure.topology import CROP, betti_error_sums
 

@@ -65,16 +65,16 @@ def score_slices(
     sz = acquisition.scale[0]
     for k in evenly_spaced(volume.shape[0] // sz, count):
         hr, lr = degraded_stack(volume, acquisition, k, noise_hu=noise_hu, noise_fwhm=noise_fwhm)
-        truth = volume.hu[k * sz : (k + 1) * sz, : hr.shape[-2], : hr.shape[-1]]
-        rims = torch.from_numpy(padding_and_rim(truth))
+        seen = volume.hu[k * sz : (k + 1) * sz, : hr.shape[-2], : hr.shape[-1]]
+        rims = torch.from_numpy(padding_and_rim(seen))
         for name, method in restore.items():
             sr = method(lr, lr_spacing).float().cpu()  # type: ignore[arg-type]
             left = {}
             if acquisition.slice_by_slice:  # otherwise A needs the neighbours too
                 left["consistency_hu"] = float((acquisition.forward(sr)[0] - lr[CONTEXT]).abs().mean())
             for j in range(sz):
-                counted = [torch.where(rims[j], FLOOR_HU, image[j]).numpy() for image in (hr, sr)]
-                row = {"method": name, "slice": k * sz + j, **score(*counted, spacing[1:])}
+                truth, test = (torch.where(rims[j], FLOOR_HU, image[j]).numpy() for image in (hr, sr))
+                row = {"method": name, "slice": k * sz + j, **score(truth, test, spacing[1:])}
                 results.append(row | left)
     return results
 
