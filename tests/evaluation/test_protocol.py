@@ -12,7 +12,7 @@ from torch import Tensor
 from uhrct.core.hu import METRIC_WINDOWS_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import psnr
-from uhrct.evaluation.protocol import CONTEXT, degraded_stack, evenly_spaced, means, score, score_slices
+from uhrct.evaluation.protocol import CONTEXT, Restore, degraded_stack, evenly_spaced, means, score, score_slices
 from uhrct.evaluation.rim import padding_and_rim
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample, upsample_stack
@@ -158,9 +158,10 @@ def test_the_rim_beside_padding_does_not_count() -> None:
     wrong_in_the_rim[:24] += 500
     wrong_inside = truth.copy()
     wrong_inside[30] += 500
-    methods = {
-        name: (lambda image: lambda lr, spacing: torch.from_numpy(image)[None])(image)
-        for name, image in (("rim", wrong_in_the_rim), ("inside", wrong_inside))
-    }
+
+    def always(image: np.ndarray) -> Restore:
+        return lambda lr, spacing: torch.from_numpy(image)[None]
+
+    methods = {"rim": always(wrong_in_the_rim), "inside": always(wrong_inside)}
     rim, inside = score_slices(Volume(hu, (1.0, 0.7, 0.7)), methods, A, 1)
     assert rim["rmse_hu"] == 0 < inside["rmse_hu"]

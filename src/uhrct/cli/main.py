@@ -66,6 +66,8 @@ def common(
     pass
 
 
+#: exit code after Ctrl-C
+INTERRUPTED = 130
 #: of click, whichever copy of it typer holds
 UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -88,6 +90,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            _fail("interrupted; what was not complete is removed", INTERRUPTED)
         if isinstance(code, int):
             sys.exit(code)
     except UsageError as e:

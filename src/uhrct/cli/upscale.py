@@ -139,7 +139,7 @@ def upscale(
     steps: Annotated[
         int,
         typer.Option(
-            help="1: posterior mean. 2 or more: number of diffusion steps to draw a sample (x2 and x4 only).",
+            help="1: posterior mean. 2 or more: number of diffusion steps to draw a sample (not with --quality fast).",
             rich_help_panel=ADVANCED,
         ),
     ] = 1,
@@ -239,6 +239,8 @@ def upscale(
         quiet=quiet,
     )
     say(_summary_line(output, plan, report), quiet)
+    if lower is not None:
+        say(f"{lower} and {upper}: {_interval_line(report['interval'])}", quiet)
     if before_after is not None and compare is not None:
         shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
         assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
@@ -286,6 +288,17 @@ def _summary_line(output: Path, plan: Plan, report: dict[str, Any]) -> str:
     shape = " x ".join(map(str, plan.grid.shape))
     size = f"{output}: {shape} voxels of {format_mm(plan.grid.spacing_mm)} in {report['seconds']:.1f} s"
     return f"{size}. {_consistency(plan, report)}. {NOTE}"
+
+
+def _interval_line(interval: dict[str, Any]) -> str:
+    """How far the bounds can be trusted."""
+    what = f"bounds meant to hold {100 * interval['level']:.0f} % of the voxels"
+    if not interval["calibrated"]:
+        return f"{what}, not calibrated for this scan: {'; '.join(interval['not_calibrated_because'])}"
+    return (
+        f"{what}, calibrated on {interval['calibration_patients']} patients. With sharp kernels and strong noise they "
+        "hold fewer (docs/faithfulness.md)"
+    )
 
 
 def _consistency(plan: Plan, report: dict[str, Any]) -> str:

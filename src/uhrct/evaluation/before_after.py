@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from uhrct.physics.resampling import resize_matrix
 MEASURED = 3
 #: Length of the scale bar.
 BAR_MM = 10.0
+#: of a line above the picture
+TITLE_LETTERS = 170
 SUFFIXES = (".png", ".html")
 #: for the picture; the page says it at greater length
 WHERE = "Noise: in the most even soft tissue. The log has the noise of the whole scan, which may be higher."
@@ -194,7 +197,8 @@ class BeforeAfter:
 
     def _where(self, view: View) -> str:
         low, high = view.window_hu
-        place = f"Slice {view.index + 1}" if view.axis == 0 else f"Coronal cut through row {view.index + 1}"
+        # counted from 0, as in the audit and in arrays
+        place = f"Slice {view.index}" if view.axis == 0 else f"Coronal cut through row {view.index}"
         return f"{place} of the scan, window {low:.0f} to {high:.0f} HU, scale bar {BAR_MM:.0f} mm"
 
     def _figure(self, views: Sequence[View], title: str) -> Any:
@@ -231,7 +235,8 @@ class BeforeAfter:
             for axis in line[1:]:
                 axis.set(xlim=(left, left + width), ylim=(top + height, top))
         if title:
-            figure.suptitle(title, fontsize=11)
+            lines = [part for line in title.split("\n") for part in wrap(line, TITLE_LETTERS)]
+            figure.suptitle("\n".join(lines), fontsize=11)
         return figure
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from uhrct.core.arguments import choice, number, scale_factors, shown, whole
-from uhrct.core.errors import UhrctError
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
 from uhrct.models.model import Model, inference_dtype
@@ -29,6 +29,8 @@ CONSISTENCY = ("auto", "hard", "off")
 #: types that the networks can run in
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 QUALITY = ("fast", "standard", "best")
+#: An image whose values all lie this close to 0 was normalised, to [0, 1] or [-1, 1] as a rule.
+NORMALISED = 2.0
 #: input pixels per pass: enough to use the processor, little enough to keep memory small
 PIXELS_PER_PASS = 2**17
 
@@ -278,6 +280,12 @@ def make_plan(
     """
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
+    low, high = volume.hu.min(), volume.hu.max()
+    if -NORMALISED <= low < high <= NORMALISED:
+        raise InputRefused(
+            f"all values lie between {low:.3g} and {high:.3g}, so they are no HU; undo the normalisation first "
+            "(air is -1000 HU, water 0 HU)"
+        )
     spacing_mm = None if settings.target_spacing_mm is None else target_spacing(volume, settings.target_spacing_mm)
     fast = settings.quality == "fast"
     if model is None:

@@ -189,9 +189,10 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
         Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) to mm in RAS, as nibabel has it. The array itself
         is (z, y, x). A Python warning tells if its shape looks like (x, y, z).
     **settings
-        The fields of `uhrct.upscaling.plan.UpscaleSettings`; the first ones are `scale` (2, 4 or factors (z, y, x),
-        default 2), `target_spacing_mm` (instead of a scale), `weights` and `device`. `structure` and `interval`, which
-        add outputs, need `Upscaler`.
+        `scale` (2, 4 or factors (z, y, x), default 2) or `target_spacing_mm`; `denoise` (0 to 1), `quality` ("fast",
+        "standard", "best"), `weights`, `device`, `steps`, `samples`, `seed`, `consistency`, `noise_hu`, `psf_fwhm_mm`,
+        `slice_thickness_mm`, `tile`, `batch`. `uhrct.upscaling.plan.UpscaleSettings` describes them. `structure` and
+        `interval`, which add outputs, need `Upscaler`.
 
     Returns
     -------

@@ -70,8 +70,9 @@ def read_header(file: DicomFile, alone: bool) -> tuple[Dataset, int | None] | No
                 raise ValueError(f"{key} is no number")
     except InvalidDicomError:
         if alone or file.name.lower().endswith(".dcm"):
-            what = "is empty" if file.size == 0 else "is not a DICOM file (no DICOM marker)"
-            raise UhrctError(f"{file.name} {what}; remove it or export it again") from None
+            if file.size == 0:
+                raise UhrctError(f"{file.name} is empty; export it again") from None
+            raise UhrctError(f"{file.name} is not a DICOM file (no DICOM marker)") from None
         return None
     except UhrctError:
         raise
