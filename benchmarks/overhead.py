@@ -1,12 +1,13 @@
-"""What a warm `Upscaler` costs beside its network, and the time of `import uhrct`.
+"""What a warm `Upscaler` costs beside its network, an audit beside the `Upscaler`, and the time of `import uhrct`.
 
     python benchmarks/overhead.py --out results/overhead.json [--weights x2 FOLDER ...]
 
-One slice of 512 x 512 pixels. Three things take turns, so that other work on the machine slows all of them:
+One slice of 512 x 512 pixels. Four things take turns, so that other work on the machine slows all of them:
 
 - network: the pass of the mean network alone, on features that are there already
 - model: features (interpolation and its structure map, which the network takes as input) and the pass
 - upscaler: the whole call (scan properties, features, pass, consistency, report)
+- audit: of this result, on the slice alone
 
 Each turn gives ratios; their medians count. Ratios of processor time stand beside those of wall-clock time, because a
 busy machine changes them less.
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 
 from uhrct import io
+from uhrct.audit.audit import Audit
 from uhrct.core.files import write_atomic
 from uhrct.core.volume import Volume
 from uhrct.models.model import Features, Model, available_models, stacks
@@ -73,16 +75,24 @@ def parts(plan: Plan, volume: Volume) -> tuple[Callable[[], object], Callable[[]
 def overhead(model: Model, volume: Volume, turns: int) -> dict[str, Any]:
     """Seconds of each, and the whole call relative to the others: medians over the turns."""
     upscaler = Upscaler(model)
-    calls = (*parts(upscaler.plan(volume), volume), lambda: upscaler(volume))
+    plan, result = upscaler.plan(volume), upscaler(volume).volume
+
+    def audit() -> None:
+        grades = Audit(volume, plan)
+        grades.feed(0, result.hu)
+        grades.report()
+
+    calls = (*parts(plan, volume), lambda: upscaler(volume), audit)
     for call in calls:  # warm
         call()
     times = np.array([[taken(call) for call in calls] for _ in range(turns)])  # (turn, which, clock)
     seconds = np.median(times[..., 0], axis=0)
     out: dict[str, Any] = {"weights_sha256": model.weights_sha256, "scale": list(model.config.scale), "turns": turns}
-    out |= {f"{name}_s": round(float(s), 3) for name, s in zip(("network", "model", "upscaler"), seconds, strict=True)}
-    for k, name in enumerate(("network", "model")):
-        wall, cpu = np.median(times[:, 2] / times[:, k], axis=0)
-        out[f"upscaler_to_{name}"] = {"wall_clock": round(float(wall), 3), "processor": round(float(cpu), 3)}
+    names = ("network", "model", "upscaler", "audit")
+    out |= {f"{name}_s": round(float(s), 3) for name, s in zip(names, seconds, strict=True)}
+    for a, b in ((2, 0), (2, 1), (3, 2)):
+        wall, cpu = np.median(times[:, a] / times[:, b], axis=0)
+        out[f"{names[a]}_to_{names[b]}"] = {"wall_clock": round(float(wall), 3), "processor": round(float(cpu), 3)}
     return out
 
 

@@ -82,15 +82,26 @@ def continued(slices: Tensor, outside: Tensor) -> Tensor:
     for k in range(len(slices)):
         if not outside[k].any():
             continue
-        inside = (~outside[k]).float()[None, None]
         rim = outside[k] ^ (F.max_pool2d(outside[k].float()[None, None], 3, 1, 1)[0, 0] > 0)
-        if (slices[k][rim] > TISSUE_HU).sum() < TISSUE_VOXELS:
-            continue
-        image, known = out[k][None, None].float(), inside
-        for _ in range(REACH_PX):
-            weight = F.avg_pool2d(known, 3, 1, 1)
-            spread = F.avg_pool2d(image * known, 3, 1, 1) / weight.clamp(min=1e-6)
-            new = (known == 0) & (weight > 0)
-            image, known = torch.where(new, spread, image), (known.bool() | new).float()
-        out[k] = torch.where(outside[k], image[0, 0], out[k]).to(out.dtype)
+        if (slices[k][rim] > TISSUE_HU).sum() >= TISSUE_VOXELS:
+            out[k] = torch.where(outside[k], _grown(out[k].float(), ~outside[k]), out[k]).to(out.dtype)
     return out
+
+
+def _grown(image: Tensor, inside: Tensor) -> Tensor:
+    """`image` (y, x), in which voxels outside get the mean of their neighbours, step by step from the edge.
+
+    Squares of two pixels take part as one: that is eight times as fast, and nobody sees this part.
+    """
+    height, width = image.shape
+    known = F.pad(inside.float()[None, None], (0, width % 2, 0, height % 2))
+    image = F.pad(image[None, None], (0, width % 2, 0, height % 2), value=FLOOR_HU)
+    weight = F.avg_pool2d(known, 2)
+    squares = torch.where(weight > 0, F.avg_pool2d(image * known, 2) / weight.clamp(min=1e-6), FLOOR_HU)
+    held = (weight > 0).float()
+    for _ in range(REACH_PX // 2):
+        weight = F.avg_pool2d(held, 3, 1, 1)
+        spread = F.avg_pool2d(squares * held, 3, 1, 1) / weight.clamp(min=1e-6)
+        new = (held == 0) & (weight > 0)
+        squares, held = torch.where(new, spread, squares), (held.bool() | new).float()
+    return F.interpolate(squares, scale_factor=2)[0, 0, :height, :width]
