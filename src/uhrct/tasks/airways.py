@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from scipy import ndimage  # evaluation extra
 
@@ -12,6 +10,7 @@ from uhrct.core.hu import FLOOR_HU
 from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.boxes import box_of
+from uhrct.tasks.found import Found
 from uhrct.tasks.leaks import without_leaks
 from uhrct.tasks.trachea import trachea
 from uhrct.tasks.tubes import FULL, SLAB, tube_map
@@ -34,15 +33,6 @@ MARGIN_MM = 20.0  # around the lungs: the mediastinum lies inside, the table doe
 FEWEST_SLICES = 10
 
 
-@dataclass
-class AirwayReport:
-    """The mask, and how it was found."""
-
-    mask: np.ndarray
-    thresholds: dict[str, float]
-    warnings: list[str] = field(default_factory=list)
-
-
 def segment_airways(
     hu: np.ndarray,
     spacing_mm: tuple[float, float, float],
@@ -51,7 +41,7 @@ def segment_airways(
     small: bool = True,
     slab: int = SLAB,
     quiet: bool = True,
-) -> AirwayReport:
+) -> Found:
     """Lumen of trachea and bronchi.
 
     Parameters
@@ -90,7 +80,7 @@ def segment_airways(
     part = Part(np.ascontiguousarray(image[box]), seed[box], lungs[box], mm)
     difference_hu = part.lungs_hu - part.trachea_hu
     thresholds = {"trachea_hu": part.trachea_hu, "lungs_hu": part.lungs_hu, "noise_hu": part.noise_hu}
-    report = AirwayReport(seed, thresholds)
+    report = Found(seed, thresholds)
     if difference_hu < LEAST_DIFFERENCE_HU:
         report.warnings.append("the lungs are almost as dark as the trachea: bronchi are hardly told from lung")
     tree = _to_the_wall(_grown(part, thresholds), part)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from uhrct.core.errors import UhrctError
 from uhrct.core.progress import track
-from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder, weights_name
 from uhrct.models.model import inference_dtype
-from uhrct.models.settings import Settings, checked
+from uhrct.models.settings import Settings
+from uhrct.tasks.network import WINDOW_HU, TaskNetwork, as_seen, monai
 
-#: HU that become -1 and 1 for the network; values outside are cut off, as no vessel or airway needs them
-WINDOW_HU = (-1000.0, 400.0)
 #: halvings of a patch; its sides must be multiples of 2 to this power
 LEVELS = 3
 
@@ -33,7 +29,7 @@ class MaskNetworkConfig(Settings):
     width: Annotated[int, Field(ge=1, le=64)] = 12
 
 
-class MaskNetwork(nn.Module):
+class MaskNetwork(TaskNetwork):
     """Gives the probability that a voxel belongs to a vessel or an airway.
 
     Example
@@ -43,17 +39,15 @@ class MaskNetwork(nn.Module):
     torch.Size([1, 1, 8, 16, 16])
     """
 
+    kind, settings_class, trained_on = "mask_network", MaskNetworkConfig, "vessels or airways"
+
     def __init__(self, config: MaskNetworkConfig) -> None:
-        super().__init__()
-        self.config = config
-        #: what reports call it, and the sha256 of its weights
-        self.name, self.weights_sha256 = "", ""
+        super().__init__(config)
         self.network = _architecture(config)
 
     def forward(self, hu: Tensor) -> Tensor:
         """Logits (B, 1, z, y, x) of patches (B, 1, z, y, x) in HU. Sides are multiples of 8."""
-        low, high = WINDOW_HU
-        return self.network(2 * (hu.float().clamp(low, high) - low) / (high - low) - 1)
+        return self.network(as_seen(hu))
 
     @torch.inference_mode()
     def probability(
@@ -104,42 +98,6 @@ class MaskNetwork(nn.Module):
         for _ in windows:  # ends the progress bar
             pass
         return np.asarray(torch.as_tensor(out)[0, 0], np.float16)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu") -> MaskNetwork:
-        """Load shipped weights by their name or a model folder by its path.
-
-        Raises
-        ------
-        UhrctError
-            If there is no such model, or it is no mask network.
-        """
-        folder = model_folder(name)
-        raw, sha256 = read_settings(folder)
-        if raw.pop("kind", None) != "mask_network":
-            raise UhrctError(f"{name}: holds no mask network; give the folder of a training of vessels or airways")
-        network = cls(checked(MaskNetworkConfig, raw, str(folder / CONFIG)))
-        network.name, network.weights_sha256 = weights_name(folder), load_weights(network, folder, sha256)
-        return network.to(device).eval().requires_grad_(False)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, each complete or not at all."""
-        self.weights_sha256 = save_folder(self, {"kind": "mask_network", **self.config.as_dict()}, Path(folder))
-
-
-def monai() -> Any:
-    """The library MONAI.
-
-    Raises
-    ------
-    UhrctError
-        If it is not installed.
-    """
-    try:
-        import monai
-    except ImportError as error:
-        raise UhrctError("learned segmentation needs MONAI; pip install 'uhrct[tasks]'") from error
-    return monai
 
 
 def _architecture(config: MaskNetworkConfig) -> nn.Module:

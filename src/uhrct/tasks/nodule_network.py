@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
-from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder
-from uhrct.models.settings import Settings, checked
+from uhrct.models.settings import Settings
 from uhrct.tasks.even_grid import EvenGrid
-from uhrct.tasks.mask_network import monai
+from uhrct.tasks.network import TaskNetwork, as_seen, monai
 from uhrct.tasks.nodule_candidates import Candidate
 
 #: sides of the cube that the network sees, in cubes of the even grid: 26 mm
 SIDE = 32
-#: HU that become -1 and 1 for the network
-WINDOW_HU = (-1000.0, 400.0)
 
 
 class NoduleNetworkConfig(Settings):
@@ -32,7 +27,7 @@ class NoduleNetworkConfig(Settings):
     width: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class NoduleNetwork(nn.Module):
+class NoduleNetwork(TaskNetwork):
     """Gives the probability that a candidate is a nodule.
 
     Example
@@ -41,13 +36,13 @@ class NoduleNetwork(nn.Module):
     torch.Size([3])
     """
 
+    kind, settings_class, trained_on = "nodule_network", NoduleNetworkConfig, "nodules"
+
     def __init__(self, config: NoduleNetworkConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         monai()
         from monai.networks.nets.classifier import Classifier
 
-        self.config = config
-        self.weights_sha256 = ""
         self.network = Classifier(
             in_shape=(1, SIDE, SIDE, SIDE),
             classes=1,
@@ -59,8 +54,7 @@ class NoduleNetwork(nn.Module):
 
     def forward(self, hu: Tensor) -> Tensor:
         """Logits (B,) of cubes (B, 1, `SIDE`, `SIDE`, `SIDE`) in HU."""
-        low, high = WINDOW_HU
-        return self.network(2 * (hu.float().clamp(low, high) - low) / (high - low) - 1)[:, 0]
+        return self.network(as_seen(hu))[:, 0]
 
     @torch.inference_mode()
     def probabilities(self, grid: EvenGrid, candidates: Sequence[Candidate], *, batch: int = 32) -> np.ndarray:
@@ -71,27 +65,6 @@ class NoduleNetwork(nn.Module):
             cubes = [cube(grid.hu, grid.from_scan(np.array(c.voxel))) for c in candidates[k : k + batch]]
             out.append(self(torch.stack(cubes)[:, None].to(device)).sigmoid().cpu().numpy())
         return np.concatenate(out)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | torch.device = "cpu") -> NoduleNetwork:
-        """Load shipped weights by their name or a model folder by its path.
-
-        Raises
-        ------
-        UhrctError
-            If there is no such model, or it is no nodule network.
-        """
-        folder = model_folder(name)
-        raw, sha256 = read_settings(folder)
-        if raw.pop("kind", None) != "nodule_network":
-            raise UhrctError(f"{folder}: holds no nodule network; give the folder of a training of nodules")
-        network = cls(checked(NoduleNetworkConfig, raw, str(folder / CONFIG)))
-        network.weights_sha256 = load_weights(network, folder, sha256)
-        return network.to(device).eval().requires_grad_(False)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, each complete or not at all."""
-        self.weights_sha256 = save_folder(self, {"kind": "nodule_network", **self.config.as_dict()}, Path(folder))
 
 
 def cube(hu: Tensor, centre: np.ndarray, side: int = SIDE) -> Tensor:

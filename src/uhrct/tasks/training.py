@@ -21,7 +21,8 @@ from uhrct.models.settings import Settings, checked
 from uhrct.structure.vessels import cldice
 from uhrct.tasks.cases import Case, Segmenter, load_cases
 from uhrct.tasks.learned_masks import MARKED_FROM
-from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig, monai
+from uhrct.tasks.mask_network import MaskNetwork, MaskNetworkConfig
+from uhrct.tasks.network import monai
 from uhrct.tasks.patches import PatchBatch, PatchMaker
 from uhrct.tasks.segment import segment
 from uhrct.training.budget import Budget

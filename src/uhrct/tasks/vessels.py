@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from scipy import ndimage  # evaluation extra
 
@@ -11,6 +9,7 @@ from uhrct.core.errors import InputRefused
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.airways import large_airways
 from uhrct.tasks.boxes import box_of
+from uhrct.tasks.found import Found
 from uhrct.tasks.lungs import lungs_of
 from uhrct.tasks.tubes import FULL, SLAB, dimensions, tube_map
 
@@ -29,15 +28,6 @@ SMALLEST_MM3 = 12.0
 WALL_MM = 2.0
 
 
-@dataclass
-class VesselReport:
-    """The mask, and how it was found."""
-
-    mask: np.ndarray
-    thresholds: dict[str, float]
-    warnings: list[str] = field(default_factory=list)
-
-
 def segment_vessels(
     hu: np.ndarray,
     spacing_mm: tuple[float, float, float],
@@ -45,7 +35,7 @@ def segment_vessels(
     *,
     slab: int = SLAB,
     quiet: bool = True,
-) -> VesselReport:
+) -> Found:
     """Arteries and veins inside the lungs.
 
     Parameters
@@ -86,7 +76,7 @@ def segment_vessels(
     tubes = tube_map(even, spacing_mm, operator, slab=slab, what="vessels", quiet=quiet)
     mask = _hysteresis(tubes, even, inside, lungs_hu, spacing_mm)
     thresholds = {"lower": LOWER, "upper": UPPER, "lungs_hu": lungs_hu, "denser_than_hu": lungs_hu + DENSER_HU}
-    report = VesselReport(np.zeros(hu.shape, bool), thresholds)
+    report = Found(np.zeros(hu.shape, bool), thresholds)
     report.mask[box] = mask
     if dimensions(even.shape, spacing_mm) == 2:
         report.warnings.append("thick or few slices: each slice was searched alone, so fissures may count as vessels")
