@@ -51,8 +51,14 @@ def detect(
     json_path: Json = None,
     overwrite: Overwrite = False,
     least_score: Annotated[
-        float, typer.Option(help="Leave out findings with a lower score, from 0 to 1.", min=0.0, max=1.0)
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Leave out findings with a lower score, from 0 to 1. Default: 0.5 with a network; none without, because "
+            "the score of the filter alone is no probability.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = None,
     most: Annotated[int, typer.Option(help="Largest number of findings.", min=1)] = 20,
     annotations: Annotated[
         Path | None,
@@ -107,8 +113,11 @@ def detect(
     volume = read_input(input, series, input_spacing, untilt)
     if sr is not None and not volume.meta.get("dicom"):
         raise UhrctError(f"{sr}: a DICOM report refers to DICOM images, and {input} is none; use --csv or --json")
-    if weights is None and shipped() is None:
+    alone = weights == "none" or (weights is None and shipped() is None)
+    if alone and weights is None:
         note(FILTER_ALONE)
+    if least_score is None:
+        least_score = 0.0 if alone else 0.5
     try:
         found = find(volume, weights=weights, device=device.value, quiet=quiet)
     except UhrctError as error:
@@ -131,7 +140,10 @@ def detect(
     print_table(as_table(kept), json_path)
     if json_path is not None:
         write_json(json_path, as_report(kept, weights) | {"input": str(input), "warnings": NOTES})
-    say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
+    if alone:
+        say(f"{len(kept)} candidates, the most probable first; most of them are vessels. {NOTE}", quiet)
+    else:
+        say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
 
 
 def _score_folder(
