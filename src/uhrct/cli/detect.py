@@ -53,7 +53,7 @@ def detect(
     least_score: Annotated[
         float | None,
         typer.Option(
-            help="Leave out findings with a lower score, from 0 to 1. Default: 0.5 with a network; none without, because "
+            help="Leave out findings with a lower score, from 0 to 1. Default: 0.5 with a network, none without: "
             "the score of the filter alone is no probability.",
             min=0.0,
             max=1.0,
