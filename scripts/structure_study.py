@@ -65,7 +65,8 @@ def table(file: Path) -> str:
                 seeds = []
                 for seed in (0, 1):
                     a, b = (found[f"{name}, seed {seed}", case][key] for name in (variant, "single"))
-                    seeds.append(100 * (a / b - 1) if relative else a - b)
+                    # no vessels, no percentage
+                    seeds.append(a - b if not relative else 100 * (a / b - 1) if b else float("nan"))
                 digits = 1 if relative else 2
                 text = f"{np.mean(seeds):+.{digits}f} ({seeds[0]:+.{digits}f}, {seeds[1]:+.{digits}f})"
                 cells.append("-" if np.isnan(seeds).any() else text)
