@@ -9,10 +9,15 @@ import uhrct
 ROOT = Path(__file__).parents[2]
 
 
-def test_version_is_the_same_everywhere() -> None:
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == uhrct.__version__
-    assert f"## [{uhrct.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+def test_a_release_has_the_version_of_citation_and_changelog_and_work_on_the_next_is_unreleased() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{cited}]" in changes
+    if ".dev" in uhrct.__version__:
+        assert "## [Unreleased]" in changes
+        assert uhrct.__version__ > cited
+    else:
+        assert uhrct.__version__ == cited
 
 
 def test_the_public_names_are_those_of_the_readme() -> None:
