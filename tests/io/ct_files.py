@@ -52,7 +52,7 @@ def make_series(
         ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = series, study, frame
-        ds.PatientName, ds.PatientID, ds.Modality = PATIENT, "4711", "CT"
+        ds.PatientName, ds.PatientID, ds.Modality = PATIENT, "PAT4711", "CT"
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.SeriesNumber, ds.SeriesDescription, ds.InstanceNumber = number, f"CHEST {number}", shape[0] - k
         ds.Manufacturer, ds.ManufacturerModelName, ds.ConvolutionKernel = "ACME", "Ring 1", "B30"

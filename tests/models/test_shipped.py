@@ -99,7 +99,7 @@ def test_batch_and_tile_do_not_show_with_the_shipped_weights(model):
         ("x4", "validation/rider0117", 6.3, 8),
         ("x4", "test/lidc0314", 6.2, 8),
         ("5x1x1", "test/lidc0314", 2.0, 1.8),
-        ("5x2x2", "validation/rider0117", 3.2, 3),
+        ("5x2x2", "validation/rider0117", 3.2, 2.8),
         ("5x2x2", "test/lidc0314", 3.4, 3.5),
     ],
 )

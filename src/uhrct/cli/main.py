@@ -92,8 +92,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             _fail("interrupted; what was not complete is removed", INTERRUPTED)
-        if isinstance(code, int):
-            sys.exit(code)
+        sys.exit(code if isinstance(code, int) else 0)
     except UsageError as e:
         _fail_usage(e)
     except UhrctError as e:
