@@ -159,3 +159,10 @@ def test_another_file_or_version_is_no_ledger(tmp_path: Path) -> None:
     newer._db.execute("UPDATE facts SET value = '99'")
     with pytest.raises(UhrctError, match="a ledger of version 99"):
         Ledger(tmp_path / "newer")
+
+
+def test_a_run_takes_no_series_that_waits_for_other_settings(tmp_path: Path, series: list[Series]) -> None:
+    ledger = Ledger(tmp_path / "out")
+    ledger.enrol(series, "new", None)
+    assert ledger.claim(0, "old") is None
+    assert ledger.claim(0, "new") is not None

@@ -171,3 +171,29 @@ def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(cohort: Path, weights:
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "3 series: 3 done" in again.stderr
+
+
+def test_a_result_that_was_replaced_before_its_worker_died_is_not_taken_for_the_old_one(
+    cohort: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    job = prepared(cohort, out, weights)
+    assert work(job) == FINISHED
+    old = io.read(out / "p1" / "ct.nii.gz").hu
+    changed = Job(out, job.settings | {"seed": 1}, wanted="changed")
+    ledger = Ledger(out)
+    ledger.enrol(find_series(str(cohort)), "changed", None)
+    write = worker._write
+
+    def then_die(*arguments: object) -> None:
+        write(*arguments)  # type: ignore[arg-type]
+        io.write(Volume(old + 7, (2.5, 0.45, 0.4)), out / "p1" / "ct.nii.gz", overwrite=True)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_write", then_die)
+        with pytest.raises(SystemExit):
+            work(changed)
+    prepared(cohort, out, weights)
+    assert work(job) == FINISHED
+    np.testing.assert_array_equal(io.read(out / "p1" / "ct.nii.gz").hu, old)

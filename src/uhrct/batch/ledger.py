@@ -148,18 +148,20 @@ class Ledger:
                         values |= {"state": SET_ASIDE, "error": f"its worker was killed {kills} times"}
                     _update(db, row["name"], values)
 
-    def claim(self, start: int = 0) -> Claim | None:
+    def claim(self, start: int = 0, wanted: str | None = None) -> Claim | None:
         """The next series that waits, now claimed by this worker; None if no series waits.
 
         Parameters
         ----------
         start : place in the list where this worker begins; it goes round
+        wanted : take only series that wait for these settings, since another run may have changed them meanwhile
         """
         now = time.time()
         with self._transaction() as db:
             row = db.execute(
-                "SELECT * FROM series WHERE state = ? AND place IS NOT NULL ORDER BY place < ?, place LIMIT 1",
-                (WAITING, start),
+                "SELECT * FROM series WHERE state = ? AND place IS NOT NULL AND wanted = coalesce(?, wanted) "
+                "ORDER BY place < ?, place LIMIT 1",
+                (WAITING, wanted, start),
             ).fetchone()
             if row is None:
                 return None
@@ -175,6 +177,11 @@ class Ledger:
                 "UPDATE series SET lease = ? WHERE worker = ? AND state = ?",
                 (time.time() + LEASE_S, self.worker, RUNNING),
             )
+
+    def forget_result(self, name: str) -> None:
+        """The result is about to be replaced. If this worker dies, nobody may take the new one for the old."""
+        with self._transaction() as db:
+            _update(db, name, {"fingerprint": None})
 
     def settle(
         self, name: str, state: str, *, error: str | None = None, report: Any = None, fingerprint: str | None = None

@@ -67,7 +67,7 @@ def work(job: Job, over: Callable[[], bool] = lambda: False) -> int:
     try:
         ledger = Ledger(job.out)
         with _Heartbeat(job.out, ledger.worker):
-            while not over() and (claim := ledger.claim(job.start)) is not None:
+            while not over() and (claim := ledger.claim(job.start, job.wanted)) is not None:
                 _process(claim, job, upscaler, ledger)
     except DiskFull:
         return DISK_FULL
@@ -98,6 +98,7 @@ def _process(claim: Claim, job: Job, upscaler: Any, ledger: Ledger) -> None:
         if fingerprint == claim.fingerprint and claim.output.exists():
             ledger.settle(name, DONE, fingerprint=fingerprint)  # only times of files changed
             return
+        ledger.forget_result(name)
         report = _write(claim, job, upscaler, volume)
     except UhrctError as error:
         if _disk_is_full(error):
