@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from uhrct.core.errors import UhrctError
 from uhrct.models.dssp import from_channels
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.acquisition import correlated_noise
@@ -16,7 +18,7 @@ from uhrct.training.config import TrainingConfig
 from uhrct.training.data.batch import Batch, hr_crop, hr_spacing, lr_channels
 from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Patient, load_patients
-from uhrct.training.losses import DenoiserLoss, MeanLoss
+from uhrct.training.losses import DenoiserLoss, MeanLoss, taught_hu
 
 Tiny = Callable[..., TrainingConfig]
 SIZE = {"image_width": 8, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}
@@ -114,6 +116,36 @@ def test_the_papers_losses_are_equations_6_to_9(tiny: Tiny) -> None:
         for x in (image, hr_crop(batch.hr_hu, m.config.scale))
     )
     assert float(parts["structure_image"]) == pytest.approx(0.5 * float((made - target).abs().mean()), rel=0.02)
+
+
+def test_a_teacher_stands_for_its_share_of_the_truth(tiny: Tiny, tmp_path: Path) -> None:
+    """An untrained teacher gives the interpolation, so who follows it to 80 % gives a fifth of the true residual."""
+    config = tiny(loss={"structure_head": 0.0, "teacher": str(tmp_path / "teacher")})
+    m, batch = setting(config)
+    assert m.mean is not None
+    m.mean.to_image.weight.data.zero_()
+    m.mean.to_image.bias.data.zero_()
+    m.save_pretrained(tmp_path / "teacher")
+    residual, _ = truth(m, batch, m.features(batch.lr_hu, batch.spacing_mm).up_hu, m.config.residual_sd_hu)
+    loss = MeanLoss(m, config.loss)
+    assert loss(Oracle(0.2 * residual, None), batch, generator(), 1.0)[0] < 1e-4
+    assert loss(Oracle(residual, None), batch, generator(), 1.0)[0] > 0.1
+
+
+def test_mirroring_leaves_what_the_teacher_says_in_place(tiny: Tiny) -> None:
+    m, batch = setting(tiny())
+    up = m.features(batch.lr_hu, batch.spacing_mm).up_hu
+    for parameter in m.mean.parameters():  # then its image is the interpolation, which has no direction
+        parameter.data.zero_()
+    for seed in range(8):
+        assert taught_hu(m, batch, torch.Generator().manual_seed(seed)) == pytest.approx(up, abs=1e-2)
+
+
+def test_a_teacher_of_another_scale_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(loss={"teacher": str(tmp_path / "teacher")})
+    Model(ModelConfig(scale=(1, 4, 4), mean=SIZE)).save_pretrained(tmp_path / "teacher")
+    with pytest.raises(UhrctError, match=r"loss\.teacher=.*take a model"):
+        MeanLoss(setting(config)[0], config.loss)
 
 
 def test_relative_counts_crops_alike(tiny: Tiny) -> None:

@@ -75,6 +75,10 @@ class LossSettings(Settings):
     l1: NonNegativeFloat = 1.0
     #: stage mean: divide the pixel loss of each crop by the error of interpolation there
     relative: bool = True
+    #: stage mean: shipped model or model folder with a better mean network. The target is `teacher_share` of its image
+    #: plus the rest of the truth: less of it is beyond prediction, so a small network learns faster
+    teacher: str = ""
+    teacher_share: Share = 0.8
     #: weights of the two parts of L_struct (eq. 7): |G_struct - O(y)| of the structure head, |O(G_img) - O(y)| of the
     #: image
     structure_head: NonNegativeFloat = 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from uhrct.core.errors import UhrctError
 from uhrct.models.interval import LEVEL, widths_hu
 from uhrct.models.model import Features, Model
 from uhrct.models.slice_noise import fine_slices_noise
@@ -26,6 +27,7 @@ class MeanLoss:
     def __init__(self, model: Model, settings: LossSettings, plain: float = 1.0) -> None:
         self.model, self.settings = model, settings
         self.structure = StructureTerms(model, settings, plain)
+        self.teacher = teacher_of(model, settings.teacher) if settings.teacher else None
 
     def __call__(
         self, network: nn.Module, batch: Batch, generator: torch.Generator, done: float
@@ -36,9 +38,13 @@ class MeanLoss:
         sd_hu = model.config.residual_sd_hu
         residual = lr_channels((batch.hr_hu - f.up_hu) / sd_hu, model.config.scale)
         share = _relative(residual) if settings.relative else 1.0
+        target = residual
+        if self.teacher is not None:
+            taught = lr_channels((taught_hu(self.teacher, batch, generator) - f.up_hu) / sd_hu, model.config.scale)
+            target = torch.lerp(residual, taught, settings.teacher_share)
 
         def pixel(image: Tensor) -> Tensor:
-            return _pixel(image - residual, settings, share)
+            return _pixel(image - target, settings, share)
 
         parts = {"pixel": pixel(image), **self.structure.head(structure, batch)}
         if done >= settings.structure_from:
@@ -46,6 +52,30 @@ class MeanLoss:
         with torch.no_grad():  # for the log alone: where interpolation stands in the unit of `pixel`
             interpolation = {"interpolation": pixel(torch.zeros_like(image))}
         return torch.stack(list(parts.values())).sum(), parts | interpolation
+
+
+def teacher_of(model: Model, name: str) -> Model:
+    """The model `name`, whose mean network teaches that of `model`. Raises `UhrctError` if it does not fit."""
+    teacher = Model.from_pretrained(name).to(next(model.parameters()).device).eval().requires_grad_(False)
+    same = ("scale", "context", "properties", "acquisition")
+    if teacher.mean is None or any(getattr(teacher.config, key) != getattr(model.config, key) for key in same):
+        raise UhrctError(
+            f"loss.teacher={name}: take a model with a mean network and with the {', '.join(same)} of this one"
+        )
+    return teacher
+
+
+@torch.no_grad()
+def taught_hu(teacher: Model, batch: Batch, generator: torch.Generator) -> Tensor:
+    """The teacher's image of a batch, in HU.
+
+    Each call mirrors the batch in y, x, both or neither, by chance. Over many steps the target is thus the mean over
+    the mirrored images, which is better than one of them.
+    """
+    drawn = torch.randint(2, (2,), generator=generator)
+    axes = [axis for axis, mirrored in zip((-2, -1), drawn.tolist(), strict=True) if mirrored]
+    f = teacher.features(batch.lr_hu.flip(axes), batch.spacing_mm, batch.properties)
+    return teacher.mean_hu(f)[0].flip(axes)
 
 
 class DenoiserLoss:
