@@ -34,7 +34,8 @@ from uhrct.benchmark.peers.dual_red import DualRed
 from uhrct.core.files import write_atomic
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT
-from uhrct.models.model import Model, inference_dtype
+from uhrct.models.model import Model
+from uhrct.models.precision import inference_dtype
 from uhrct.physics.resampling import upsample
 from uhrct.upscaling.upscaler import Upscaler
 

@@ -28,7 +28,8 @@ from torch import nn
 from uhrct import io
 from uhrct.core.files import write_atomic
 from uhrct.core.volume import Volume
-from uhrct.models.model import Model, available_models, inference_dtype
+from uhrct.models.model import Model, available_models
+from uhrct.models.precision import inference_dtype
 from uhrct.upscaling.slabs import compute_part
 from uhrct.upscaling.upscaler import Upscaler
 

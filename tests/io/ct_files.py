@@ -34,6 +34,7 @@ def make_series(
     number: int = 3,
     direction: np.ndarray | None = None,
     seed: int = 0,
+    study: str = "one",
     edit: Callable[[int, Dataset], object] = lambda k, ds: None,
 ) -> np.ndarray:
     """Write an axial CT series, file order against slice order; return its HU, shape (z, y, x).
@@ -43,7 +44,7 @@ def make_series(
     folder.mkdir(parents=True, exist_ok=True)
     hu = np.random.default_rng(seed).integers(-1024, 3000, shape).astype(np.int16)
     direction = np.eye(3)[::-1] if direction is None else direction
-    series, study, frame = (generate_uid(entropy_srcs=[f"{seed} {what}"]) for what in ("series", "study", "frame"))
+    series, frame = (generate_uid(entropy_srcs=[f"{seed} {what}"]) for what in ("series", "frame"))
     for k in range(shape[0]):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -51,7 +52,11 @@ def make_series(
         meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[f"{seed} image {k}"])
         ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = series, study, frame
+        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = (
+            series,
+            generate_uid(entropy_srcs=[study]),
+            frame,
+        )
         ds.PatientName, ds.PatientID, ds.Modality = PATIENT, "PAT4711", "CT"
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.SeriesNumber, ds.SeriesDescription, ds.InstanceNumber = number, f"CHEST {number}", shape[0] - k

@@ -66,6 +66,14 @@ def test_a_study(tmp_path: Path) -> None:
         io.read(tmp_path, series="6")
 
 
+def test_studies_are_listed_as_their_folders_and_their_series_by_number(tmp_path: Path) -> None:
+    make_series(tmp_path / "a" / "x", number=9, seed=1, study="a")
+    make_series(tmp_path / "a" / "y", number=4, seed=2, study="a")
+    make_series(tmp_path / "b", number=2, seed=3, study="b")
+    listed = [(info.path, info.description) for info in io.inspect(tmp_path)]
+    assert listed == [("a/y", "CHEST 4"), ("a/x", "CHEST 9"), ("b", "CHEST 2")]
+
+
 @pytest.mark.parametrize(
     ("key", "values", "label"),
     [

@@ -165,7 +165,7 @@ def test_anonymous_files_tell_nothing_of_the_person(tmp_path: Path) -> None:
     source = io.read(tmp_path / "in")
     old = source.meta["dicom"]
     new = derive(source, tmp_path / "out", anonymize=True, anonymize_key=KEY)  # random UIDs may hold 4711
-    telling = [PATIENT, "DOE", "doe", "4711", "secret", "1950", "2020010", "ELSEWHERE", "WHO", "A77665", "OPERATOR"]
+    telling = [PATIENT, "DOE", "doe", "4711", "secret", "19500607", "2020010", "ELSEWHERE", "WHO", "A77665", "OPERATOR"]
     telling += ["STATION7", "SN998877", "CHEST 3", "1.2.3\0", *(h.SOPInstanceUID for h in old)]
     telling += [old[0].StudyInstanceUID, old[0].SeriesInstanceUID, old[0].FrameOfReferenceUID]
     for file in (tmp_path / "out").iterdir():
@@ -182,7 +182,7 @@ def test_anonymous_files_tell_nothing_of_the_person(tmp_path: Path) -> None:
 
 def test_anonymous_outputs_of_one_study_stay_together(tmp_path: Path) -> None:
     make_series(tmp_path / "in")
-    make_series(tmp_path / "other", seed=1)
+    make_series(tmp_path / "other", seed=1, study="other")
     source = io.read(tmp_path / "in")
     [one, *_] = derive(source, tmp_path / "a", anonymize=True, anonymize_key=KEY)
     io.write(source, tmp_path / "b", Derivation("other", key="other"), DicomOptions(anonymize=True, anonymize_key=KEY))

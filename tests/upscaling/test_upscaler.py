@@ -12,7 +12,8 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.models import choice as serving
 from uhrct.models.choice import load_for_scale, pick_device, scale_word
-from uhrct.models.model import Model, ModelConfig, inference_dtype
+from uhrct.models.model import Model, ModelConfig
+from uhrct.models.precision import inference_dtype
 from uhrct.models.slice_noise import INDEPENDENT
 from uhrct.upscaling.files import derivation, write_result
 from uhrct.upscaling.slabs import compute_part

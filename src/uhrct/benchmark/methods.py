@@ -19,7 +19,8 @@ from uhrct.benchmark.peers.model import PeerModel, is_peer
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import CONTEXT, Restore
-from uhrct.models.model import Model, inference_dtype, model_folder
+from uhrct.models.model import Model, model_folder
+from uhrct.models.precision import inference_dtype
 from uhrct.models.slice_noise import SliceNoise
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import apply_in_plane, as_tensor, lanczos_matrix, upsample_stack

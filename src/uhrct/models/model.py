@@ -323,15 +323,6 @@ class Model(nn.Module):
         (Path(folder) / CALIBRATION).unlink(missing_ok=True)
 
 
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware supports it, else float32. The results agree to 0.01 dB; bfloat16 is much faster."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # without these instructions an x86 processor emulates bfloat16, which is slower than float32
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
-
-
 def stacks(slices: Tensor, middle: Sequence[int], context: int) -> Tensor:
     """The slices `middle` of (z, y, x), each with `context` neighbours on both sides: (B, 2 context + 1, y, x).
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from uhrct.core.progress import track
-from uhrct.models.model import inference_dtype
+from uhrct.models.precision import inference_dtype
 from uhrct.models.settings import Settings
 from uhrct.tasks.network import WINDOW_HU, TaskNetwork, as_seen, monai
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from uhrct.models.model import inference_dtype
+from uhrct.models.precision import inference_dtype
 from uhrct.training.budget import Budget
 from uhrct.training.config import LoopSettings
 from uhrct.training.optimizers import average_of, make_optimizers, pace

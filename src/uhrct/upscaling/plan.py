@@ -17,7 +17,8 @@ from uhrct.core.arguments import choice, number, scale_factors, shown, whole
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
-from uhrct.models.model import Model, inference_dtype
+from uhrct.models.model import Model
+from uhrct.models.precision import inference_dtype
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.scan_properties import LIMITS, ScanProperties
 from uhrct.upscaling.assumptions import Assumptions, assume

@@ -79,7 +79,8 @@ def is_localizer(header: Dataset) -> bool:
 
 
 def scan(path: Path) -> Found:
-    """All image series in a file, a folder tree, a zip or a DICOMDIR, by SeriesNumber, UID and phase.
+    """All image series in a file, a folder tree, a zip or a DICOMDIR: studies as their first files are found, in them
+    by SeriesNumber, UID and phase.
 
     Files that are not DICOM are ignored, unless they are called `.dcm`: those may be lost slices.
 
@@ -97,6 +98,7 @@ def scan(path: Path) -> Found:
 
 def _scan(files: list[DicomFile], alone: bool) -> Found:
     groups: dict[str, list[Slice]] = {}
+    studies: dict[str, int] = {}  # in the order of the files, which is that of their paths
     others: set[str] = set()
     damaged: list[tuple[DicomFile, str]] = []
     for file in files:
@@ -109,6 +111,7 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
                 others.add(text(header, "Modality") or ("DICOMDIR" if _is_dicomdir(header) else "no modality"))
                 continue
             slices = split(file, header, pixel_bytes)
+            studies.setdefault(text(header, "StudyInstanceUID"), len(studies))
             groups.setdefault(text(header, "SeriesInstanceUID"), []).extend(slices)
         except UhrctError as error:
             damaged.append((file, str(error)))
@@ -119,7 +122,13 @@ def _scan(files: list[DicomFile], alone: bool) -> Found:
         kind = UhrctError if alone else NothingToDo
         raise kind(f"holds {held}; give a folder with a CT series")
     series: list[Series] = []
-    for uid, slices in sorted(groups.items(), key=lambda item: (_series_number(item[1][0].header), item[0])):
+
+    def order(item: tuple[str, list[Slice]]) -> tuple[int, int, str]:
+        header = item[1][0].header
+        study = text(header, "StudyInstanceUID")
+        return studies[study] if study else len(studies), _series_number(header), item[0]
+
+    for uid, slices in sorted(groups.items(), key=order):
         real, notes = _without_localizers(slices)
         real, copies, problem = _without_copies(real)
         notes += copies
