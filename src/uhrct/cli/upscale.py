@@ -319,5 +319,6 @@ def _consistency(plan: Plan, report: dict[str, Any]) -> str:
         return line
     noise_hu = MEAN_OF_NOISE * plan.scan.noise_hu
     if body_hu > 1.25 * noise_hu:
-        return f"{line}, which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
+        more = f"which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
+        return f"{line}, {more}: fine structure of the scan may be lost; uhrct audit shows where"
     return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU (uhrct audit tells whether edges were lost)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TIERS = WEIGHTS_DIR / "tiers.json"
 #: folder of the weights inside the folder of a training run
 IN_RUN = "model"
+#: file in the folder of a training run that has not reached its end
+UNFINISHED = "unfinished"
 
 
 def available_models() -> list[Path]:
@@ -78,6 +81,8 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], str]:
 def load_weights(module: nn.Module, folder: Path, sha256: str) -> str:
     """Load a folder's weights into a module, checked against `sha256` (unless it is ""); returns their sha256.
 
+    Warns if their training has not finished.
+
     Raises
     ------
     UhrctError
@@ -101,6 +106,9 @@ def load_weights(module: nn.Module, folder: Path, sha256: str) -> str:
         raise UhrctError(
             f"{file}: its tensors do not fit {CONFIG}; take both from the version of uhrct that you run"
         ) from error
+    if folder.name == IN_RUN and (folder.parent / UNFINISHED).is_file():
+        text = "the training of these weights has not finished; uhrct train --resume goes on with it"
+        warnings.warn(f"{folder.parent}: {text}", stacklevel=3)
     return found
 
 

@@ -13,6 +13,7 @@ import torch
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import atomic, write_atomic
+from uhrct.models.folder import UNFINISHED
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 
@@ -21,7 +22,7 @@ class Run:
     """The folder of one training and the process that works on it. Under torchrun there are several processes.
 
     Files: `checkpoint.pt` (exact resume), `train.json` (the settings), `log.jsonl` (losses and validation scores of
-    every stage), `curve.png`, and the result: `model/` or `surrogate.safetensors`.
+    every stage), `curve.png`, and the result: `model/` or `surrogate.safetensors`. `unfinished` is there until the end.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ class Run:
         if self.main:
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomic(self.out / "train.json", json.dumps(settings, indent=2) + "\n")
+            write_atomic(self.out / UNFINISHED, "uhrct train --resume goes on with this training.\n")
 
     def say(self, line: str) -> None:
         """A line for the user."""
@@ -83,6 +85,7 @@ class Run:
     def finish(self) -> None:
         """Draw the curve and leave the other processes."""
         if self.main:
+            (self.out / UNFINISHED).unlink(missing_ok=True)
             from uhrct.training.curve import draw_curve
 
             try:
