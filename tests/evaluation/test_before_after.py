@@ -114,11 +114,13 @@ def test_picture_and_page(tmp_path: Path) -> None:
     scan = chest()
     before_after = BeforeAfter(scan, scan.refined_grid((1, 2, 2)))
     before_after.feed(0, interpolated(scan, (1, 2, 2)))
-    before_after.write(tmp_path / "a.png", consistency_hu=0.4)
+    before_after.write(tmp_path / "a.png", body_difference_hu=0.4)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    before_after.write(tmp_path / "a.html", consistency_hu=0.4, assumed=["noise 15 HU (<measured>)"])
+    before_after.write(
+        tmp_path / "a.html", body_difference_hu=0.4, scan_noise_hu=10.0, assumed=["noise 15 HU (<measured>)"]
+    )
     page = (tmp_path / "a.html").read_text()
-    assert "differs from the scan by 0.4 HU on average" in page
+    assert "differs from the scan by 0.4 HU in the body; noise alone would give 8.0 HU" in page
     assert "noise 15 HU (&lt;measured&gt;)" in page
     assert "not a medical device" in page
     pictures = re.findall(r"data:image/webp;base64,([^\"]+)", page)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from uhrct.core.hu import MEAN_OF_NOISE
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, ModelConfig
 from uhrct.physics.scan_properties import ScanProperties
-from uhrct.upscaling.body_residual import MEAN_OF_NOISE, BodyResidual
+from uhrct.upscaling.body_residual import BodyResidual
 from uhrct.upscaling.files import work_in_words, write_result
 from uhrct.upscaling.scan_warnings import limits
 from uhrct.upscaling.slabs import Slab, compute_slabs

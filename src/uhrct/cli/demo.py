@@ -131,7 +131,7 @@ def sharpen(scan: Volume, name: str, out: Path) -> None:
     print(f"scan properties: {plan.assumptions}")
     before_after = BeforeAfter(part, plan.grid)
     report = write_result(plan, part, out / f"{name}-x2.nii.gz", overwrite=True, listeners=[before_after.feed])
-    shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
+    shown = {"body_difference_hu": report["consistency_body_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
     for suffix in (".png", ".html"):
         before_after.write(out / f"{name}-compare{suffix}", **shown, assumed=plan.assumptions.lines())
     print(f"{name}: {part.shape} -> {plan.grid.shape} voxels. {before_after.sentence(**shown)}")

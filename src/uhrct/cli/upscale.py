@@ -242,7 +242,7 @@ def upscale(
     if lower is not None:
         say(f"{lower} and {upper}: {_interval_line(report['interval'])}", quiet)
     if before_after is not None and compare is not None:
-        shown = {"consistency_hu": report["consistency_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
+        shown = {"body_difference_hu": report["consistency_body_hu"], "scan_noise_hu": plan.facts.get("noise_hu")}
         assumed = [*plan.assumptions.lines(), *(f"warning: {line}" for line in plan.warnings)]
         before_after.write(compare, **shown, assumed=assumed)
         report["comparison"] = asdict(before_after.figures())
@@ -306,7 +306,7 @@ def _consistency(plan: Plan, report: dict[str, Any]) -> str:
 
     A mean absolute difference is compared with that of noise, over the same voxels.
     """
-    from uhrct.upscaling.body_residual import MEAN_OF_NOISE
+    from uhrct.core.hu import MEAN_OF_NOISE
 
     found_hu, body_hu = report["consistency_hu"], report["consistency_body_hu"]
     if found_hu is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from uhrct.core.errors import InputRefused
@@ -12,6 +14,9 @@ PADDING_HU = -1500.0
 
 #: The lowest HU that networks, operators and metrics see. Padding counts as this value.
 FLOOR_HU = -1024.0
+
+#: Mean absolute value of Gaussian noise, as a share of its standard deviation.
+MEAN_OF_NOISE = math.sqrt(2 / math.pi)
 
 #: Range of a 16-bit voxel.
 INT16 = np.iinfo(np.int16)

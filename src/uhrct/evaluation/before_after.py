@@ -16,7 +16,7 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
-from uhrct.core.hu import FLOOR_HU
+from uhrct.core.hu import FLOOR_HU, MEAN_OF_NOISE
 from uhrct.core.undefined import Undefined
 from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.html_report import check_libraries, render
@@ -127,15 +127,15 @@ class BeforeAfter:
             *(_median(values) for values in (scan, interpolation, result, edges if self.in_plane else [], across))
         )
 
-    def sentence(self, consistency_hu: float | None, scan_noise_hu: float | None = None) -> str:
+    def sentence(self, body_difference_hu: float | None, scan_noise_hu: float | None = None) -> str:
         """What changed, in words; see `describe`."""
-        return describe(self.figures(), consistency_hu, scan_noise_hu)
+        return describe(self.figures(), body_difference_hu, scan_noise_hu)
 
     def write(
         self,
         path: Path,
         *,
-        consistency_hu: float | None = None,
+        body_difference_hu: float | None = None,
         scan_noise_hu: float | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
@@ -143,7 +143,7 @@ class BeforeAfter:
 
         Parameters
         ----------
-        consistency_hu, scan_noise_hu : as in `describe`
+        body_difference_hu, scan_noise_hu : as in `describe`
         assumed : lines about the scan, for the page
 
         Raises
@@ -153,7 +153,7 @@ class BeforeAfter:
         """
         check_comparison(path)
         figures = self.figures()
-        sentence = describe(figures, consistency_hu, scan_noise_hu)
+        sentence = describe(figures, body_difference_hu, scan_noise_hu)
         if path.suffix.lower() == ".png":
             where = "" if figures.scan_noise_hu is None else f"{WHERE} "
             save_figure(self._figure(self.views, f"{sentence}\n{where}{NOTE}"), path, dpi=100)
@@ -253,20 +253,21 @@ def check_comparison(path: Path | None = None) -> None:
     check_libraries()
 
 
-def describe(figures: Figures, consistency_hu: float | None, scan_noise_hu: float | None = None) -> str:
+def describe(figures: Figures, body_difference_hu: float | None, scan_noise_hu: float | None = None) -> str:
     """The figures as sentences.
 
     Parameters
     ----------
     figures : Figures
-    consistency_hu : mean absolute difference between the scan and the result, measured again by the scanner model
+    body_difference_hu : mean absolute difference between the scan and the result in the body, measured again by the
+        scanner model
     scan_noise_hu : noise that was assumed; it is stated where no even tissue allows a comparison
 
     Example
     -------
     >>> describe(Figures(17.2, 13.9, 8.8, 1.42, None), 0.31)
     'Noise in soft tissue: scan 17 HU, interpolation 14 HU, result 9 HU. Edges are 1.4 times as steep as after \
-interpolation. Through the scanner model the result differs from the scan by 0.3 HU on average.'
+interpolation. Through the scanner model the result differs from the scan by 0.3 HU in the body.'
     """
     f, out = figures, []
     if f.scan_noise_hu is not None:
@@ -285,8 +286,10 @@ interpolation. Through the scanner model the result differs from the scan by 0.3
     elif plane is not None or across is not None:
         where = "" if across is None else " across slices"
         out.append(f"Edges{where} are {plane or across:.1f} times as steep as after interpolation.")
-    if consistency_hu is not None:
-        out.append(f"Through the scanner model the result differs from the scan by {consistency_hu:.1f} HU on average.")
+    if body_difference_hu is not None:
+        line = f"Through the scanner model the result differs from the scan by {body_difference_hu:.1f} HU in the body"
+        noise = "" if not scan_noise_hu else f"; noise alone would give {MEAN_OF_NOISE * scan_noise_hu:.1f} HU"
+        out.append(f"{line}{noise}.")
     return " ".join(out)
 
 

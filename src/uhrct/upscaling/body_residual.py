@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
@@ -12,9 +10,6 @@ from uhrct.core.volume import Volume
 from uhrct.upscaling.plan import Plan
 from uhrct.upscaling.scan_facts import BODY_HU
 from uhrct.upscaling.slabs import Slab
-
-#: mean absolute value of Gaussian noise, as a share of its standard deviation
-MEAN_OF_NOISE = math.sqrt(2 / math.pi)
 
 
 class BodyResidual:
