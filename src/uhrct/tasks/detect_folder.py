@@ -84,13 +84,13 @@ def detect_folder(
         except InputRefused as reason:
             found[name] = []
             notes.append(f"{name}: {reason}; it counts as a scan without findings")
-    nodules = {name: _places(known.get(name, ())) for name in names}
+    nodules = {name: places(known.get(name, ())) for name in names}
     findings = {name: [Place(n.centre_mm, n.diameter_mm, n.score) for n in own] for name, own in found.items()}
-    curve = froc(nodules, findings, {name: _places(ignored.get(name, ())) for name in names})
+    curve = froc(nodules, findings, {name: places(ignored.get(name, ())) for name in names})
     return FolderFindings(found, sum(len(n) for n in nodules.values()), curve, notes)
 
 
-def _places(rows: list[Row] | tuple[()]) -> list[Place]:
+def places(rows: list[Row] | tuple[()]) -> list[Place]:
     """Nodules or findings of a table."""
     out = []
     for row in rows:

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage  # evaluation extra
 
 from uhrct import io
-from uhrct.benchmark.tasks.config import NoduleCase, TasksConfig
+from uhrct.benchmark.tasks.config import NoduleCase, NoduleTask, TasksConfig
+from uhrct.benchmark.tasks.vessel12 import Marks, read_marks, vessel12_scans
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
@@ -19,7 +20,10 @@ from uhrct.evaluation.froc import Place
 from uhrct.evaluation.trees import CentreLine, TreeReference
 from uhrct.tasks.cases import VOTES, image_mask_pairs
 from uhrct.tasks.detect import patient_mm
+from uhrct.tasks.detect_folder import places
 from uhrct.tasks.nodule_insertion import insert_nodules
+from uhrct.training.data.datasets import list_scans, series_of
+from uhrct.training.data.luna16 import read_luna16_annotations
 
 #: trees of a phantom that make a mask
 TREES = {"airways": ("airway",), "vessels": ("artery", "vein")}
@@ -41,17 +45,24 @@ class Case:
     scan : file or folder
     masks : task -> file of the true mask
     nodules : how nodules get into the scan; None: the task nodules does not use this case
+    known : nodules, and findings that are neither right nor wrong, of a table; None: `nodules` says where they are
+    series : of a DICOM folder
+    marks : table of VESSEL12
     """
 
     name: str
     scan: Path
     masks: dict[str, Path] = field(default_factory=dict)
     nodules: NoduleCase | None = None
+    known: tuple[list[Place], list[Place]] | None = None
+    series: str | None = None
+    marks: Path | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that use this case."""
-        return (*self.masks, *(("nodules",) if self.nodules else ()))
+        points = ("vessel_points",) if self.marks else ()
+        return (*self.masks, *points, *(("nodules",) if self.nodules else ()))
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Scan:
     volume : int16, padding counts as -1024 HU; cropped to a multiple of all scales
     trees : task -> true tree
     nodules, excluded : in mm (LPS); findings inside an excluded one are neither right nor wrong
+    marks : voxels that readers marked as vessel or not
     sha256 : of the voxels
     """
 
@@ -70,6 +82,7 @@ class Scan:
     trees: dict[str, TreeReference]
     nodules: list[Place]
     excluded: list[Place]
+    marks: Marks | None
     sha256: str
 
 
@@ -91,7 +104,9 @@ def list_cases(config: TasksConfig) -> list[Case]:
             for image, mask in pairs:
                 case = out.setdefault(image, Case(_name(image), image))
                 out[image] = replace(case, masks={**case.masks, task: mask})
-    cases = [*out.values(), *(_nodule_case(c) for c in (tasks.nodules.cases if tasks.nodules else ()))]
+    points = [Path(root) for root in (tasks.vessel_points.cases if tasks.vessel_points else ())]
+    marked = [Case(scan.stem, scan, marks=table) for root in points for scan, table in vessel12_scans(root)]
+    cases = [*out.values(), *marked, *(_nodule_cases(tasks.nodules) if tasks.nodules else ())]
     names = [c.name for c in cases]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise UhrctError(f"two cases are called {twice!r}; name each scan once, or give another seed")
@@ -102,6 +117,22 @@ def _name(image: Path) -> str:
     """The last two parts of the path, without the name that all phantoms share and without suffixes."""
     place = image.parent if image.name.startswith("ct.") else image
     return "/".join([*place.parts[-2:-1], place.name.split(".")[0]])
+
+
+def _nodule_cases(settings: NoduleTask) -> list[Case]:
+    if not settings.annotations:
+        return [_nodule_case(case) for case in settings.cases]
+    nodules = read_luna16_annotations(settings.annotations)
+    excluded = read_luna16_annotations(settings.excluded) if settings.excluded else {}
+    cases = []
+    for case in settings.cases:
+        for series in (series for scan in list_scans(case.scan).scans for series in series_of(scan)[0]):
+            name = series.uid or series.name
+            known = places(nodules.get(name, ())), places(excluded.get(name, ()))
+            cases.append(Case(name, series.paths[0], nodules=case, known=known, series=series.series))
+    if not any(case.known and case.known[0] for case in cases):
+        raise UhrctError(f"{settings.annotations}: none of its scans is a case; `seriesuid` must be the name of a scan")
+    return cases
 
 
 def _nodule_case(settings: NoduleCase) -> Case:
@@ -138,7 +169,7 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
     UhrctError
         If a mask does not fit, the scan is too small, or the lungs have no room for the nodules.
     """
-    whole = io.read(case.scan)
+    whole = io.read(case.scan, series=case.series)
     kept = tuple(slice(0, n // m * m) for n, m in zip(whole.shape, multiple, strict=True))
     if any(side.stop == 0 for side in kept):
         raise UhrctError(f"{case.scan}: {whole.shape} voxels are too few for a scale of {multiple}")
@@ -147,7 +178,9 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
     trees = {task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items()}
     nodules: list[Place] = []
     excluded: list[Place] = []
-    if case.nodules is not None:
+    if case.known is not None:
+        nodules, excluded = case.known
+    elif case.nodules is not None:
         if (votes := _votes(case.scan)).is_file():
             with np.load(votes) as stored:
                 nodules, excluded = readers_nodules(stored["votes"][kept], volume)
@@ -155,8 +188,9 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
             there = [*nodules, *excluded]
             volume, inserted = insert_nodules(volume, case.nodules.inserted, case.nodules.seed, apart_from=there)
             nodules += inserted
+    marks = read_marks(case.marks).inside(volume.shape) if case.marks else None
     digest = hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes()).hexdigest()[:16]
-    return Scan(volume, trees, nodules, excluded, digest)
+    return Scan(volume, trees, nodules, excluded, marks, digest)
 
 
 def _tree(case: Case, task: str, file: Path, volume: Volume, kept: tuple[slice, ...]) -> TreeReference:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from uhrct.benchmark.config import Method, methods_of, protocols_of
 from uhrct.core.errors import UhrctError
@@ -41,7 +41,10 @@ class NoduleCase(Settings):
 
 
 class NoduleTask(Settings):
-    """Nodules."""
+    """Nodules.
+
+    With `annotations`, the table of LUNA16, a case is a scan or a folder of scans, and the table has their nodules.
+    """
 
     #: "classical" (the filter alone), or names or folders of nodule networks
     tools: Annotated[Paths, Field(min_length=1)] = (CLASSICAL,)
@@ -49,12 +52,26 @@ class NoduleTask(Settings):
         tuple[Annotated[NoduleCase, BeforeValidator(lambda v: {"scan": v} if isinstance(v, str) else v)], ...],
         Field(min_length=1),
     ]
+    #: `annotations.csv` of LUNA16; "": the readers' outlines beside each scan
+    annotations: str = ""
+    #: `annotations_excluded.csv`: findings that are neither right nor wrong
+    excluded: str = ""
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> NoduleTask:
+        if self.excluded and not self.annotations:
+            raise ValueError("excluded belongs to annotations; give both")
+        if self.annotations and any(case.inserted for case in self.cases):
+            raise ValueError("nodules are inserted into scans without annotations only")
+        return self
 
 
 class Tasks(Settings):
     """What is looked for. A task that is left out is not measured."""
 
     vessels: TreeTask | None = None
+    #: the cases are folders of VESSEL12, in which single voxels are marked (`uhrct.benchmark.tasks.vessel12`)
+    vessel_points: TreeTask | None = None
     airways: TreeTask | None = None
     nodules: NoduleTask | None = None
 
@@ -92,7 +109,12 @@ class TasksConfig:
     def tools(self) -> list[tuple[str, str]]:
         """(task, tool) of everything that is measured."""
         t = self.file.tasks
-        named = (("vessels", t.vessels), ("airways", t.airways), ("nodules", t.nodules))
+        named = (
+            ("vessels", t.vessels),
+            ("vessel_points", t.vessel_points),
+            ("airways", t.airways),
+            ("nodules", t.nodules),
+        )
         return [(task, tool) for task, settings in named if settings is not None for tool in settings.tools]
 
 
@@ -122,5 +144,5 @@ def load_tasks(path: str | Path) -> TasksConfig:
         raise UhrctError(f"{path}: against: {file.against!r} is none of the methods")
     config = TasksConfig(file, methods, protocols)
     if not config.tools:
-        raise UhrctError(f"{path}: tasks is empty; name vessels, airways or nodules")
+        raise UhrctError(f"{path}: tasks is empty; name vessels, vessel_points, airways or nodules")
     return config

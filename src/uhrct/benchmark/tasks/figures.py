@@ -17,7 +17,11 @@ from uhrct.evaluation.pictures import pyplot, save_figure
 from uhrct.evaluation.trees import DIAMETERS_MM
 
 #: metrics of the box plots
-BOXES = {"nodules": ("froc", "sensitivity_4", "candidates"), "": ("dice", "cldice", "length_detected", "recall_1_2")}
+BOXES = {
+    "nodules": ("froc", "sensitivity_4", "candidates"),
+    "vessel_points": ("sensitivity", "specificity", "balanced"),
+    "": ("dice", "cldice", "length_detected", "recall_1_2"),
+}
 #: classes of diameter of nodules
 NODULES_MM = (3.0, 5.0, 8.0, np.inf)
 COLOURS = {TRUE_SCAN: "#303030", "against": "#b03060", "interpolated": "#305080"}

@@ -25,6 +25,11 @@ TREE_MEASURES = {
     "recall_1_2": Measure("centre line of 1 to 2 mm found", "%", "higher", 1, 100),
     "leak_ml": Measure("leaks", "ml", "lower", 2),
 }
+POINT_MEASURES = {
+    "sensitivity": Measure("marked vessels found", "%", "higher", 1, 100),
+    "specificity": Measure("marked other voxels left out", "%", "higher", 1, 100),
+    "balanced": Measure("mean of both", "%", "higher", 1, 100),
+}
 NODULE_MEASURES = {
     "froc": Measure("FROC score (mean of 1/8 to 8 false positives per scan)", "%", "higher", 1, 100),
     "sensitivity_4": Measure("sensitivity at 4 false positives per scan", "%", "higher", 1, 100),
@@ -68,7 +73,7 @@ class Measured:
 
     def value(self, metric: str, cases: Sequence[str]) -> float:
         """A metric over some cases, which may repeat; NaN where it is undefined."""
-        if metric in TREE_MEASURES:
+        if metric not in NODULE_MEASURES:
             values = np.array([_number(self.rows[c]["values"][metric]) for c in cases], float)
             return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
         small = SMALL_MM if metric == "sensitivity_4_small" else (0.0, np.inf)
@@ -99,7 +104,7 @@ def _number(value: float | None) -> float:
 
 def measures_of(task: str) -> dict[str, Measure]:
     """The metrics of a task, in the order of its tables."""
-    return NODULE_MEASURES if task == "nodules" else TREE_MEASURES
+    return {"nodules": NODULE_MEASURES, "vessel_points": POINT_MEASURES}.get(task, TREE_MEASURES)
 
 
 def groups(results: TaskResults, config: TasksConfig) -> dict[tuple[str, str, str], dict[str, Measured]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from uhrct.benchmark.tasks.cases import Scan
 from uhrct.benchmark.tasks.config import CLASSICAL
+from uhrct.benchmark.tasks.vessel12 import score_marks
 from uhrct.core.errors import InputRefused
 from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
@@ -19,6 +20,9 @@ from uhrct.tasks.mask_network import MaskNetwork
 from uhrct.tasks.nodule_network import NoduleNetwork
 from uhrct.tasks.segment import load_network, segment
 
+#: tasks that use the segmenter of another one
+MARKED = {"vessel_points": "vessels"}
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -26,7 +30,7 @@ class Tool:
 
     Parameters
     ----------
-    task : "vessels", "airways" or "nodules"
+    task : "vessels", "vessel_points", "airways" or "nodules"
     name : "classical", or a name or folder of weights
     sha256 : of the weights, "" without
     """
@@ -51,7 +55,7 @@ class Tool:
         if task == "nodules":
             NoduleNetwork.from_pretrained(name)
             return cls(task, name, device, read_settings(model_folder(name))[1][:12])
-        network = load_network(name, task, device)
+        network = load_network(name, MARKED.get(task, task), device)
         return cls(task, name, device, network.weights_sha256[:12], network)
 
     def measure(self, volume: Volume, scan: Scan) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -63,9 +67,11 @@ class Tool:
             return self._nodules(volume, scan), None
         row: dict[str, Any] = {}
         try:
-            mask = segment(volume, self.task, network=self.network).labels > 0
+            mask = segment(volume, MARKED.get(self.task, self.task), network=self.network).labels > 0
         except InputRefused as reason:
             mask, row["refused"] = np.zeros(volume.shape, bool), str(reason)
+        if scan.marks is not None:
+            return row | {"values": score_marks(mask, scan.marks)}, None
         scores = score_tree(mask, scan.trees[self.task])
         return row | {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}, mask
 
