@@ -379,6 +379,7 @@ def test_what_changes_the_last_digits_changes_the_uids(told_model, slice_hu):
     finally:
         torch.set_num_threads(threads)
     assert derivation(plan).key == before
+    assert derivation(Upscaler(told_model, skip_air=False).plan(scan(slice_hu[:32, :32], 2))).key != before
 
 
 def test_the_report_is_json_and_says_what_was_assumed(told_model, slice_hu):

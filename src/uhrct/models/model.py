@@ -23,7 +23,7 @@ from uhrct.models.folder import available_models as available_models
 from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
 from uhrct.models.settings import Settings, checked
 from uhrct.models.spread import local_sd_hu
-from uhrct.models.tiling import run_tiled
+from uhrct.models.tiling import Box, run_tiled
 from uhrct.physics.acquisition import Acquisition
 from uhrct.physics.resampling import upsample_stack
 from uhrct.physics.scan_properties import N_CONDITIONS, ScanProperties, kept_noise_hu
@@ -123,6 +123,7 @@ class Features:
     up_hu: Tensor  # (B, sz, y sy, x sx) interpolation, HU
     prior: Tensor | None  # (B, sz sy sx, y, x) structure map of up_hu, if a network has a structure stream
     properties: Tensor | None = None  # (B, k) or (1, k) scan properties, if the model takes them
+    box: Box | None = None  # the mean network runs there; elsewhere the mean is the interpolation. None: everywhere
 
 
 class Model(nn.Module):
@@ -206,7 +207,7 @@ class Model(nn.Module):
         """(posterior mean in HU, structure map in [0, 1] or None), each (B, sz, y sy, x sx)."""
         if self.mean is None:
             raise UhrctError("this model has no posterior-mean network; draw a sample with steps=2 or more")
-        image, structure = run_tiled(self.mean, tile, f.x, f.prior, properties=f.properties)
+        image, structure = run_tiled(self.mean, tile, f.x, f.prior, box=f.box, properties=f.properties)
         hr = f.up_hu + self._hr(image) * self.config.residual_sd_hu
         return hr, None if structure is None else self._hr(structure).clamp(0, 1)
 

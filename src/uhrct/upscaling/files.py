@@ -129,6 +129,8 @@ def derivation(plan: Plan) -> io.Derivation:
     if s.quality != "standard":
         mode += f", quality {s.quality}"
     what = f"{plan.scale_name}, weights {weights}, {mode}, seed {s.seed}, consistency {s.consistency}"
+    if plan.skips_air:
+        what += ", air around the body interpolated"
     if plan.resampled:
         what += f", resampled to {format_mm(plan.grid.spacing_mm)}"
     if plan.model.config.properties:

@@ -17,8 +17,10 @@ from uhrct.core.volume import Grid, Volume
 from uhrct.models.interval import kernel_input
 from uhrct.models.model import Features, Model, stacks
 from uhrct.models.slice_noise import SliceNoise
+from uhrct.models.tiling import Box
 from uhrct.physics.field_of_view import continued, outside_view
 from uhrct.physics.regrid import Regrid
+from uhrct.upscaling.air import around_all, inside, occupied
 from uhrct.upscaling.intervals import bounds_hu, calibrated
 from uhrct.upscaling.plan import TURNS, Plan
 
@@ -147,6 +149,10 @@ def _compute_slab(
     model, context, count = plan.model, plan.model.config.context, len(middle)
     sz, sy, sx = model.config.scale
     lr = around[context : context + count, None]  # (B, 1, y, x)
+    boxes: list[Box] = []
+    if plan.skips_air:  # a slice counts with its neighbours, because fine slices reach half-way to them
+        every, beside = occupied(around), min(context, 1)
+        boxes = [around_all(every[k - beside : k + beside + 1]) for k in range(context, context + count)]
     unseen = outside_view(around)
     padding = unseen[context : context + count, None]
     around = continued(around, unseen)
@@ -154,6 +160,7 @@ def _compute_slab(
     with torch.inference_mode(), plan.autocast():
         stack = stacks(around, range(context, context + count), context)
         f = model.features(stack, spacing_mm, plan.scan)
+        f = replace(f, box=around_all(boxes) if boxes else None)
         mean = None if model.mean is None else _mean_hu(plan, f, stack, spacing_mm, passed)
         if noises:
             draws = (_sample(plan, f, mean, middle, spacing_mm, noise, passed) for noise in noises)
@@ -161,6 +168,8 @@ def _compute_slab(
             hr = samples.mean(0)
         else:
             assert mean is not None
+            if boxes:  # a slice must not depend on the others of its pass
+                mean = torch.where(inside(boxes, mean.shape[-2:], sy, sx).to(mean.device), mean, f.up_hu)
             hr = _consistent(plan, mean, measured)
         structure = None
         if plan.settings.structure:
