@@ -18,7 +18,7 @@ import pytest
 from uhrct import io
 from uhrct.batch import worker
 from uhrct.batch.ledger import DONE, FAILED, RUNNING, WAITING, Ledger
-from uhrct.batch.run import run_batch, settings_hash
+from uhrct.batch.run import next_gpu, run_batch, settings_hash
 from uhrct.batch.series import find_series
 from uhrct.batch.worker import DISK_FULL, FINISHED, Job, work
 from uhrct.core.errors import UhrctError
@@ -197,3 +197,17 @@ def test_a_result_that_was_replaced_before_its_worker_died_is_not_taken_for_the_
     prepared(cohort, out, weights)
     assert work(job) == FINISHED
     np.testing.assert_array_equal(io.read(out / "p1" / "ct.nii.gz").hu, old)
+
+
+def test_each_worker_gets_the_gpu_with_the_fewest_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert next_gpu("auto", []) == "0"
+    assert next_gpu("cuda", ["0"]) == "1"
+    assert next_gpu(None, ["0", "1", "1"]) == "0"
+    assert next_gpu("cuda:1", []) is None  # the user chose
+    assert next_gpu("cpu", []) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6")
+    assert next_gpu("auto", ["4"]) == "6"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert next_gpu("auto", []) is None

@@ -166,8 +166,36 @@ def test_devices():
         pick_device("tpu")
     if not torch.cuda.is_available():
         assert pick_device("auto").type == "cpu"
-        with pytest.raises(UhrctError, match="no CUDA"):
-            pick_device("cuda")
+        for name in ("cuda", "cuda:1"):
+            with pytest.raises(UhrctError, match="no CUDA"):
+                pick_device(name)
+    with pytest.raises(UhrctError, match="has 1 CPU device"):
+        pick_device("cpu:1")
+    with pytest.raises(UhrctError, match="not known"):
+        pick_device("cuda:one")
+
+
+def test_a_full_gpu_gets_fewer_slices_then_smaller_tiles(tiny_model, slice_hu, monkeypatch, caplog):
+    volume = scan(slice_hu, dtype=np.float32)
+    whole = run(tiny_model, volume)
+    forward = type(tiny_model.mean).forward
+
+    def cramped(self, x, *rest, **numbers):
+        if len(x) * x.shape[-2] * x.shape[-1] > 6000:  # less than one slice
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x, *rest, **numbers)
+
+    monkeypatch.setattr(type(tiny_model.mean), "forward", cramped)
+    done = []
+    slabs = list(compute_part(Upscaler(tiny_model, batch=4, tile=96).plan(volume), volume, advance=done.append))
+    assert np.abs(np.concatenate([s.hu for s in slabs]) - whole).max() < 0.01
+    assert sum(done) == pytest.approx(len(volume.hu))
+    assert "1 slice(s) per pass, in tiles of 48 pixels" in caplog.text
+    monkeypatch.setattr(
+        type(tiny_model.mean), "forward", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError)
+    )
+    with pytest.raises(UhrctError, match="too little memory"):
+        run(tiny_model, volume)
 
 
 def test_scales_have_names():

@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from uhrct.core.version import __version__
 LOOK_S = 0.5
 #: a worker that ends this often without processing anything is not started again
 MOST_STARTS = 5
+
+#: environment variable with the GPUs that a process sees
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 #: listener(series of this run that are settled, all)
 Listener = Callable[[int, int], None]
@@ -110,6 +114,7 @@ class _Workers:
         # a new interpreter each: a forked one would share locks of torch
         self._context = multiprocessing.get_context("spawn")
         self._starts = 0
+        self._gpus: dict[int, str] = {}  # process -> its GPU
 
     def run(self, ledger: Ledger, settled: Callable[[dict[str, int]], None]) -> None:
         """Until no series waits. Raises `UhrctError` if it cannot go on."""
@@ -144,16 +149,58 @@ class _Workers:
         if self._starts > MOST_STARTS + self.count:
             raise UhrctError("workers end before they process anything; try uhrct upscale on one series to see why")
         process = self._context.Process(target=main, args=(self.job,))
-        process.start()
+        gpu = next_gpu(self.job.settings.get("device"), list(self._gpus.values()))
+        with _only_gpu(gpu):  # torch must see it from its start
+            process.start()
+        if gpu is not None and process.pid is not None:
+            self._gpus[process.pid] = gpu
         return process
 
     def _ended(self, process: BaseProcess, ledger: Ledger) -> None:
+        self._gpus.pop(process.pid or 0, None)
         if process.exitcode == DISK_FULL:
             raise UhrctError(f"{self.job.out}: no space left; make room and start the same command again")
         if process.exitcode != FINISHED:
             for row in ledger.rows():
                 if row["state"] == RUNNING and f":{process.pid}:" in (row["worker"] or ""):
                     ledger.release_dead(row["worker"])
+
+
+def next_gpu(device: str | None, taken: Sequence[str]) -> str | None:
+    """The GPU for a new worker, as CUDA_VISIBLE_DEVICES names it: the one with the fewest workers.
+
+    Parameters
+    ----------
+    device : of the settings; a number ("cuda:1"), or another kind of device, leaves no choice
+    taken : GPUs of the other workers
+
+    Returns
+    -------
+    str or None
+        None: there is nothing to share out.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if device in (None, "auto", "cuda") else 0
+    if count < 2:
+        return None
+    names = [n.strip() for n in os.environ.get(VISIBLE, "").split(",") if n.strip()] or list(map(str, range(count)))
+    return min(names[:count], key=taken.count)
+
+
+@contextmanager
+def _only_gpu(gpu: str | None) -> Iterator[None]:
+    """In it, new processes see this GPU alone."""
+    before = os.environ.get(VISIBLE)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if gpu is not None and before is None:
+            del os.environ[VISIBLE]
+        elif gpu is not None and before is not None:
+            os.environ[VISIBLE] = before
 
 
 def settings_hash(settings: dict[str, Any], suffix: str | None, anonymize: bool) -> str:

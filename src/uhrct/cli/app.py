@@ -73,10 +73,6 @@ def as_options(message: str, names: dict[Any, str]) -> str:
 READ_OPTIONS = {"series": "--series", "spacing_mm": "--input-spacing", "untilt": "--untilt"}
 
 
-class Device(StrEnum):
-    auto, cpu, cuda = "auto", "cpu", "cuda"
-
-
 class Degradation(StrEnum):
     scanner, bicubic = "scanner", "bicubic"
 
@@ -84,6 +80,15 @@ class Degradation(StrEnum):
 class Syntax(StrEnum):
     explicit, jpegls, htj2k = "explicit", "jpegls", "htj2k"
 
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where to compute: auto, cpu, cuda, cuda:N (GPU number N), xpu (Intel), mps (Apple). auto: cuda or cpu.",
+        metavar="<device>",
+        rich_help_panel=ADVANCED,
+    ),
+]
 
 FORMATS = "A DICOM folder, .zip, DICOMDIR or DICOM file; .nii, .nii.gz, .nrrd, .mha, .mhd; or .npz (array arr_0 in HU)."
 Input = Annotated[Path, typer.Argument(help=FORMATS, show_default=False)]
@@ -186,10 +191,10 @@ def dicom_options(
     return DicomOptions(syntax.value, keep_private, anonymize, anonymize_key)
 
 
-def torch_device(device: Device) -> torch.device:
+def torch_device(device: str) -> torch.device:
     from uhrct.models.choice import pick_device
 
-    return pick_device(device.value)
+    return pick_device(device)
 
 
 def parsed_spacing(text: str | None) -> tuple[float, float, float] | None:

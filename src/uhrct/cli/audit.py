@@ -61,7 +61,7 @@ def audit(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Grade vessels and airways of a super-resolved scan: does the scan show them, or may they be invented?"""
@@ -76,7 +76,7 @@ def audit(
     if html_path is not None:
         check_libraries()
     scan, result = (read_input(path, None, input_spacing, False) for path in (low, high))
-    settings = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device.value}
+    settings = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device}
     try:
         done = audit_result(scan, result, quiet=quiet, draws=draws, **settings)
     except UhrctError as error:

@@ -75,7 +75,7 @@ def batch(
     samples: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 1,
     seed: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 0,
     weights: Annotated[str | None, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Super-resolve many series. A second run skips what is done, and redoes what changed."""
@@ -103,7 +103,7 @@ def batch(
         "samples": samples,
         "seed": seed,
         "weights": weights,
-        "device": device.value,
+        "device": device,
     }
     counts = run_batch(
         found,

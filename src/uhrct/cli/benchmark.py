@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from uhrct.cli.app import Device, Quiet, say, torch_device
-from uhrct.cli.train import MaxCpuMinutes, MaxMinutes, Overrides, Resume, TrainingDevice
+from uhrct.cli.train import MaxCpuMinutes, MaxMinutes, Overrides, Resume
 
 
 def benchmark(
@@ -20,7 +20,7 @@ def benchmark(
             "existing results to this folder."
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Compute all metrics of several methods on held-out patients. An interrupted run continues where it stopped."""
@@ -43,7 +43,7 @@ def benchmark(
     say(f"results in {settings.out}", quiet)
 
 
-def _tasks(config: Path, report: Path | None, device: Device, quiet: bool) -> None:
+def _tasks(config: Path, report: Path | None, device: str, quiet: bool) -> None:
     """The benchmark of tasks, for a configuration with the key `tasks`."""
     from uhrct.benchmark.tasks.config import load_tasks
 
@@ -66,7 +66,7 @@ def train_peer(
     max_minutes: MaxMinutes = None,
     max_cpu_minutes: MaxCpuMinutes = None,
     resume: Resume = False,
-    device: TrainingDevice = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Train another published method for the benchmark, with the loss of its publication."""
@@ -79,7 +79,7 @@ def train_peer(
         max_minutes=max_minutes,
         max_cpu_minutes=max_cpu_minutes,
         resume=resume,
-        device=None if device == Device.auto else torch_device(device),
+        device=None if device == "auto" else torch_device(device),
         quiet=quiet,
     )
     say(f"result in {result}", quiet)

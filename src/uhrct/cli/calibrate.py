@@ -16,7 +16,7 @@ def calibrate(
         Path,
         typer.Option(help="Folder of DICOM series of at least nine patients who were not used in training."),
     ] = Path("../shared/ct/calibration"),
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Calibrate the intervals of a model (--uncertainty) on other patients; writes calibration.json into its folder."""

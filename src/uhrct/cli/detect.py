@@ -82,7 +82,7 @@ def detect(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    device: Device = "auto",
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -119,7 +119,7 @@ def detect(
     if least_score is None:
         least_score = 0.0 if alone else 0.5
     try:
-        found = find(volume, weights=weights, device=device.value, quiet=quiet)
+        found = find(volume, weights=weights, device=device, quiet=quiet)
     except UhrctError as error:
         raise type(error)(f"{input}: {error}") from error
     kept = [n for n in found if n.score >= least_score][:most]
@@ -153,7 +153,7 @@ def _score_folder(
     csv: Path | None,
     json_path: Path | None,
     weights: str | None,
-    device: Device,
+    device: str,
     quiet: bool,
 ) -> None:
     """Findings and FROC of a folder of scans with known nodules."""
@@ -164,7 +164,7 @@ def _score_folder(
     from uhrct.tasks.detect import detect as find
     from uhrct.tasks.detect_folder import detect_folder, froc_report, froc_table
 
-    detector = partial(find, weights=weights, device=device.value)
+    detector = partial(find, weights=weights, device=device)
     result = detect_folder(folder, annotations, excluded=excluded, find=detector, quiet=quiet)
     if weights is None and shipped() is None:
         note(FILTER_ALONE)

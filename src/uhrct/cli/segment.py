@@ -65,7 +65,7 @@ def segment(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the network computes.", rich_help_panel=ADVANCED)] = Device.auto,
+    device: Device = "auto",
     series: Series = None,
     input_spacing: InputSpacing = None,
     untilt: Untilt = False,
@@ -84,7 +84,7 @@ def segment(
         check_mesh(mesh)
     io.check_outputs(input, [output], files=[mesh, json_path], overwrite=overwrite)
     dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
-    network = None if weights is None else tasks.load_network(weights, task.value, device.value)
+    network = None if weights is None else tasks.load_network(weights, task.value, device)
     volume = read_input(input, series, input_spacing, untilt)
     begin = time.perf_counter()
     try:

@@ -43,7 +43,6 @@ MaxCpuMinutes = Annotated[
     typer.Option(help="Stop after this CPU time in minutes. Use it for fair comparisons on a busy machine."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint of the run, if there is one.")]
-TrainingDevice = Annotated[Device, typer.Option(help="Where to train.")]
 
 
 def train(
@@ -53,7 +52,7 @@ def train(
     max_minutes: MaxMinutes = None,
     max_cpu_minutes: MaxCpuMinutes = None,
     resume: Resume = False,
-    device: TrainingDevice = Device.auto,
+    device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Train a model, a segmenter or a detector on your own CT, all stages in one run.
@@ -67,7 +66,7 @@ def train(
         max_minutes=max_minutes,
         max_cpu_minutes=max_cpu_minutes,
         resume=resume,
-        device=None if device == Device.auto else torch_device(device),
+        device=None if device == "auto" else torch_device(device),
         quiet=quiet,
     )
     if not quiet and os.environ.get("RANK", "0") == "0":  # under torchrun only one process reports

@@ -167,7 +167,7 @@ def upscale(
             rich_help_panel=ADVANCED,
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=ADVANCED)] = Device.auto,
+    device: Device = "auto",
     tile: Annotated[
         int,
         typer.Option(
@@ -203,7 +203,7 @@ def upscale(
         scale=scale,
         target_spacing_mm=None if target_spacing_mm is None else numbers(target_spacing_mm, "--spacing"),
         weights=weights,
-        device=device.value,
+        device=device,
         quality=quality.value,
         steps=steps,
         samples=samples,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uhrct.core.errors import NothingToDo, UhrctError
+from uhrct.core.errors import NothingToDo, UhrctError, WrongArgument
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models, model_folder, read_config
 
@@ -98,13 +98,24 @@ def nearest_scale(
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda"; "auto" is CUDA where there is a GPU."""
+    """The device for "auto", "cpu", "cuda", "cuda:1", "xpu" or "mps"; "auto" is CUDA where there is a GPU.
+
+    Raises
+    ------
+    WrongArgument
+        If there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise UhrctError(f"device {name!r} is not known; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UhrctError("device cuda: this machine has no CUDA device; use cpu")
+    kind, _, number = name.partition(":")
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "xpu": torch.xpu.device_count()}
+    counts["mps"] = int(torch.backends.mps.is_available())
+    if kind not in counts or (number and not number.isdecimal()):
+        raise WrongArgument(f"device {name!r} is not known; choose auto, cpu, cuda, cuda:N, xpu or mps")
+    if not counts[kind]:
+        raise WrongArgument(f"device {name}: this machine has no {kind.upper()} device; use cpu")
+    if number and int(number) >= counts[kind]:
+        raise WrongArgument(f"device {name}: this machine has {counts[kind]} {kind.upper()} device(s), numbers from 0")
     return torch.device(name)
 
 

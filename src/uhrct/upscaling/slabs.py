@@ -26,6 +26,9 @@ from uhrct.upscaling.plan import TURNS, Plan
 
 log = logging.getLogger(__name__)
 
+#: in input pixels; below it the rim of a tile costs more than the tile
+SMALLEST_TILE = 48
+
 #: advance(n): is told that n input slices are done; a fraction while the networks run on a slab
 Advance = Callable[[float], None]
 
@@ -117,24 +120,55 @@ def compute_part(
     ]
     end = n if stop is None else min(stop, n)
     context = plan.model.config.context
-    for first in range(start, end, plan.batch):
+    first = start
+    while first < end:
         middle = range(first, min(first + plan.batch, end))
         around = np.arange(first - context, middle[-1] + context + 1).clip(0, n - 1)
         lr = torch.from_numpy(volume.hu[around].astype(np.float32))
         if not torch.isfinite(lr).all():
             raise InputRefused("the scan holds NaN or infinite values; replace them by HU (-1000 is air)")
-        passed = _count_passes(plan, len(middle), advance)
-        yield _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises, passed)
+        passes = _Passes(len(middle) / plan.passes, advance)
+        try:
+            slab = _compute_slab(plan, lr.to(plan.device), middle, volume.spacing_mm[1:], noises, passes.passed)
+        except torch.OutOfMemoryError:
+            passes.take_back()
+            plan = _smaller(plan, len(middle), max(volume.shape[1:]))
+            continue
+        yield slab
+        first = middle[-1] + 1
 
 
-def _count_passes(plan: Plan, slices: int, advance: Advance | None) -> Callable[[], None]:
-    """A function that is called after each network pass and advances by the slices that the pass is worth."""
+class _Passes:
+    """Tells `advance` after each network pass how many slices it is worth."""
 
-    def passed() -> None:
-        if advance is not None:
-            advance(slices / plan.passes)
+    def __init__(self, worth: float, advance: Advance | None) -> None:
+        self.worth, self.advance, self.count = worth, advance, 0
 
-    return passed
+    def passed(self) -> None:
+        self.count += 1
+        if self.advance is not None:
+            self.advance(self.worth)
+
+    def take_back(self) -> None:
+        """The passes so far were in vain."""
+        if self.advance is not None and self.count:
+            self.advance(-self.worth * self.count)
+
+
+def _smaller(plan: Plan, slices: int, side: int) -> Plan:
+    """A plan that needs half the memory of the GPU, after one that needed too much. The result is the same."""
+    tile = min(plan.settings.tile, side)
+    if slices > 1:
+        plan = replace(plan, batch=slices // 2)
+    elif tile > SMALLEST_TILE:
+        plan = replace(plan, settings=replace(plan.settings, tile=tile // 2))
+    else:
+        raise UhrctError("the GPU has too little memory for one tile; use --device cpu")
+    if plan.device.type == "cuda":
+        torch.cuda.empty_cache()
+    where = f"{plan.batch} slice(s) per pass, in tiles of {min(plan.settings.tile, side)} pixels"
+    log.warning("the memory of the GPU is full; from here on %s", where)
+    return plan
 
 
 def _compute_slab(
