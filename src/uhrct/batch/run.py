@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def run_batch(
     anonymize: bool = False,
     workers: int = 1,
     part: tuple[int, int] | None = None,
+    scheduler: str | None = None,
     retry_failed: bool = False,
     listener: Listener | None = None,
     quiet: bool = False,
@@ -56,6 +58,7 @@ def run_batch(
     anonymize : remove what names the patient from DICOM results
     workers : processes on this machine
     part : (i, n): this is run i of n that share the ledger; it begins at another place of the list than the others
+    scheduler : address of a Dask scheduler, whose workers do the work instead of processes of this machine
     retry_failed : also those that failed, or were set aside
     listener : called when the number of settled series changes
     quiet : show no progress
@@ -73,13 +76,14 @@ def run_batch(
     settings = settings or {}
     wanted = settings_hash(settings, suffix, anonymize)
     start = len(found) * part[0] // part[1] if part else 0
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    # a worker of a cluster knows its own cores
+    threads = 0 if scheduler else max(1, (os.cpu_count() or 1) // workers)
     job = Job(out.absolute(), settings, anonymize, wanted, start, threads)
     ledger = Ledger(out)
     try:
         ledger.release_dead()
         ledger.enrol(found, wanted, suffix, retry_failed=retry_failed)
-        _work(job, ledger, workers, listener, quiet)
+        _work(job, ledger, workers, scheduler, listener, quiet)
         return ledger.counts()
     except sqlite3.OperationalError as error:
         raise UhrctError(f"{ledger.path}: {error}; make room, and start the same command again") from error
@@ -87,7 +91,9 @@ def run_batch(
         ledger.close()
 
 
-def _work(job: Job, ledger: Ledger, workers: int, listener: Listener | None, quiet: bool) -> None:
+def _work(
+    job: Job, ledger: Ledger, workers: int, scheduler: str | None, listener: Listener | None, quiet: bool
+) -> None:
     """Let workers process what waits, and show how far they are."""
     counts = ledger.counts()
     listed, todo = sum(counts.values()), counts[WAITING] + counts[RUNNING]
@@ -103,7 +109,12 @@ def _work(job: Job, ledger: Ledger, workers: int, listener: Listener | None, qui
             if listener is not None:
                 listener(listed - left, listed)
 
-        _Workers(job, min(workers, max(todo, 1))).run(ledger, settled)
+        if scheduler is None:
+            _Workers(job, min(workers, max(todo, 1))).run(ledger, settled)
+        else:
+            from uhrct.batch.cluster import run_on_dask
+
+            run_on_dask(job, ledger, scheduler, settled, lambda line: None if quiet else print(line, file=sys.stderr))
 
 
 class _Workers:

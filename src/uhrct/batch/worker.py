@@ -49,8 +49,13 @@ class DiskFull(Exception):
     """No space is left for results or ledger: there is no sense in going on."""
 
 
-def work(job: Job, over: Callable[[], bool] = lambda: False) -> int:
+def work(job: Job, over: Callable[[], bool] = lambda: False, *, most: int | None = None, upscaler: Any = None) -> int:
     """Process series until none waits, or until `over` says so between two series.
+
+    Parameters
+    ----------
+    most : process no more than so many
+    upscaler : one that has loaded its weights already
 
     Returns
     -------
@@ -63,12 +68,14 @@ def work(job: Job, over: Callable[[], bool] = lambda: False) -> int:
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    upscaler = Upscaler(**job.settings)
+    upscaler = upscaler or Upscaler(**job.settings)
+    done = 0
     try:
         ledger = Ledger(job.out)
         with _Heartbeat(job.out, ledger.worker):
-            while not over() and (claim := ledger.claim(job.start, job.wanted)) is not None:
+            while not over() and done != most and (claim := ledger.claim(job.start, job.wanted)) is not None:
                 _process(claim, job, upscaler, ledger)
+                done += 1
     except DiskFull:
         return DISK_FULL
     except sqlite3.OperationalError as error:

@@ -71,6 +71,14 @@ def batch(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes on this machine. They share its cores.", rich_help_panel=HOW)
     ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler (tcp://HOST:8786). Its workers do the work; they need the same uhrct and "
+            "the same paths. Needs uhrct[dask].",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 1,
     samples: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 1,
     seed: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 0,
@@ -113,6 +121,7 @@ def batch(
         anonymize=anonymize,
         workers=workers,
         part=_part(part),
+        scheduler=scheduler,
         retry_failed=retry_failed,
         quiet=quiet,
     )
