@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -41,6 +42,20 @@ def test_two_workers_never_get_the_same_series(tmp_path: Path, series: list[Seri
     claims = [worker.claim() for worker in (first, second, first, second)]
     assert [c.series.name for c in claims if c is not None] == ["a", "b", "c"]
     assert claims[3] is None
+
+
+def test_a_full_disk_says_so_and_changes_nothing(tmp_path: Path, series: list[Series]) -> None:
+    ledger = Ledger(tmp_path / "out")
+    ledger.enrol(series, "w", None)
+    ledger.claim()
+    [pages] = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        ledger.settle("a", DONE, fingerprint="f", report={"long": "x" * 100_000})
+    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    assert states(ledger) == {"a": RUNNING, "b": WAITING, "c": WAITING}
+    finish(ledger, "a")
+    assert states(ledger)["a"] == DONE
 
 
 def test_parts_begin_at_different_places_and_go_round(tmp_path: Path, series: list[Series]) -> None:
