@@ -175,6 +175,16 @@ def test_devices():
         pick_device("cuda:one")
 
 
+@pytest.mark.parametrize("settings", [{}, {"steps": 2}])
+def test_progress_is_told_to_the_end(tiny_model, slice_hu, settings):
+    seen = []
+    uhrct.upscale(scan(slice_hu, 3), model=tiny_model, progress=lambda *told: seen.append(told), batch=2, **settings)
+    done = [d for d, _ in seen]
+    assert done == sorted(done)
+    assert done[0] < 3
+    assert seen[-1] == (pytest.approx(3), 3)
+
+
 def test_a_full_gpu_gets_fewer_slices_then_smaller_tiles(tiny_model, slice_hu, monkeypatch, caplog):
     volume = scan(slice_hu, dtype=np.float32)
     whole = run(tiny_model, volume)

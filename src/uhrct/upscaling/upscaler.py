@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,6 +23,9 @@ from uhrct.upscaling.inputs import as_volume
 from uhrct.upscaling.plan import Plan, UpscaleSettings, make_plan
 from uhrct.upscaling.report import run_report
 from uhrct.upscaling.slabs import Slab, compute_slabs
+
+#: progress(slices that are done, all slices)
+Progress = Callable[[float, int], None]
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,14 @@ class Upscaler:
         """The result slab by slab, in ascending z. Memory does not grow with the number of slices."""
         return compute_slabs(self.plan(volume), volume)
 
-    def __call__(self, volume: Volume) -> Result:
+    def __call__(self, volume: Volume, progress: Progress | None = None) -> Result:
         """Super-resolve a volume.
+
+        Parameters
+        ----------
+        volume : Volume
+        progress : callable, optional
+            ``progress(done, slices)`` is called after each pass of a network: how many of the input slices are done.
 
         Raises
         ------
@@ -132,9 +141,9 @@ class Upscaler:
             If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
         """
         with collected_warnings() as texts:
-            return self._result(volume, texts)
+            return self._result(volume, texts, progress)
 
-    def _result(self, volume: Volume, texts: list[str]) -> Result:
+    def _result(self, volume: Volume, texts: list[str], progress: Progress | None) -> Result:
         """`texts`, the warnings, fills up during the computation."""
         begin = time.monotonic()
         plan = self.plan(volume)
@@ -142,7 +151,15 @@ class Upscaler:
         arrays: dict[str, np.ndarray] = {}
         residuals: list[float] = []
         body = BodyResidual(plan, volume)
-        for slab in compute_slabs(plan, volume):
+        done = 0.0
+
+        def advance(slices: float) -> None:
+            nonlocal done
+            done += slices
+            if progress is not None:
+                progress(done, volume.shape[0])
+
+        for slab in compute_slabs(plan, volume, advance):
             for name in ("hu", "structure", "lower", "upper", "sd_hu"):
                 part = getattr(slab, name)
                 if part is not None:
@@ -175,7 +192,9 @@ class Upscaler:
         return self._loaded[key]
 
 
-def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **settings: Any) -> Any:
+def upscale(
+    image: Any, *, spacing_mm: Any = None, affine: Any = None, progress: Progress | None = None, **settings: Any
+) -> Any:
     """Super-resolve a CT volume. `Upscaler` does the same for several volumes, and gives more: see `Result`.
 
     Parameters
@@ -188,6 +207,8 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
     affine : (4, 4) array, optional
         Instead of `spacing_mm`: matrix from voxel numbers (x, y, z) to mm in RAS, as nibabel has it. The array itself
         is (z, y, x). A Python warning tells if its shape looks like (x, y, z).
+    progress : callable, optional
+        ``progress(done, slices)`` is told how many of the input slices are done.
     **settings
         `scale` (2, 4 or factors (z, y, x), default 2) or `target_spacing_mm`; `denoise` (0 to 1), `quality` ("fast",
         "standard", "best"), `weights`, `device`, `steps`, `samples`, `seed`, `consistency`, `noise_hu`, `psf_fwhm_mm`,
@@ -230,7 +251,7 @@ def upscale(image: Any, *, spacing_mm: Any = None, affine: Any = None, **setting
             )
     upscaler = Upscaler(**settings)
     volume, back = as_volume(image, spacing_mm, affine)
-    result = upscaler(volume)
+    result = upscaler(volume, progress)
     for text in dict.fromkeys(result.report["warnings"]):
         warnings.warn(text, UserWarning, stacklevel=2)
     return back(result.volume)
