@@ -90,12 +90,14 @@ Device = Annotated[
     ),
 ]
 
-FORMATS = "A DICOM folder, .zip, DICOMDIR or DICOM file; .nii, .nii.gz, .nrrd, .mha, .mhd; or .npz (array arr_0 in HU)."
+FORMATS = (
+    "A DICOM folder, .zip, DICOMDIR or DICOM file; .nii, .nii.gz, .nrrd, .mha, .mhd, .zarr; or .npz (arr_0 in HU)."
+)
 Input = Annotated[Path, typer.Argument(help=FORMATS, show_default=False)]
 Output = Annotated[
     Path,
     typer.Argument(
-        help="DICOM folder or .dcm; .nii, .nii.gz, .nrrd, .mha, .mhd, .npz. A name without suffix is a DICOM folder.",
+        help="DICOM folder or .dcm; .nii, .nii.gz, .nrrd, .mha, .mhd, .npz, .zarr. No suffix: a DICOM folder.",
         show_default=False,
     ),
 ]
@@ -166,12 +168,15 @@ Json = Annotated[
 ]
 
 
-def read_input(path: Path, series: str | None, input_spacing: str | None, untilt: bool) -> Volume:
+def read_input(
+    path: Path, series: str | None, input_spacing: str | None, untilt: bool, *, on_disk: bool = False
+) -> Volume:
     """Read the input of a command by its options."""
     from uhrct import io
 
     try:
-        return io.read(path, series=series, spacing_mm=parsed_spacing(input_spacing), untilt=untilt)
+        spacing_mm = parsed_spacing(input_spacing)
+        return io.read(path, series=series, spacing_mm=spacing_mm, untilt=untilt, on_disk=on_disk)
     except UhrctError as error:  # the spacing that `read` asks for is not the spacing of the result
         raise type(error)(as_options(str(error), READ_OPTIONS)) from error
 

@@ -218,7 +218,8 @@ def upscale(
         tile=tile,
     )
     dicom = dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key)
-    volume = read_input(input, series, input_spacing, untilt)
+    # pictures and audit need the whole scan
+    volume = read_input(input, series, input_spacing, untilt, on_disk=compare is None and audit is None)
     plan = make_plan(volume, settings)
     for line in _plan_lines(plan, volume):
         say(line, quiet)

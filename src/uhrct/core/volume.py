@@ -11,6 +11,7 @@ from uhrct.core import exchange
 from uhrct.core.arguments import number, shown
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import as_held
+from uhrct.core.slices import Slices
 
 Vector = exchange.Vector
 
@@ -61,7 +62,7 @@ class Volume:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hu, np.ndarray):
+        if not isinstance(self.hu, np.ndarray | Slices):
             raise UhrctError(f"`hu` is a {type(self.hu).__name__}; give a numpy array (z, y, x)")
         if self.hu.ndim != 3:
             raise InputRefused(f"a volume has 3 dimensions (z, y, x), this array has {self.hu.ndim}")

@@ -50,7 +50,12 @@ AnyPath = str | os.PathLike[str]
 
 
 def read(
-    path: AnyPath, *, series: str | int | None = None, spacing_mm: Vector | None = None, untilt: bool = False
+    path: AnyPath,
+    *,
+    series: str | int | None = None,
+    spacing_mm: Vector | None = None,
+    untilt: bool = False,
+    on_disk: bool = False,
 ) -> Volume:
     """Read a CT volume.
 
@@ -58,7 +63,7 @@ def read(
     ----------
     path : str or path
         DICOM folder (flat or tree), `.zip` of one, `DICOMDIR` or file, `.nii`, `.nii.gz`, `.nrrd`, `.mha`,
-        `.mhd`, or `.npz` with HU under the key `arr_0`.
+        `.mhd`, `.zarr` (OME-Zarr), or `.npz` with HU under the key `arr_0`.
     series : str or int, optional
         SeriesInstanceUID, or 1-based number in the listing of `inspect`. Needed if a folder holds several series.
     spacing_mm : (z, y, x), optional
@@ -66,6 +71,8 @@ def read(
     untilt : bool
         Resample a scan with gantry tilt onto an upright grid (cubic interpolation within the slices). Without this
         option such a scan is refused. Other scans do not change.
+    on_disk : bool
+        Leave the voxels of an OME-Zarr image on disk (`uhrct.core.slices`). Other formats are read as always.
 
     Returns
     -------
@@ -99,6 +106,10 @@ def read(
             from uhrct.io.npz import read_npz
 
             return read_npz(path, spacing_mm)
+        if suffix == paths.ZARR:
+            from uhrct.io.ome_zarr import read_zarr
+
+            return read_zarr(path, on_disk=on_disk)
         if not _is_dicom(suffix):
             from uhrct.io.image import read_image
 
@@ -134,6 +145,10 @@ def inspect(path: AnyPath) -> list[SeriesInfo]:
             from uhrct.io.npz import inspect_npz
 
             return [replace(inspect_npz(path), path=path.name)]
+        if suffix == paths.ZARR:
+            from uhrct.io.ome_zarr import inspect_zarr
+
+            return [replace(inspect_zarr(path), path=path.name)]
         if not _is_dicom(suffix):
             from uhrct.io.image import inspect_image
 
@@ -199,6 +214,10 @@ def open_writer(
         from uhrct.io.npz import NpzWriter
 
         return NpzWriter(path, grid, np.dtype(dtype), overwrite)
+    if suffix == paths.ZARR:
+        from uhrct.io.ome_zarr import ZarrWriter
+
+        return ZarrWriter(path, grid, np.dtype(dtype), overwrite)
     if not _is_dicom(suffix):
         from uhrct.io.image_writer import ImageWriter
 

@@ -17,8 +17,11 @@ FORMATS = {
     ".mha": "MetaImage",
     ".mhd": "MetaImage",
     ".npz": "NPZ",
+    ".zarr": "OME-Zarr",
     ".dcm": "DICOM",
 }
+#: the one format with a suffix that is a folder
+ZARR = ".zarr"
 KNOWN = "a folder (DICOM series), " + ", ".join(FORMATS)
 
 
@@ -67,7 +70,8 @@ def readable(path: Any) -> tuple[Path, str]:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "no such file or folder" if missing else f"cannot be read ({getattr(error, 'strerror', error)})"
         raise InputRefused(f"{shown(path)}: {reason}") from None
-    return path, "" if path.is_dir() else known_suffix(path)
+    suffix = known_suffix(path)
+    return path, suffix if path.is_dir() == (suffix == ZARR) else ""
 
 
 def located(path: Path, suffix: str, error: UhrctError, kept: tuple[type[UhrctError], ...]) -> UhrctError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from uhrct.core.arguments import choice, number, scale_factors, shown, whole
@@ -290,7 +291,8 @@ def make_plan(
     """
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")
-    low, high = volume.hu.min(), volume.hu.max()
+    seen = volume.hu if isinstance(volume.hu, np.ndarray) else volume.hu[:: max(len(volume.hu) // 8, 1)]
+    low, high = seen.min(), seen.max()
     if -NORMALISED <= low < high <= NORMALISED:
         raise InputRefused(
             f"all values lie between {low:.3g} and {high:.3g}, so they are no HU; undo the normalisation first "
