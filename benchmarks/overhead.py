@@ -74,7 +74,7 @@ def parts(plan: Plan, volume: Volume) -> tuple[Callable[[], object], Callable[[]
 
 def overhead(model: Model, volume: Volume, turns: int) -> dict[str, Any]:
     """Seconds of each, and the whole call relative to the others: medians over the turns."""
-    upscaler = Upscaler(model)
+    upscaler = Upscaler(model, skip_air=False)  # as many pixels as the network alone
     plan, result = upscaler.plan(volume), upscaler(volume).volume
 
     def audit() -> None:
