@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS series (
     started REAL, ended REAL, seconds REAL,
     report TEXT, error TEXT
 );
+CREATE INDEX IF NOT EXISTS series_by_state ON series (state, place);
 """
 
 
@@ -158,11 +159,16 @@ class Ledger:
         """
         now = time.time()
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT * FROM series WHERE state = ? AND place IS NOT NULL AND wanted = coalesce(?, wanted) "
-                "ORDER BY place < ?, place LIMIT 1",
-                (WAITING, wanted, start),
-            ).fetchone()
+            row = None
+            for side in (">=", "<"):  # one range of the index after the other, so that a million rows cost nothing
+                row = (
+                    row
+                    or db.execute(
+                        f"SELECT * FROM series WHERE state = ? AND place {side} ? AND wanted = coalesce(?, wanted) "
+                        "ORDER BY place LIMIT 1",
+                        (WAITING, start, wanted),
+                    ).fetchone()
+                )
             if row is None:
                 return None
             values = {"state": RUNNING, "worker": self.worker, "lease": now + LEASE_S, "started": now, "ended": None}
@@ -203,6 +209,12 @@ class Ledger:
         """Number of series of the last run in each state."""
         found = self._db.execute("SELECT state, count(*) FROM series WHERE place IS NOT NULL GROUP BY state")
         return dict.fromkeys(STATES, 0) | dict(found.fetchall())
+
+    def held_by(self, process: int) -> str | None:
+        """The worker that holds a series in a process of this machine."""
+        found = self._db.execute("SELECT worker FROM series WHERE state = ?", (RUNNING,)).fetchall()
+        own = f"{socket.gethostname()}:{process}:"
+        return next((worker for (worker,) in found if worker.startswith(own)), None)
 
     def rows(self) -> list[dict[str, Any]]:
         """All series of the last run, in its order."""

@@ -24,6 +24,8 @@ from uhrct.core.version import __version__
 
 #: between two looks at the workers
 LOOK_S = 0.5
+#: the pause is so many times as long as a look, which takes long in a ledger of a million rows
+MOST_LOOKING = 20
 #: a worker that ends this often without processing anything is not started again
 MOST_STARTS = 5
 
@@ -133,7 +135,9 @@ class _Workers:
         seen = ledger.counts()
         try:
             while True:
+                begin = time.monotonic()
                 counts = ledger.counts()
+                pause_s = max(LOOK_S, MOST_LOOKING * (time.monotonic() - begin))
                 if counts != seen:
                     settled(counts)
                     seen, self._starts = counts, 0
@@ -147,7 +151,7 @@ class _Workers:
                     return
                 if counts[WAITING] and len(alive) < self.count:
                     alive.append(self._start())
-                time.sleep(LOOK_S)
+                time.sleep(pause_s)
         finally:
             for process in alive:
                 process.terminate()
@@ -171,10 +175,8 @@ class _Workers:
         self._gpus.pop(process.pid or 0, None)
         if process.exitcode == DISK_FULL:
             raise UhrctError(f"{self.job.out}: no space left; make room and start the same command again")
-        if process.exitcode != FINISHED:
-            for row in ledger.rows():
-                if row["state"] == RUNNING and f":{process.pid}:" in (row["worker"] or ""):
-                    ledger.release_dead(row["worker"])
+        if process.exitcode != FINISHED and (worker := ledger.held_by(process.pid or 0)) is not None:
+            ledger.release_dead(worker)
 
 
 def next_gpu(device: str | None, taken: Sequence[str]) -> str | None:
