@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ FORMATS = {
     ".zarr": "OME-Zarr",
     ".dcm": "DICOM",
 }
+AnyPath = str | os.PathLike[str]
+
 #: the one format with a suffix that is a folder
 ZARR = ".zarr"
 KNOWN = "a folder (DICOM series), " + ", ".join(FORMATS)
@@ -106,3 +109,8 @@ def output_suffix(path: Path) -> str:
     if not suffix and path.exists():
         raise UhrctError(f"{path}: is a file, cannot become a DICOM folder; choose another name or a suffix")
     return suffix
+
+
+def is_dicom(suffix: str) -> bool:
+    """Whether a suffix of `readable` or `output_suffix` stands for DICOM."""
+    return suffix in ("", ".dcm")
