@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def run_on_dask(
         from distributed import Client, KilledWorker, as_completed
     except ImportError:
         raise UhrctError("--scheduler needs Dask: pip install 'uhrct[dask]'") from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # it tells of every connection and every dead worker
     try:
         client = Client(address, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError) as error:
