@@ -33,6 +33,11 @@ import json, resource, sys, time
 import numpy as np
 import uhrct
 from uhrct import Volume
+try:  # as the command line does
+    from uhrct.core.memory import keep_freed_memory
+    keep_freed_memory()
+except ImportError:
+    pass
 stored = np.load(sys.argv[1])
 options = json.loads(sys.argv[2])
 def scan(hu):

@@ -32,6 +32,7 @@ import torch
 from uhrct import io
 from uhrct.audit.audit import Audit
 from uhrct.core.files import write_atomic
+from uhrct.core.memory import keep_freed_memory
 from uhrct.core.volume import Volume
 from uhrct.models.model import Features, Model, available_models, stacks
 from uhrct.upscaling.plan import Plan
@@ -103,6 +104,7 @@ def import_seconds(processes: int = 15) -> float:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the command line does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/overhead.json"))
     parser.add_argument("--scan", type=Path, default=Path("../shared/ct/validation/rider0117"))

@@ -2,6 +2,7 @@
 
     python benchmarks/samples.py --weights x4 --out results/samples-x4.json
     python benchmarks/samples.py --weights x2 --steps 4 12 --out results/samples-x2.json
+    python benchmarks/samples.py --weights 5x2x2 --cases validation/rider0117 --out results/samples-5x2x2.json
 
 Slices of the validation series are degraded by the scanner model. The networks are told the PSF and keep the noise
 (`--denoise 0`). For each number of steps the table has: the standard deviation of the samples around the mean, divided
@@ -49,9 +50,10 @@ def measure(model: Model, data: Path, case: str, slices: int, steps: int, sample
         spacing_mm = (volume.spacing_mm[0] * acquisition.scale[0],) + tuple(
             s * f for s, f in zip(volume.spacing_mm[1:], acquisition.scale[1:], strict=True)
         )
-        true = truth[0].numpy()
-        mean = mean_of(lr, spacing_mm)[0].numpy()
-        images = [draw(lr, spacing_mm)[0].numpy() for draw in drawn]
+        middle = acquisition.scale[0] // 2  # of the fine slices in the thick one
+        true = truth[middle].numpy()
+        mean = mean_of(lr, spacing_mm)[middle].numpy()
+        images = [draw(lr, spacing_mm)[middle].numpy() for draw in drawn]
         away = np.stack([image - mean for image in images])
         inside = true > INSIDE_HU
         error = rms((true - mean)[inside])
@@ -92,9 +94,10 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=2)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--steps", type=int, nargs="+", default=[4])
+    parser.add_argument("--cases", nargs="+", default=CASES, help="through plane: series of thin slices")
     args = parser.parse_args()
     model = Model.from_pretrained(args.weights)
-    todo = [(case, steps) for case in CASES for steps in args.steps]
+    todo = [(case, steps) for case in args.cases for steps in args.steps]
     rows = [
         {"case": case, "steps": steps, **measure(model, args.data, case, args.slices, steps, args.samples)}
         for case, steps in track(todo, "samples")

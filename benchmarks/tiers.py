@@ -25,6 +25,7 @@ import torch
 from uhrct import io
 from uhrct.benchmark.complexity import complexity
 from uhrct.core.files import write_atomic
+from uhrct.core.memory import keep_freed_memory
 from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.evaluation.fidelity import psnr
@@ -98,6 +99,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the command line does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--slices", type=int, default=6)

@@ -17,6 +17,7 @@ from typing import Any
 
 from uhrct.batch.ledger import DONE, FAILED, LEASE_S, WAITING, Claim, Ledger
 from uhrct.core.errors import UhrctError
+from uhrct.core.memory import keep_freed_memory
 from uhrct.core.volume import Volume
 
 #: exit codes of a worker process
@@ -66,6 +67,7 @@ def work(job: Job, over: Callable[[], bool] = lambda: False, *, most: int | None
 
     from uhrct.upscaling.upscaler import Upscaler
 
+    keep_freed_memory()
     if job.threads:
         torch.set_num_threads(job.threads)
     upscaler = upscaler or Upscaler(**job.settings)

@@ -29,6 +29,7 @@ from uhrct.cli.structure import structure
 from uhrct.cli.train import pack, train
 from uhrct.cli.upscale import upscale
 from uhrct.core.errors import UhrctError
+from uhrct.core.memory import keep_freed_memory
 
 app = typer.Typer(
     help="Super-resolution of CT scans. Research use only; not a medical device.",
@@ -82,6 +83,7 @@ class Notes(logging.Handler):
 def main() -> None:
     """Entry point. An error of the user becomes one line and an exit code (docs/report.md), without a traceback."""
     NOTES.clear()
+    keep_freed_memory()
     root = logging.getLogger()
     if not any(isinstance(handler, Notes) for handler in root.handlers):
         root.addHandler(Notes())
