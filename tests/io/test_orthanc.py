@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 def derived(folder: Path, seed: int, **options: Any) -> tuple[Volume, Volume]:
     """A source series in `folder`/in and a derived one in `folder`/out."""
-    make_series(folder / "in", shape=(4, 20, 24), direction=oblique(seed), seed=seed)
+    make_series(folder / "in", shape=(4, 20, 24), direction=oblique(seed), seed=seed, study=str(seed))
     source = io.read(folder / "in")
     fine = source.on_grid(source.refined_grid((1, 2, 2)), source.hu.repeat(2, 1).repeat(2, 2))
     with io.open_writer(
