@@ -79,6 +79,12 @@ def test_air_alone(tiny_model: Model, scan: Volume) -> None:
     assert (result(tiny_model, empty) == -1000).mean() > 0.99
 
 
+def test_lung_alone_is_no_air() -> None:
+    """A small field of view may hold nothing but lung at its rim."""
+    lung = torch.from_numpy(np.random.default_rng(0).normal(-860, 30, (1, 80, 90)).astype(np.float32))
+    assert occupied(lung) == [(0, 80, 0, 90)]
+
+
 def test_noise_and_foam_are_air_and_skin_is_not(scan: Volume) -> None:
     for box, (rows, columns) in zip(occupied(torch.from_numpy(scan.hu.astype(np.float32))), BODIES, strict=True):
         top, bottom, left, right = box

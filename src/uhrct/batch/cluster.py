@@ -13,8 +13,6 @@ from uhrct.batch.ledger import RUNNING, WAITING, Ledger
 from uhrct.batch.worker import DISK_FULL, Job, work
 from uhrct.core.errors import UhrctError
 
-#: how often Dask gives a task to another worker after one died. The ledger, not Dask, decides what is set aside.
-RETRIES = 20
 #: a scheduler that is there answers sooner
 ANSWER_S = 15.0
 #: between two looks for series whose worker died
@@ -58,9 +56,9 @@ def run_on_dask(
             counts = ledger.counts()
             if not counts[WAITING] and not counts[RUNNING]:
                 return
-            tasks = client.map(one_series, [job] * counts[WAITING], pure=False, retries=RETRIES)
+            tasks = client.map(one_series, [job] * counts[WAITING], pure=False)
             for task in as_completed(tasks):
-                with suppress(KilledWorker):  # the ledger counts the deaths for each series, and the loop goes on
+                with suppress(KilledWorker):  # the ledger counts the deaths for each series, and decides
                     if task.result() == DISK_FULL:
                         raise UhrctError(f"{job.out}: no space left; make room and start the same command again")
                 settled(ledger.counts())

@@ -117,7 +117,12 @@ class Ledger:
             for place, s in enumerate(found):
                 output, files = s.output(out, suffix), _files(s)
                 row = known.get(s.name)
-                values = {"place": place, "path": str(s.path), "uid": s.uid, "output": str(output.relative_to(out))}
+                values = {
+                    "place": place,
+                    "path": str(s.path.absolute()),
+                    "uid": s.uid,
+                    "output": str(output.relative_to(out)),
+                }
                 if row is None:
                     _insert(db, values | {"name": s.name, "state": WAITING, "files": files, "wanted": wanted})
                     continue
@@ -159,16 +164,11 @@ class Ledger:
         """
         now = time.time()
         with self._transaction() as db:
-            row = None
-            for side in (">=", "<"):  # one range of the index after the other, so that a million rows cost nothing
-                row = (
-                    row
-                    or db.execute(
-                        f"SELECT * FROM series WHERE state = ? AND place {side} ? AND wanted = coalesce(?, wanted) "
-                        "ORDER BY place LIMIT 1",
-                        (WAITING, start, wanted),
-                    ).fetchone()
-                )
+            # one range of the index after the other, so that a million rows cost nothing
+            where = "state = ? AND place {} ? AND wanted = coalesce(?, wanted)"
+            text = f"SELECT * FROM series WHERE {where} ORDER BY place LIMIT 1"
+            found = (db.execute(text.format(side), (WAITING, start, wanted)).fetchone() for side in (">=", "<"))
+            row = next((one for one in found if one is not None), None)
             if row is None:
                 return None
             values = {"state": RUNNING, "worker": self.worker, "lease": now + LEASE_S, "started": now, "ended": None}

@@ -14,7 +14,7 @@ from typing import Any
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.evaluation.score_file import read_scores
-from uhrct.models.folder import CONFIG, WEIGHTS, WEIGHTS_DIR
+from uhrct.models.folder import CONFIG, WEIGHTS, WEIGHTS_DIR, weights_name
 from uhrct.models.model import Model
 
 LICENCE = "Apache-2.0"
@@ -76,13 +76,15 @@ def publish(
     model = Model.from_pretrained(run / "model")
     table, gains = _scores(scores, model.weights_sha256) if scores is not None else ("Not measured.", {})
     stages = json.loads((run / "train.json").read_text())
+    stages = _without_places(stages)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     folder = weights_dir / name
     folder.mkdir(parents=True, exist_ok=True)
-    files = [run / "model" / CONFIG, run / "model" / WEIGHTS, run / "train.json", run / "log.jsonl", run / "curve.png"]
+    files = [run / "model" / CONFIG, run / "model" / WEIGHTS, run / "log.jsonl", run / "curve.png"]
     for file in files:
         if file.is_file():
             shutil.copyfile(file, folder / file.name)
+    write_atomic(folder / "train.json", json.dumps(stages, indent=2) + "\n")
     card = {
         "licence": LICENCE,
         "training_data": data or ", ".join(dict.fromkeys(c for s in stages.values() for c in s["data"]["corpus"])),
@@ -133,6 +135,21 @@ def _spent(log: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
             ends.append(record)
         ends[-1] = record
     return [(stage, sum(r["minutes"] for r in ends), sum(r["step"] for r in ends)) for stage, ends in spent.items()]
+
+
+def _without_places(settings: Any) -> Any:
+    """Settings in which absolute paths are replaced by their names: they mean nothing on another machine.
+
+    Example
+    -------
+    >>> _without_places({"init": "/home/me/first/model", "data": {"clean": "/tmp/clean", "corpus": ["../ct"]}})
+    {'init': 'first', 'data': {'clean': 'clean', 'corpus': ['../ct']}}
+    """
+    if isinstance(settings, dict):
+        return {key: _without_places(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_without_places(value) for value in settings]
+    return weights_name(Path(settings)) if isinstance(settings, str) and Path(settings).is_absolute() else settings
 
 
 def _millions(network: Any) -> float:

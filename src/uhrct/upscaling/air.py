@@ -10,8 +10,8 @@ from torch import Tensor
 
 from uhrct.models.tiling import Box
 
-#: squares of two pixels whose mean is lower are air; noise alone does not lift air so high
-AIR_HU = -700.0
+#: squares of two pixels whose mean is lower are air; lung is denser, and noise seldom lifts air so high
+AIR_HU = -900.0
 #: input pixels around everything else in which the networks run too: no voxel nearer sees a difference
 MARGIN_PX = 16
 
