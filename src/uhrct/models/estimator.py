@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -141,8 +142,16 @@ def _statistics(hu: Tensor) -> Tensor:
             values = difference[valid].abs()
             if not len(values):
                 values = hu.new_zeros(1)
-            out.append((torch.quantile(values, q) + 1).log() / 3)
+            out.append((_quantiles(values, q) + 1).log() / 3)
     return torch.cat(out)
+
+
+def _quantiles(values: Tensor, q: Tensor) -> Tensor:
+    """As `torch.quantile`. On a CPU NumPy sorts, several times faster."""
+    ordered = torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
+    place = q * (len(values) - 1)
+    below = place.floor().long()
+    return torch.lerp(ordered[below], ordered[(below + 1).clamp(max=len(values) - 1)], place - below)
 
 
 def _difference(hu: Tensor, inside: Tensor, lag: int, kind: int) -> tuple[Tensor, Tensor]:

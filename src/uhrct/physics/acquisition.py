@@ -210,7 +210,9 @@ def _right_inverse(acquisition: Acquisition, n_lr: int, axis: int, damping: floa
     if acquisition.slice_thickness > 1 and axis == 0:
         # overlapping slices hardly measure the highest frequencies along z: an exact inverse would amplify noise
         return np.linalg.pinv(matrix, rcond=0.05)
-    return np.linalg.solve(matrix @ matrix.T + damping * np.eye(n_lr), matrix).T
+    inverse = np.linalg.solve(matrix @ matrix.T + damping * np.eye(n_lr), matrix).T
+    inverse[np.abs(inverse) < 1e-15] = 0  # denormal numbers in float32, which make a product ten times slower
+    return inverse
 
 
 def correlated_noise(shape: tuple[int, ...], fwhm_px: float, g: torch.Generator) -> torch.Tensor:

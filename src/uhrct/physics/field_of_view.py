@@ -82,7 +82,10 @@ def continued(slices: Tensor, outside: Tensor) -> Tensor:
     for k in range(len(slices)):
         if not outside[k].any():
             continue
-        rim = outside[k] ^ (F.max_pool2d(outside[k].float()[None, None], 3, 1, 1)[0, 0] > 0)
+        if k and torch.equal(slices[k], slices[k - 1]):  # the first and last slices of a scan are their own neighbours
+            out[k] = out[k - 1]
+            continue
+        rim = outside[k] ^ (_neighbours(outside[k : k + 1].float())[0] > 0)
         if (slices[k][rim] > TISSUE_HU).sum() >= TISSUE_VOXELS:
             out[k] = torch.where(outside[k], _grown(out[k].float(), ~outside[k]), out[k]).to(out.dtype)
     return out
@@ -94,14 +97,20 @@ def _grown(image: Tensor, inside: Tensor) -> Tensor:
     Squares of two pixels take part as one: that is eight times as fast, and nobody sees this part.
     """
     height, width = image.shape
-    known = F.pad(inside.float()[None, None], (0, width % 2, 0, height % 2))
-    image = F.pad(image[None, None], (0, width % 2, 0, height % 2), value=FLOOR_HU)
+    known = F.pad(inside.float()[None], (0, width % 2, 0, height % 2))
+    image = F.pad(image[None], (0, width % 2, 0, height % 2), value=FLOOR_HU)
     weight = F.avg_pool2d(known, 2)
     squares = torch.where(weight > 0, F.avg_pool2d(image * known, 2) / weight.clamp(min=1e-6), FLOOR_HU)
     held = (weight > 0).float()
     for _ in range(REACH_PX // 2):
-        weight = F.avg_pool2d(held, 3, 1, 1)
-        spread = F.avg_pool2d(squares * held, 3, 1, 1) / weight.clamp(min=1e-6)
+        weight, spread = _neighbours(torch.cat([held, squares * held])).split(1)
         new = (held == 0) & (weight > 0)
-        squares, held = torch.where(new, spread, squares), (held.bool() | new).float()
-    return F.interpolate(squares, scale_factor=2)[0, 0, :height, :width]
+        squares, held = torch.where(new, spread / weight.clamp(min=1e-6), squares), (held.bool() | new).float()
+    return F.interpolate(squares[None], scale_factor=2)[0, 0, :height, :width]
+
+
+def _neighbours(planes: Tensor) -> Tensor:
+    """The sum over 3 x 3 pixels around each one, (n, y, x). `avg_pool2d` and `max_pool2d` take ten times as long."""
+    wide = F.pad(planes, (1, 1, 1, 1))
+    rows = wide[..., :-2] + wide[..., 1:-1] + wide[..., 2:]
+    return rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
