@@ -1,8 +1,9 @@
 """What can be told from differences of voxels, and what must not matter."""
 
+import pytest
 import torch
 
-from uhrct.models.estimator import PIECE, ScanEstimator, _statistics, pieces, targets
+from uhrct.models.estimator import PIECE, ScanEstimator, _quantiles, _statistics, pieces, targets
 from uhrct.physics.scan_properties import ScanProperties
 
 
@@ -90,3 +91,9 @@ def test_nothing_is_read_where_most_pieces_look_unfamiliar() -> None:
     estimator = ScanEstimator(width=8)
     estimator.centre.fill_(50.0)
     assert estimator.read(image()[None]) is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 1001])
+def test_quantiles_are_those_of_torch(n):
+    values, q = torch.randn(n, generator=torch.Generator().manual_seed(n)), torch.tensor([0.0, 0.1, 0.5, 0.99, 1.0])
+    torch.testing.assert_close(_quantiles(values, q), torch.quantile(values, q))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uhrct.core.errors import UhrctError
-from uhrct.physics.acquisition import Acquisition, correlated_noise, noise_sigma_hu
+from uhrct.physics.acquisition import Acquisition, _right_inverse, correlated_noise, noise_sigma_hu
 from uhrct.physics.resampling import apply_in_plane, as_tensor, gaussian_matrix, upsample
 from uhrct.training.data.scanners import FLAT
 
@@ -83,6 +83,11 @@ def test_noise_has_the_deviation_and_correlation_that_is_asked():
         sigma = fwhm / 2.3548
         beside = float((n[..., 1:] * n[..., :-1]).mean())
         assert beside == pytest.approx(0 if not fwhm else math.exp(-1 / (4 * sigma**2)), abs=0.04)
+
+
+def test_the_inverse_has_no_denormal_numbers_that_slow_a_product_down():
+    inverse = as_tensor(_right_inverse(Acquisition((1, 2, 2), psf_fwhm=0.8), 512, 2, 0.01), torch.zeros(0)).abs()
+    assert ((inverse == 0) | (inverse >= torch.finfo(torch.float32).tiny)).all()
 
 
 def test_constants_keep_their_hu(operator):
