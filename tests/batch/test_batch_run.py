@@ -157,6 +157,17 @@ def test_killed_workers_are_replaced_and_every_result_arrives(cohort: Path, weig
     assert not [p for p in out.rglob(".uhrct-*")]
 
 
+def test_two_parts_at_once_give_the_voxels_of_one_process(cohort: Path, weights: str, tmp_path: Path) -> None:
+    run_batch(find_series(str(cohort)), tmp_path / "one", settings={"weights": weights, "scale": 2}, quiet=True)
+    command = [sys.executable, "-m", "uhrct", "batch", str(cohort), str(tmp_path / "two"), "--weights", weights]
+    parts = [subprocess.Popen([*command, "--part", f"{i}/2"], stderr=subprocess.PIPE, text=True) for i in (0, 1)]
+    errors = [part.communicate(timeout=240)[1] for part in parts]
+    assert [part.returncode for part in parts] == [0, 0], errors
+    assert states(tmp_path / "two") == dict.fromkeys(("p1/ct", "p1/late", "p2/ct"), DONE)
+    for name in ("p1/ct.nii.gz", "p1/late.nrrd", "p2/ct.nii.gz"):
+        np.testing.assert_array_equal(io.read(tmp_path / "two" / name).hu, io.read(tmp_path / "one" / name).hu)
+
+
 def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(cohort: Path, weights: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "uhrct", "batch", str(cohort), str(out), "--weights", weights]
