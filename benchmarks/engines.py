@@ -3,10 +3,10 @@
     python benchmarks/engines.py                               # -> results/engines.json (x2 and x4, float32 and int8)
     python benchmarks/engines.py --weights x2-fast --turns 3   # other weights
 
-Needs `pip install onnx onnxscript onnxruntime openvino` (the extra `onnx` and openvino). Slices of rider0117 are degraded
-by the scanner model; the network runs on the middle 256 x 256 low-resolution pixels of each. The engines take turns on
-the same slices, so that other work on the machine slows all of them; the medians of the turns count. int8 is calibrated
-with slices of the training corpus. Engines that the machine cannot run are listed with the reason.
+Needs `pip install onnx onnxscript onnxruntime openvino`. Slices of rider0117 are degraded by the scanner model; the
+network runs on the middle 256 x 256 low-resolution pixels of each. The engines take turns on the same slices, so that
+other work on the machine slows all of them; the medians of the turns count. int8 is calibrated with slices of the
+training corpus. An engine that the machine cannot run is listed with the reason.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from uhrct.physics.acquisition import Acquisition
 
 Engine = Callable[[Features], np.ndarray]
 SIDE = 256
+#: training scans whose slices set the ranges of int8
+CALIBRATION = ("train/lidc0001", "train/lidc0648", "train/tcga_bc_a10x", "train/lungdx_a0170")
 NAMES = ("x", "prior", "properties")
 
 

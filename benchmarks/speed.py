@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py --out results/speed.json [--study FOLDER]
 
-Run it on an idle machine. It also upscales the series `--study` (default ../shared/ct/test/lidc0314) with the command
-line and measures peak memory: degraded to 256 x 256, as it is (512 x 512), and 300 slices of it as 60 thick ones.
+Run it on an idle machine. It also upscales slices of the series `--study` (default ../shared/ct/test/lidc0314) from
+DICOM to DICOM with the command line, for each protocol and quality: seconds of the whole command, those inside the
+network (with the map that it takes as input), and peak memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydicom import dcmread
 from torch import nn
 
-from uhrct import io
 from uhrct.core.files import write_atomic
 from uhrct.core.volume import Volume
 from uhrct.models.model import Model, available_models
@@ -62,20 +64,42 @@ def macs_per_pixel(network: nn.Module) -> int:
     return sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
 
 
+#: runs one `uhrct` command, and prints its peak memory (MB) and the seconds inside the mean network and its input
+CHILD = """
+import resource, runpy, sys, time
+sys.argv = ['uhrct', *sys.argv[1:]]
+spent = 0.0
+if sys.argv[1] == 'upscale':
+    from uhrct.models.model import Model
+    def timed(call):
+        def run(*args, **kwargs):
+            global spent
+            begin = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent += time.perf_counter() - begin
+        return run
+    Model.features, Model.mean_hu = timed(Model.features), timed(Model.mean_hu)
+try:
+    runpy.run_module('uhrct', run_name='__main__')
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, spent)
+"""
+
+
 def run_cli(*arguments: str) -> dict[str, float]:
-    """Wall-clock seconds and peak memory of one `uhrct` command."""
-    code = (
-        "import resource, runpy, sys\n"
-        "sys.argv = ['uhrct', *sys.argv[1:]]\n"
-        "try:\n    runpy.run_module('uhrct', run_name='__main__')\n"
-        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
+    """Wall-clock seconds of one `uhrct` command, those in its network, and peak memory."""
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True)
     took = time.perf_counter() - begin
     if done.returncode:
         sys.exit(done.stderr)
-    return {"seconds": round(took, 2), "peak_memory_mb": round(int(done.stdout.split()[-1]) / 1024)}
+    memory, network = map(float, done.stdout.split()[-2:])
+    row = {"seconds": round(took, 2), "peak_memory_mb": round(memory)}
+    if network:
+        row |= {"network_s": round(network, 2), "to_network": round(took / network, 3)}
+    return row
 
 
 def one(upscaler: Upscaler, volume: Volume, number: int) -> None:
@@ -113,10 +137,42 @@ def one_slice(model: Model) -> dict[str, Any]:
     return out
 
 
+def studies(study: Path, slices: int, device: str) -> dict[str, Any]:
+    """`uhrct upscale` from DICOM to DICOM, slices of 512 x 512, for each protocol and quality."""
+    shipped = {folder.name for folder in available_models()}
+    out: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        in_order = sorted(study.glob("*.dcm"), key=lambda file: float(dcmread(file).ImagePositionPatient[2]))
+        for count, part in ((slices, "scan"), (5 * slices, "thin"), (2, "two")):
+            (folder / part).mkdir()
+            for file in in_order[(len(in_order) - count) // 2 :][:count]:
+                shutil.copy(file, folder / part)
+        run_cli("degrade", str(folder / "thin"), str(folder / "5x1x1"), "--scale", "5x1x1", "--quiet")
+        (folder / "two-thick").mkdir()
+        for file in sorted((folder / "5x1x1").glob("*.dcm"))[slices // 2 :][:2]:
+            shutil.copy(file, folder / "two-thick")
+        for protocol in ("x2", "x4", "5x1x1", "5x2x2"):
+            for quality in ("fast", "standard", "best"):
+                if quality == "fast" and f"{protocol}-fast" not in shipped:
+                    continue
+                few, many = ("two-thick", "5x1x1") if protocol.startswith("5") else ("two", "scan")
+                source = folder / (few if quality == "best" else many)
+                row = run_cli(
+                    *("upscale", str(source), str(folder / f"{protocol}-{quality}")),
+                    *("--scale", protocol.removeprefix("x"), "--quality", quality, "--device", device, "--quiet"),
+                )
+                out[f"{protocol} {quality}"] = row | {"slices": len(list(source.glob("*.dcm")))}
+                print(protocol, quality, out[f"{protocol} {quality}"], flush=True)
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/speed.json"))
     parser.add_argument("--study", type=Path, default=Path("../shared/ct/test/lidc0314"))
+    parser.add_argument("--slices", type=int, default=16, help="of the study")
+    parser.add_argument("--device", default="cpu", help="as for `uhrct upscale`")
     args = parser.parse_args()
     result: dict[str, Any] = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -125,21 +181,7 @@ def main() -> None:
         result[folder.name] = one_slice(Model.from_pretrained(folder))
     result["help_s"] = run_cli("--help")["seconds"]
     if args.study.is_dir():
-        with tempfile.TemporaryDirectory() as folder:
-            low = f"{folder}/low.nii.gz"
-            run_cli("degrade", str(args.study), low, "--quiet")
-            result["study_256_to_512"] = run_cli("upscale", low, f"{folder}/sr.nii.gz", "--quiet")
-            result["study_dicom_512_to_1024"] = run_cli("upscale", str(args.study), f"{folder}/sr", "--quiet")
-            thick = f"{folder}/thick.nii.gz"
-            some = f"{folder}/some.nii.gz"
-            series = io.read(args.study)
-            few = Volume(np.tile(series.hu, (2, 1, 1))[:300], series.spacing_mm)
-            io.write(few, some)
-            run_cli("degrade", some, thick, "--scale", "5x2x2", "--quiet")
-            result["60_slices_of_256_to_300_of_512"] = run_cli(
-                "upscale", thick, f"{folder}/thin.nii.gz", "--scale", "5x2x2", "--quiet"
-            )
-            result["slices"] = len(list(args.study.glob("*.dcm")))
+        result["studies"] = {"device": args.device, **studies(args.study, args.slices, args.device)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

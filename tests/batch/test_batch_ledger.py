@@ -65,6 +65,17 @@ def test_parts_begin_at_different_places_and_go_round(tmp_path: Path, series: li
     assert [c.series.name for c in claims if c is not None] == ["b", "c", "a"]
 
 
+def test_the_next_path_is_that_of_the_next_claim_and_claims_nothing(tmp_path: Path, series: list[Series]) -> None:
+    ledger = Ledger(tmp_path / "out")
+    ledger.enrol(series, "w", None)
+    for _ in series:
+        path = ledger.next_path(start=1)
+        claim = ledger.claim(start=1)
+        assert claim is not None
+        assert path == claim.series.path
+    assert ledger.next_path(start=1) is None
+
+
 def test_what_is_done_waits_again_only_if_something_changed(tmp_path: Path, series: list[Series]) -> None:
     ledger = Ledger(tmp_path / "out")
     ledger.enrol(series, "w", None)

@@ -20,7 +20,7 @@ from uhrct.batch import worker
 from uhrct.batch.ledger import DONE, FAILED, RUNNING, WAITING, Ledger
 from uhrct.batch.run import next_gpu, run_batch, settings_hash
 from uhrct.batch.series import find_series
-from uhrct.batch.worker import DISK_FULL, FINISHED, Job, work
+from uhrct.batch.worker import DISK_FULL, FINISHED, Job, read_through, work
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.upscaling.upscaler import Upscaler
@@ -78,6 +78,20 @@ def test_every_result_is_that_of_the_upscaler_and_a_damaged_scan_stops_nobody(
     assert "damaged.nii.gz" in rows["p2/damaged"]["error"]
     assert rows["p1/ct"]["report"] is not None
     assert rows["p1/ct"]["fingerprint"] != rows["p2/ct"]["fingerprint"]
+
+
+def test_the_files_of_the_next_series_are_read_meanwhile(
+    cohort: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(worker, "read_through", read.append)
+    assert work(prepared(cohort, tmp_path / "out", weights)) == FINISHED
+    assert sorted(read) == [cohort / "p1" / "late.nrrd", cohort / "p2" / "ct.nii.gz"]
+    (tmp_path / "two").mkdir()
+    for name in "ab":
+        (tmp_path / "two" / name).write_bytes(b"12345")
+    assert read_through(tmp_path / "two") == 10
+    assert read_through(tmp_path / "missing") == 0
 
 
 def test_a_second_run_computes_only_what_changed(cohort: Path, weights: str, tmp_path: Path) -> None:

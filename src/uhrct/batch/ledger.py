@@ -164,17 +164,25 @@ class Ledger:
         """
         now = time.time()
         with self._transaction() as db:
-            # one range of the index after the other, so that a million rows cost nothing
-            where = "state = ? AND place {} ? AND wanted = coalesce(?, wanted)"
-            text = f"SELECT * FROM series WHERE {where} ORDER BY place LIMIT 1"
-            found = (db.execute(text.format(side), (WAITING, start, wanted)).fetchone() for side in (">=", "<"))
-            row = next((one for one in found if one is not None), None)
+            row = self._next(start, wanted)
             if row is None:
                 return None
             values = {"state": RUNNING, "worker": self.worker, "lease": now + LEASE_S, "started": now, "ended": None}
             _update(db, row["name"], values)
         series = Series(row["name"], Path(row["path"]), row["uid"])
         return Claim(series, self.path.parent / row["output"], row["files"], row["fingerprint"])
+
+    def next_path(self, start: int = 0, wanted: str | None = None) -> Path | None:
+        """The scan that `claim` would give now. Nothing is claimed, so another worker may take it."""
+        row = self._next(start, wanted)
+        return None if row is None else Path(row["path"])
+
+    def _next(self, start: int, wanted: str | None) -> sqlite3.Row | None:
+        # one range of the index after the other, so that a million rows cost nothing
+        where = "state = ? AND place {} ? AND wanted = coalesce(?, wanted)"
+        text = f"SELECT * FROM series WHERE {where} ORDER BY place LIMIT 1"
+        found = (self._db.execute(text.format(side), (WAITING, start, wanted)).fetchone() for side in (">=", "<"))
+        return next((one for one in found if one is not None), None)
 
     def renew(self) -> None:
         """Say that this worker lives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -104,6 +105,7 @@ def _process(claim: Claim, job: Job, upscaler: Any, ledger: Ledger) -> None:
     name = claim.series.name
     try:
         volume, fingerprint = _read(claim, job)
+        _read_ahead(ledger.next_path(job.start, job.wanted))
         if fingerprint == claim.fingerprint and claim.output.exists():
             ledger.settle(name, DONE, fingerprint=fingerprint)  # only times of files changed
             return
@@ -134,6 +136,26 @@ def _read(claim: Claim, job: Job) -> tuple[Volume, str]:
     digest = hashlib.sha256(volume.hu.tobytes())
     digest.update(f"{volume.spacing_mm} {volume.origin_mm} {volume.direction.tolist()} {job.wanted}".encode())
     return volume, digest.hexdigest()
+
+
+def _read_ahead(path: Path | None) -> None:
+    """Bring the files of the next scan into the memory of the system, while this one is computed.
+
+    Nobody then waits for a slow disk. The next series is not claimed: if this worker dies, that one is not blamed.
+    """
+    if path is not None:
+        threading.Thread(target=read_through, args=(path,), daemon=True).start()
+
+
+def read_through(path: Path) -> int:
+    """Read a file, or those of a folder, and keep nothing; stop at the first error. Returns the number of bytes."""
+    count = 0
+    with contextlib.suppress(OSError):  # the reader of the scan will say what is wrong
+        for file in [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file()):
+            with file.open("rb", buffering=0) as stream:
+                while piece := stream.read(1 << 20):
+                    count += len(piece)
+    return count
 
 
 def _write(claim: Claim, job: Job, upscaler: Any, volume: Volume) -> dict[str, Any]:
