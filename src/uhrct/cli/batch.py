@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from uhrct.cli.app import ADVANCED, DICOM, OUTPUT, Device, Quiet, say
-from uhrct.cli.upscale import Quality
+from uhrct.cli.upscale import Engine, Quality
 from uhrct.core.errors import InputRefused, UhrctError
 
 #: panels of the help
@@ -84,6 +84,7 @@ def batch(
     seed: Annotated[int, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = 0,
     weights: Annotated[str | None, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = None,
     device: Device = "auto",
+    engine: Annotated[Engine, typer.Option(help="See uhrct upscale.", rich_help_panel=ADVANCED)] = Engine.torch,
     quiet: Quiet = False,
 ) -> None:
     """Super-resolve many series. A second run skips what is done, and redoes what changed."""
@@ -92,6 +93,7 @@ def batch(
     from uhrct.batch.series import find_series
     from uhrct.batch.summary import sentence, write_summary
     from uhrct.evaluation.html_report import check_libraries
+    from uhrct.models.engines import engine_version
 
     if status:
         _status(out)
@@ -103,6 +105,7 @@ def batch(
             print(f"{s.path}{f' ({s.uid})' if s.uid else ''} -> {s.output(out, suffix)}{_remark(s.problem)}")
         return
     check_libraries()
+    engine_version(engine.value)  # says what is missing now, and not once for every series
     settings: dict[str, Any] = {
         "scale": scale,
         "quality": quality.value,
@@ -112,6 +115,7 @@ def batch(
         "seed": seed,
         "weights": weights,
         "device": device,
+        "engine": engine.value,
     }
     counts = run_batch(
         found,

@@ -164,6 +164,8 @@ class Model(nn.Module):
         self.estimator = ScanEstimator(config.estimator) if config.estimator else None
         self.weights_sha256 = ""
         self.weights_name = ""
+        #: where the weights came from; None: made in memory
+        self.folder: Path | None = None
         #: of the intervals; None: they are not calibrated
         self.calibration: Calibration | None = None
 
@@ -310,6 +312,7 @@ class Model(nn.Module):
         config, sha256 = read_config(folder)
         model = cls(config)
         model.weights_sha256, model.weights_name = load_weights(model, folder, sha256), weights_name(folder)
+        model.folder = folder
         model.calibration = load_calibration(folder, model.weights_sha256) if calibrated else None
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval().requires_grad_(False)

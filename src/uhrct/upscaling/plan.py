@@ -18,6 +18,7 @@ from uhrct.core.arguments import choice, number, scale_factors, shown, whole
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Grid, Vector, Volume
 from uhrct.models.choice import fast_weights, load_for_scale, nearest_scale, scale_word, target_spacing
+from uhrct.models.engines import ENGINES, engine_version, with_engine
 from uhrct.models.model import Model
 from uhrct.models.precision import inference_dtype
 from uhrct.physics.acquisition import Acquisition
@@ -58,6 +59,8 @@ class UpscaleSettings:
     weights : str or Path, optional
         Name of shipped weights or a model folder. Default: the shipped weights for the scale.
     device : "auto", "cpu" or "cuda"
+    engine : "torch", "openvino" or "openvino-int8"
+        Program that runs the network of the posterior mean on a CPU (`uhrct.models.engines`).
     quality : "fast", "standard" or "best"
         "fast" chooses a small network, which exists for x2 and x4 and gives the posterior mean alone. "best" averages
         the posterior mean over eight flips and transpositions, which takes eight times as long.
@@ -103,6 +106,7 @@ class UpscaleSettings:
     target_spacing_mm: float | tuple[float, ...] | None = None
     weights: str | Path | None = None
     device: str = "auto"
+    engine: str = "torch"
     quality: str = "standard"
     steps: int = 1
     samples: int = 1
@@ -123,6 +127,7 @@ class UpscaleSettings:
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
             "consistency": choice("consistency", self.consistency, CONSISTENCY),
+            "engine": choice("engine", self.engine, ENGINES),
             "quality": choice("quality", self.quality, QUALITY),
             "seed": whole("seed", self.seed, 0, 2**63 - 1),
         }
@@ -267,6 +272,8 @@ class Plan:
         how = f"{self.device.type} {str(self.precision).removeprefix('torch.')}, torch {torch.__version__}"
         if self.device.type == "cpu":  # sums are split among threads, and instructions round differently
             how += f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+        if self.settings.engine != "torch":
+            how += f", mean by {engine_version(self.settings.engine)}"
         return how
 
 
@@ -334,7 +341,7 @@ def make_plan(
         warnings.append(f"the interval is not calibrated for this scan: {'; '.join(reasons)}")
     return Plan(
         settings=settings,
-        model=model,
+        model=with_engine(model, settings.engine),
         model_grid=model_grid,
         grid=model_grid if spacing_mm is None else model_grid.resampled(spacing_mm),
         assumptions=assumptions,
