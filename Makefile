@@ -30,7 +30,7 @@ imports: .venv/ready  ## check that packages import only from lower levels
 	$(BIN)/lint-imports --no-logo --no-cache
 
 docs: .venv/ready  ## build the web site of the documentation into build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open build/site/index.html"
 
 benchmark-small: .venv/ready  ## measure a few slices of ../shared/ct and compare with the committed numbers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shutil
 from pathlib import Path
@@ -142,6 +144,31 @@ def test_commands_and_options_in_the_text_exist(page: Path) -> None:
             assert options <= {o for p in GROUP.commands[words[1]].params for o in p.opts}, span
         else:
             assert options <= everywhere, span
+
+
+def resolved(name: str) -> object:
+    """The module, class or function of a dotted name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        parent, _, last = name.rpartition(".")
+        return getattr(resolved(parent), last)
+
+
+@PAGE
+def test_names_of_python_exist(page: Path) -> None:
+    """Names such as `uhrct.io.read` in the text, and what the examples import and call."""
+    text = page.read_text()
+    found = {m[1] for span in spans(text) if (m := re.fullmatch(r"(uhrct(?:\.[A-Za-z_]\w*)+)(?:\(.*)?", span))}
+    for _, language, lines in blocks(text):
+        if language == "python":
+            for node in ast.walk(ast.parse("\n".join(lines))):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith("uhrct"):
+                    found |= {f"{node.module}.{each.name}" for each in node.names}
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "uhrct":
+                    found.add(f"uhrct.{node.attr}")
+    for name in found:
+        resolved(name)
 
 
 @pytest.fixture

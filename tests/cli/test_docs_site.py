@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,16 @@ from typer.core import TyperGroup
 import uhrct
 from uhrct.cli.main import COMMANDS, app
 
-#: mkdocs without torch: docstrings are read from the source
+#: a build from a folder of pages into another, without torch: docstrings are read from the source
 BUILD = """
-import sys
+import logging, sys
 sys.modules["torch"] = None
-from mkdocs.__main__ import cli
-cli(["build", "--quiet", "--strict", "--site-dir", sys.argv[1]])
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+logging.basicConfig(level=logging.WARNING)
+config = load_config("mkdocs.yml", docs_dir=sys.argv[1], site_dir=sys.argv[2], strict=True)
+config.plugins.on_startup(command="build", dirty=False)
+build(config)
 """
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?\)")
 
@@ -33,9 +38,24 @@ LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]*))?\)")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    run = subprocess.run([sys.executable, "-c", BUILD, folder], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    built = build(ROOT / "docs", folder)
+    assert built.returncode == 0, built.stderr
     return folder
+
+
+def build(pages: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BUILD, str(pages), str(folder)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    with (tmp_path / "docs" / "limits.md").open("a") as page:
+        page.write("[a](nowhere.md) [b](upscale.md#nothing)")
+    built = build(tmp_path / "docs", tmp_path / "site")
+    assert built.returncode != 0
+    assert "nowhere.md" in built.stderr
+    assert "#nothing" in built.stderr
 
 
 def test_every_page_says_that_it_is_for_research(site: Path) -> None:
