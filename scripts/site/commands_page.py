@@ -70,7 +70,8 @@ class Parameter:
     def _value(self) -> str:
         if isinstance(self.kind, type) and issubclass(self.kind, Enum):
             return self.kind.__name__.upper()
-        return str(self.info.metavar or KINDS[self.kind]).strip("<>").upper()
+        kind = get_args(self.kind)[0] if self.many else self.kind
+        return str(self.info.metavar or KINDS.get(kind, "VALUE")).strip("<>").upper()
 
 
 def parameters(command: Callable[..., Any]) -> list[Parameter]:
