@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUT ?=
 
-.PHONY: help demo test lint typecheck imports benchmark-small benchmark-small-refresh clean
+.PHONY: help demo test lint typecheck imports docs benchmark-small benchmark-small-refresh clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,11 +29,15 @@ typecheck: .venv/ready  ## check types
 imports: .venv/ready  ## check that packages import only from lower levels
 	$(BIN)/lint-imports --no-logo --no-cache
 
+docs: .venv/ready  ## build the web site of the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open build/site/index.html"
+
 benchmark-small: .venv/ready  ## measure a few slices of ../shared/ct and compare with the committed numbers
 	$(BIN)/python benchmarks/small.py
 
 benchmark-small-refresh: .venv/ready  ## replace the committed numbers of benchmark-small by new ones
 	$(BIN)/python benchmarks/small.py --refresh
 
-clean:  ## remove .venv and demo/
-	rm -rf .venv demo
+clean:  ## remove .venv, demo/ and build/
+	rm -rf .venv demo build

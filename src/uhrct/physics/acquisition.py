@@ -39,6 +39,9 @@ ERROR_HU = 30.0
 class Acquisition:
     """A linear model of how a low-resolution (LR) scan arises from a high-resolution (HR) one.
 
+    Methods take tensors (..., y, x), or (..., z, y, x) if scale[0] > 1. Sides of HR tensors must be multiples of the
+    scale.
+
     Parameters
     ----------
     scale : (z, y, x)
@@ -56,9 +59,6 @@ class Acquisition:
     sharpening : float
         Edge enhancement by the reconstruction kernel, applied last: the share of in-plane detail (LR image minus its
         blur by one pixel) that is added.
-
-    Methods take tensors (..., y, x), or (..., z, y, x) if scale[0] > 1. Sides of HR tensors must be multiples of the
-    scale.
 
     Example
     -------

@@ -294,7 +294,8 @@ def make_plan(
     Raises
     ------
     UhrctError
-        If no weights serve the scale, the spacing is not finer than the scan's, or the model cannot do what was asked.
+        If there are no weights for the scale, the spacing is not finer than the scan's, or the model cannot do what
+        was asked.
     """
     if not isinstance(volume, Volume):
         raise UhrctError(f"`volume` is a {type(volume).__name__}; give a Volume, such as the result of uhrct.read")

@@ -138,7 +138,7 @@ class Upscaler:
         Raises
         ------
         UhrctError
-            If no weights serve the scale, the spacing is not finer than the scan's, or the volume holds NaN.
+            If there are no weights for the scale, the spacing is not finer than the scan's, or the volume holds NaN.
         """
         with collected_warnings() as texts:
             return self._result(volume, texts, progress)
@@ -231,8 +231,8 @@ def upscale(
     Raises
     ------
     UhrctError
-        If the image is none of these or holds NaN, no weights serve the scale, the spacing is not finer than the
-        scan's, or a setting adds an output.
+        If the image is none of these or holds NaN, there are no weights for the scale, the spacing is not finer than
+        the scan's, or a setting adds an output.
 
     Example
     -------
