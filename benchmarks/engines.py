@@ -3,7 +3,7 @@
     python benchmarks/engines.py                               # -> results/engines.json (x2 and x4)
     python benchmarks/engines.py --weights x2-fast --turns 3   # other weights
 
-Needs `pip install 'uhrct[openvino,onnx]'`. Slices of validation scans are degraded by the scanner model, and the
+Needs `pip install 'uhrct[int8,onnx]'`. Slices of validation scans are degraded by the scanner model, and the
 network is told to keep the noise; it runs on the middle 256 x 256 low-resolution pixels of each. The engines take turns
 on the same slices, so that other work on the machine slows all of them; the medians of the turns count. An engine that
 the machine cannot run is listed with the reason.
@@ -100,11 +100,11 @@ def onnx_runtime(model: Model, path: Path) -> Engine:
     return lambda f: in_hu(model, f, torch.from_numpy(session.run(None, inputs(f))[0]))
 
 
-def openvino_bfloat16(model: Model, path: Path) -> Engine:
-    """OpenVINO with inner layers in bfloat16."""
+def openvino(model: Model, path: Path, precision: str) -> Engine:
+    """OpenVINO on the CPU."""
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     core = openvino.Core()
     network = core.compile_model(core.read_model(str(path)), "CPU", settings)
     return lambda f: in_hu(model, f, torch.from_numpy(np.array(network(inputs(f))[0])))
@@ -119,9 +119,9 @@ def engines(model: Model, example: Features, folder: Path) -> dict[str, Engine |
         "torch.compile, float32": lambda: compiled(model),
         "ONNX Runtime, float32": lambda: onnx_runtime(model, plain),
         "ONNX Runtime, int8": lambda: onnx_runtime(model, int8_file(model)),
-        "OpenVINO, float32": lambda: by_model(with_engine(model, "openvino")),
-        "OpenVINO, bfloat16": lambda: openvino_bfloat16(model, plain),
-        "OpenVINO, int8": lambda: by_model(with_engine(model, "openvino-int8")),
+        "OpenVINO, float32": lambda: openvino(model, plain, "f32"),
+        "OpenVINO, bfloat16": lambda: openvino(model, plain, "bf16"),
+        "OpenVINO, int8": lambda: by_model(with_engine(model, "int8")),
     }
     made: dict[str, Engine | str] = {}
     for name, engine in build.items():

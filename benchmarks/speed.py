@@ -3,7 +3,7 @@
     python benchmarks/speed.py --out results/speed.json [--study FOLDER]
 
 Run it on an idle machine. It also upscales slices of the series `--study` (default ../shared/ct/test/lidc0314) from
-DICOM to DICOM with the command line, for each protocol and quality: seconds of the whole command, those inside the
+DICOM to DICOM with the command line, for each protocol, quality and engine: seconds of the whole command, those inside the
 network (with the map that it takes as input), and peak memory.
 """
 
@@ -153,17 +153,19 @@ def studies(study: Path, slices: int, device: str) -> dict[str, Any]:
         for file in sorted((folder / "5x1x1").glob("*.dcm"))[slices // 2 :][:2]:
             shutil.copy(file, folder / "two-thick")
         for protocol in ("x2", "x4", "5x1x1", "5x2x2"):
-            for quality in ("fast", "standard", "best"):
+            for way in ("fast", "standard", "standard int8", "best"):
+                quality, engine = (way.split() + ["torch"])[:2]
                 if quality == "fast" and f"{protocol}-fast" not in shipped:
                     continue
                 few, many = ("two-thick", "5x1x1") if protocol.startswith("5") else ("two", "scan")
                 source = folder / (few if quality == "best" else many)
                 row = run_cli(
-                    *("upscale", str(source), str(folder / f"{protocol}-{quality}")),
-                    *("--scale", protocol.removeprefix("x"), "--quality", quality, "--device", device, "--quiet"),
+                    *("upscale", str(source), str(folder / f"{protocol} {way}")),
+                    *("--scale", protocol.removeprefix("x"), "--quality", quality, "--engine", engine),
+                    *("--device", device, "--quiet"),
                 )
-                out[f"{protocol} {quality}"] = row | {"slices": len(list(source.glob("*.dcm")))}
-                print(protocol, quality, out[f"{protocol} {quality}"], flush=True)
+                out[f"{protocol} {way}"] = row | {"slices": len(list(source.glob("*.dcm")))}
+                print(protocol, way, out[f"{protocol} {way}"], flush=True)
     return out
 
 

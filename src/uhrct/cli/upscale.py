@@ -46,7 +46,7 @@ class Quality(StrEnum):
 
 
 class Engine(StrEnum):
-    torch, openvino, openvino_int8 = "torch", "openvino", "openvino-int8"
+    torch, int8 = "torch", "int8"
 
 
 class Consistency(StrEnum):
@@ -175,8 +175,8 @@ def upscale(
     engine: Annotated[
         Engine,
         typer.Option(
-            help="Program that runs the network of the posterior mean on a CPU. openvino: the same result, faster. "
-            "openvino-int8: faster still, in 8-bit integers, with small differences. Both need uhrct[openvino].",
+            help="int8: the network of the posterior mean runs in 8-bit integers on a CPU. It is faster and nearly as "
+            "good, and needs uhrct[int8].",
             rich_help_panel=ADVANCED,
         ),
     ] = Engine.torch,

@@ -1,4 +1,7 @@
-"""Run the mean network with OpenVINO instead of torch, on a CPU: in float32, or in 8-bit integers."""
+"""Run the mean network in 8-bit integers with OpenVINO, on a CPU.
+
+In float32 and bfloat16 other programs were no faster than torch (`benchmarks/engines.py`).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from uhrct.core.errors import UhrctError
 from uhrct.models.dssp import DSSP
 from uhrct.models.model import Model
 
-ENGINES = ("torch", "openvino", "openvino-int8")
+ENGINES = ("torch", "int8")
 #: the mean network in 8-bit integers, and what it was made from (`uhrct.upscaling.quantize`)
 INT8, INT8_FACTS = "int8.onnx", "int8.json"
 #: inputs of an exported network; one without a structure stream has no prior
@@ -28,13 +31,12 @@ _made: WeakKeyDictionary[Model, dict[str, Model]] = WeakKeyDictionary()
 def with_engine(model: Model, engine: str) -> Model:
     """The model, with its mean network run by one of `ENGINES`. All else stays in torch.
 
-    "openvino" computes in float32 and agrees with torch to a hundredth of a HU. "openvino-int8" computes the inner
-    layers in 8-bit integers; `docs/scale.md` says what that costs.
+    "int8" computes the inner layers in 8-bit integers; `docs/scale.md` says what that costs and saves.
 
     Raises
     ------
     UhrctError
-        If OpenVINO is missing, the model is not on a CPU or has no mean network, or has no network in integers.
+        If OpenVINO is missing, the model is not on a CPU, or has no mean network in integers.
 
     Example
     -------
@@ -54,8 +56,7 @@ def with_engine(model: Model, engine: str) -> Model:
             raise UhrctError(f"engine {engine} runs on a CPU, not on {device.type}; give device cpu, or engine torch")
         other = copy.copy(model)
         other._modules = dict(model._modules)  # a copy shares its networks, but not the place of the mean network
-        source = int8_file(model) if engine == "openvino-int8" else None
-        other.mean = _OpenVINO(model.mean, source)  # type: ignore[assignment]
+        other.mean = _Integers(model.mean, int8_file(model))  # type: ignore[assignment]
         made[engine] = other
     return made[engine]
 
@@ -70,19 +71,19 @@ def int8_file(model: Model) -> Path:
     """
     folder = model.folder
     if folder is None or not (folder / INT8).is_file():
-        raise UhrctError(f"weights {model.weights_name or 'in memory'} have no {INT8}; use engine openvino")
+        raise UhrctError(f"weights {model.weights_name or 'in memory'} have no {INT8}; use engine torch")
     try:
         facts = json.loads((folder / INT8_FACTS).read_text())
     except (OSError, ValueError) as error:
         raise UhrctError(f"{folder / INT8_FACTS}: not readable; fetch the model again") from error
     if facts.get("weights_sha256") != model.weights_sha256:
-        raise UhrctError(f"{folder / INT8}: made from other weights; use engine openvino")
+        raise UhrctError(f"{folder / INT8}: made from other weights; use engine torch")
     return folder / INT8
 
 
 def engine_version(engine: str) -> str:
     """Name and version of an engine, as reports state them; "" for torch, which they state anyway."""
-    return "" if engine == "torch" else f"{engine} {_openvino().__version__.split('-')[0]}"
+    return "" if engine == "torch" else f"{engine}, OpenVINO {_openvino().__version__.split('-')[0]}"
 
 
 class Image(nn.Module):
@@ -114,31 +115,19 @@ def blanks(network: DSSP, height: int = 24, width: int = 32) -> tuple[Tensor, ..
     )
 
 
-class _OpenVINO(nn.Module):
+class _Integers(nn.Module):
     """Stands in the place of a `DSSP` without noisy input: the same inputs, no structure map."""
 
-    def __init__(self, network: DSSP, source: Path | None) -> None:
+    def __init__(self, network: DSSP, file: Path) -> None:
         super().__init__()
         self.structure, self.halo = network.structure, network.halo
-        self.told = network.told
-        openvino = _openvino()
-        if source is None:
-            graph = openvino.convert_model(
-                Image(network), example_input=blanks(network), input=list(shapes(network).values())
-            )
-            for port, name in zip(graph.inputs, shapes(network), strict=True):
-                port.get_tensor().set_names({name})
-        else:
-            graph = openvino.Core().read_model(str(source))
-        self.run = openvino.Core().compile_model(
-            graph,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 differs by .35 HU on average, torch's by .06 HU
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "PERFORMANCE_HINT": "LATENCY",
-            },
-        )
+        core = _openvino().Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # of what is not in integers
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self.run = core.compile_model(core.read_model(str(file)), "CPU", settings)
 
     def forward(
         self, x: Tensor, prior: Tensor | None = None, *, properties: Tensor | None = None
@@ -161,5 +150,5 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise UhrctError("this engine needs OpenVINO: pip install 'uhrct[openvino]'") from error
+        raise UhrctError("engine int8 needs OpenVINO: pip install 'uhrct[int8]'") from error
     return openvino

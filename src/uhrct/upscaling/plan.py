@@ -59,8 +59,8 @@ class UpscaleSettings:
     weights : str or Path, optional
         Name of shipped weights or a model folder. Default: the shipped weights for the scale.
     device : "auto", "cpu" or "cuda"
-    engine : "torch", "openvino" or "openvino-int8"
-        Program that runs the network of the posterior mean on a CPU (`uhrct.models.engines`).
+    engine : "torch" or "int8"
+        "int8" runs the network of the posterior mean in 8-bit integers on a CPU (`uhrct.models.engines`).
     quality : "fast", "standard" or "best"
         "fast" chooses a small network, which exists for x2 and x4 and gives the posterior mean alone. "best" averages
         the posterior mean over eight flips and transpositions, which takes eight times as long.
@@ -273,7 +273,7 @@ class Plan:
         if self.device.type == "cpu":  # sums are split among threads, and instructions round differently
             how += f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
         if self.settings.engine != "torch":
-            how += f", mean by {engine_version(self.settings.engine)}"
+            how += f", mean in {engine_version(self.settings.engine)}"
         return how
 
 

@@ -1,4 +1,4 @@
-"""Makes the 8-bit form of a shipped mean network, which `--engine openvino-int8` runs.
+"""Makes the 8-bit form of a shipped mean network, which `--engine int8` runs.
 
     python -m uhrct.upscaling.quantize x2 x4              # writes int8.onnx and int8.json beside the weights
 
