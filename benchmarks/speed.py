@@ -3,8 +3,8 @@
     python benchmarks/speed.py --out results/speed.json [--study FOLDER]
 
 Run it on an idle machine. It also upscales slices of the series `--study` (default ../shared/ct/test/lidc0314) from
-DICOM to DICOM with the command line, for each protocol, quality and engine: seconds of the whole command, those inside the
-network (with the map that it takes as input), and peak memory.
+DICOM to DICOM with the command line, for each protocol, quality and engine: seconds of the whole command, those inside
+the network (with the map that it takes as input), and peak memory.
 """
 
 from __future__ import annotations
