@@ -1,4 +1,4 @@
-"""Score and time of the qualities fast, standard and best, side by side in one run -> results/tiers.json.
+"""Score and time of the qualities and of the engine int8, side by side in one run -> results/tiers.json.
 
 `uhrct models` shows them, from a copy beside the weights.
 
@@ -37,7 +37,13 @@ from uhrct.upscaling.plan import TURNS
 from uhrct.upscaling.upscaler import Upscaler
 
 CASES = ("validation/rider0117", "test/lidc0314")
-QUALITIES = ("fast", "standard", "best")
+#: settings of each way to compute a result
+WAYS: dict[str, dict[str, str]] = {
+    "fast": {"quality": "fast"},
+    "standard": {},
+    "standard, int8": {"engine": "int8"},
+    "best": {"quality": "best"},
+}
 WINDOW_HU = (-1000.0, 600.0)
 
 
@@ -51,11 +57,11 @@ def degraded(whole: Volume, k: int, scale: int, context: int = 1) -> tuple[np.nd
 
 def measure(scale: int, slices: int, repeats: int, data: Path) -> dict[str, Any]:
     """The figures of one scale."""
-    upscalers = {q: Upscaler(scale=scale, quality=q, denoise=0.0) for q in QUALITIES}
-    out: dict[str, Any] = {q: {"gain_db": {}} for q in QUALITIES}
+    upscalers = {way: Upscaler(scale=scale, denoise=0.0, **settings) for way, settings in WAYS.items()}
+    out: dict[str, Any] = {way: {"gain_db": {}} for way in WAYS}
     for case in CASES:
         whole = io.read(data / case)
-        gains: dict[str, list[float]] = {q: [] for q in QUALITIES}
+        gains: dict[str, list[float]] = {way: [] for way in WAYS}
         for k in track(evenly_spaced(whole.shape[0], slices), f"x{scale} {case}"):
             truth, low = degraded(whole, k, scale)
             bicubic = upsample_stack(torch.from_numpy(low.hu[1:2].astype(np.float32)), (1, scale, scale))[0].numpy()
@@ -63,17 +69,17 @@ def measure(scale: int, slices: int, repeats: int, data: Path) -> dict[str, Any]
             for quality, upscaler in upscalers.items():
                 fine = upscaler(low).volume.hu[1]
                 gains[quality].append(psnr(truth, fine, window_hu=WINDOW_HU) - base)
-        for quality in QUALITIES:
+        for quality in WAYS:
             out[quality]["gain_db"][case] = round(float(np.mean(gains[quality])), 3)
-    times: dict[str, list[float]] = {q: [] for q in QUALITIES}
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
     one = Volume(low.hu[1:2], low.spacing_mm)
     for _ in range(repeats):
         for quality, upscaler in upscalers.items():
             begin = time.perf_counter()
             upscaler(one)
             times[quality].append(time.perf_counter() - begin)
-    for quality, upscaler in upscalers.items():
-        model = upscaler.plan(one).model
+    for quality, settings in WAYS.items():
+        model = Upscaler(scale=scale, quality=settings.get("quality", "standard")).plan(one).model
         cost = complexity(model, lr_shape=(one.shape[1], one.shape[2]))
         out[quality] |= {
             "seconds": round(float(np.median(times[quality])), 4),
@@ -86,10 +92,13 @@ def measure(scale: int, slices: int, repeats: int, data: Path) -> dict[str, Any]
 
 def table(result: dict[str, Any]) -> str:
     """The figures as markdown."""
-    lines = ["| scale | quality | gain on rider0117, lidc0314 | time | multiply-adds |", "|---|---|---|---|---|"]
+    lines = [
+        "| scale | quality, engine | gain on rider0117, lidc0314 | time | multiply-adds |",
+        "|---|---|---|---|---|",
+    ]
     for name, rows in result["scales"].items():
         standard = rows["standard"]
-        for quality in QUALITIES:
+        for quality in WAYS:
             row = rows[quality]
             gain = ", ".join(f"{row['gain_db'][case]:+.2f} dB" for case in CASES)
             time_ratio = row["seconds"] / standard["seconds"]
