@@ -17,6 +17,8 @@ _MOST_LABELS = 16
 _TRANSPARENT_BELOW = 0.05
 #: Colours of labels after the four of the grades.
 _MORE_COLOURS = ("#b388ff", "#ff8a3d", "#7dd34f", "#e36bd0", "#c9b18f", "#6f9ceb")
+#: Voxels from which the range of a large map is found.
+_SAMPLE = 10_000_000
 _ONE_MASK = "mask"
 KINDS = {
     "structure": "structure map, 0 to 1",
@@ -80,7 +82,9 @@ def overlay_of(volume: Volume) -> Overlay:
 
 def uncertainty(volume: Volume, name: str = "uncertainty in HU") -> Overlay:
     """A map in HU. Its colours reach from a twentieth of the 99th percentile of values above zero to this value."""
-    sample = volume.hu[::2, ::4, ::4]
+    sample = volume.hu.ravel()[:: max(1, volume.hu.size // _SAMPLE)]
+    if not (sample > 0).any():
+        sample = volume.hu
     above = sample[sample > 0]
     if not above.size:
         raise InputRefused("all values are zero, there is nothing to draw")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.hu import INT16
 from uhrct.core.volume import Grid, Volume
 
 Three = tuple[int, int, int]
@@ -174,13 +173,15 @@ def cut(volume: Volume, region: Region) -> Volume:
 
 
 def _means(part: np.ndarray, step: Three) -> np.ndarray:
-    """Means of blocks, a few slices at a time: a large volume needs no copy in floating point."""
+    """Means of blocks, a few slices at a time: a large volume needs no copy in another type."""
     z, y, x = (n // s for n, s in zip(part.shape, step, strict=True))
     out = np.empty((z, y, x), part.dtype)
+    sums = np.int32 if part.dtype == np.int16 else np.float64
     for k in range(z):
-        block = part[k * step[0] : (k + 1) * step[0]].astype(np.float32)
-        mean = block.mean(0).reshape(y, step[1], x, step[2]).mean((1, 3))
-        out[k] = np.rint(mean).clip(INT16.min, INT16.max) if part.dtype == np.int16 else mean
+        block = part[k * step[0] : (k + 1) * step[0]]
+        rows = block.reshape(step[0], y, step[1], -1).sum((0, 2), dtype=sums)
+        mean = sum(rows[:, i :: step[2]] for i in range(step[2])) / math.prod(step)
+        out[k] = np.rint(mean) if part.dtype == np.int16 else mean
     return out
 
 

@@ -7,6 +7,7 @@ with. Volumes are asked for by number. No path of a request is used to find a fi
 # no `from __future__ import annotations`: FastAPI looks at the annotations of functions inside of functions
 import contextlib
 import json
+import math
 import re
 import secrets
 import socket
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 #: Names under which a browser on this machine may reach the page.
 _NAMES = (LOOPBACK, "localhost")
+#: A browser cannot ask for fewer voxels than so many.
+LEAST_VOXELS = 1000
 #: Requests at the same time; a page makes about ten.
 _MOST_REQUESTS = 32
 HEADERS = {
@@ -163,40 +166,43 @@ def make_app(study: Study, first: View) -> "FastAPI":
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     lock = threading.Lock()  # one volume at a time: each may need much memory
-    at_query = Query("", max_length=40)
+    at_query, most_query = Query("", max_length=40), Query(math.inf, ge=LEAST_VOXELS)
 
-    def view(at: str) -> View:
-        """ "": the first view; "whole"; or a box around a voxel "z,y,x" of the result."""
-        if at == "":
+    def view(at: str, most: float) -> View:
+        """The first view if `at` is empty, "whole", or a box around a voxel "z,y,x" of the result.
+
+        A browser without a graphics card asks for at most so many voxels of the whole.
+        """
+        if at == "" and first.box:
             return first
-        if at == "whole":
-            return study.whole
+        if at in ("", "whole"):
+            return study.whole(most)
         numbers = _PLACE.fullmatch(at)
         if not numbers:
             raise HTTPException(404)
         return study.box_around([int(n) for n in numbers.groups()])
 
-    def volume(make: Callable[[int, View], bytes], number: int, count: int, at: str) -> Response:
+    def volume(make: Callable[[int, View], bytes], number: int, count: int, at: str, most: float) -> Response:
         if not 0 <= number < count:
             raise HTTPException(404)
         with lock:
-            return Response(make(number, view(at)), media_type="application/octet-stream")
+            return Response(make(number, view(at, most)), media_type="application/octet-stream")
 
     @app.get("/")
     def page() -> Response:
         return Response(served_page(), media_type="text/html")
 
     @app.get("/view")
-    def described(at: str = at_query) -> Response:
-        return Response(json.dumps(study.describe(view(at))), media_type="application/json")
+    def described(at: str = at_query, most: float = most_query) -> Response:
+        return Response(json.dumps(study.describe(view(at, most))), media_type="application/json")
 
     @app.get("/image/{number}")
-    def image(number: int, at: str = at_query) -> Response:
-        return volume(study.image, number, len(study.panes), at)
+    def image(number: int, at: str = at_query, most: float = most_query) -> Response:
+        return volume(study.image, number, len(study.panes), at, most)
 
     @app.get("/overlay/{number}")
-    def overlay(number: int, at: str = at_query) -> Response:
-        return volume(study.overlay, number, len(study.overlays), at)
+    def overlay(number: int, at: str = at_query, most: float = most_query) -> Response:
+        return volume(study.overlay, number, len(study.overlays), at, most)
 
     @app.get("/mesh")
     def mesh() -> Response:

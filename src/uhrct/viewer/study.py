@@ -60,7 +60,13 @@ class View:
 
     region: Region
     panes: tuple[Region, ...]
-    full: bool
+    #: whether it is a box that was asked for
+    box: bool = False
+
+    @property
+    def full(self) -> bool:
+        """Whether all panes show their voxels as they are."""
+        return all(part.step == (1, 1, 1) for part in self.panes)
 
 
 @dataclass(frozen=True)
@@ -128,14 +134,13 @@ class Study:
             return self.most_voxels
         return min(MOST_VOXELS_OF_A_PANE, MOST_VOXELS / (len(self.panes) + bool(self.overlays)))
 
-    @cached_property
-    def whole(self) -> View:
-        """Everything that all panes hold, as coarse as the limit needs."""
-        region, step = self.common, (1, 1, 1)
-        steps = []
+    def whole(self, most_voxels: float = math.inf) -> View:
+        """Everything that all panes hold, as coarse as the limit needs, or as `most_voxels` per pane."""
+        region = self.common
+        steps: list[Three] = []
         for pane in self.panes:
             part = region_on(region, self.result.grid, pane.volume.grid)
-            steps.append(coarse_step(part, pane.volume.spacing_mm, self.limit))
+            steps.append(coarse_step(part, pane.volume.spacing_mm, min(self.limit, most_voxels)))
         step = steps[self.reference]
         grids = [(p.volume.grid, s) for p, s in zip(self.panes, steps, strict=True)]
         region = aligned(Region(region.start, region.stop, step), self.result.grid, grids, within=region, grow=False)
@@ -144,8 +149,7 @@ class Study:
             for (grid, s) in grids
             for part in [region_on(region, self.result.grid, grid)]
         ]
-        full = all(s == (1, 1, 1) for s in steps)
-        return View(region, tuple(parts), full)
+        return View(region, tuple(parts))
 
     def box(self, region: Region) -> View:
         """A region of the result in full resolution. It grows to whole voxels of the coarser volumes.
@@ -171,7 +175,7 @@ class Study:
                     f"`box` has {z} x {y} x {x} voxels; a pane shows at most {self.limit / 1e6:.0f} million, and "
                     f"{LONGEST_SIDE} along an axis; give a smaller one"
                 )
-        return View(region, tuple(parts), True)
+        return View(region, tuple(parts), box=True)
 
     def box_around(self, place: Sequence[int]) -> View:
         """A box of the usual size around a voxel of the result, moved so that it stays inside."""
@@ -199,7 +203,7 @@ class Study:
         """
         if box is not None:
             return self.box(parsed_box(box, self.result.shape))
-        return self.box_around(self.middle) if small else self.whole
+        return self.box_around(self.middle) if small else self.whole()
 
     @cached_property
     def middle(self) -> Three:

@@ -5,6 +5,8 @@ const uhrctPanes = (() => {
   const { Niivue, NVImage, NVMesh, DRAG_MODE, SLICE_TYPE, SHOW_RENDER } = globalThis.niivue;
   const PLANES = { axial: SLICE_TYPE.AXIAL, coronal: SLICE_TYPE.CORONAL, sagittal: SLICE_TYPE.SAGITTAL, all: SLICE_TYPE.MULTIPLANAR };
   const ZOOM_STEP = 1.15, LARGEST_ZOOM = 40;
+  // points along each side of a slice that are looked at after loading
+  const SAMPLES = 64;
 
   const OPTIONS = {
     isRadiologicalConvention: true, sagittalNoseLeft: true, isSliceMM: false, crosshairWidth: 0.5, crosshairGap: 12,
@@ -18,7 +20,20 @@ const uhrctPanes = (() => {
     },
   };
 
-  /** A new NiiVue in a canvas. Throws if the browser has no WebGL 2. */
+  // a processor fills the textures of so many voxels in a few seconds
+  const MOST_VOXELS_IN_SOFTWARE = 12e6;
+
+  /** Whether WebGL runs on the processor. Throws if the browser has no WebGL 2. */
+  function drawsInSoftware() {
+    const gl = document.createElement("canvas").getContext("webgl2");
+    if (!gl) throw new Error("this browser has no WebGL 2; use another, or switch on hardware acceleration");
+    const info = gl.getExtension("WEBGL_debug_renderer_info");
+    const name = gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+    gl.getExtension("WEBGL_lose_context")?.loseContext();
+    return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+  }
+
+  /** A new NiiVue in a canvas. */
   async function open(canvas, options, lost) {
     canvas.addEventListener("webglcontextlost", lost);
     const nv = new Niivue({ ...OPTIONS, ...options });
@@ -90,21 +105,26 @@ const uhrctPanes = (() => {
     return { width, height, data: out };
   }
 
-  function isEven(picture) {
-    const { data } = picture;
-    for (let k = 4; k < data.length; k += 4) {
-      if (data[k] !== data[0] || data[k + 1] !== data[1] || data[k + 2] !== data[2]) return false;
+  /** How many grey levels the voxels of this slice have in the window of the pane, and how many colours it shows. */
+  function levels(nv) {
+    const volume = nv.volumes[0], { cal_min: low, cal_max: high } = volume;
+    const across = { [SLICE_TYPE.CORONAL]: 1, [SLICE_TYPE.SAGITTAL]: 0 }[nv.opts.sliceType] ?? 2;
+    const [a, b] = [0, 1, 2].filter((axis) => axis !== across);
+    const { width, height, data } = pixels(nv);
+    const place = Array.from(nv.scene.crosshairPos), sent = new Set(), drawn = new Set();
+    for (let i = 0; i < SAMPLES; i++) {
+      for (let j = 0; j < SAMPLES; j++) {
+        place[a] = (i + 0.5) / SAMPLES;
+        place[b] = (j + 0.5) / SAMPLES;
+        const value = volume.getValue(...nv.frac2vox(place)), at = nv.frac2canvasPos(place);
+        sent.add(Math.round((255 * (Math.min(high, Math.max(low, value)) - low)) / (high - low)));
+        const [x, y] = (at ?? [-1, -1]).map(Math.floor);
+        if (x < 0 || y < 0 || x >= width || y >= height) continue;
+        const k = 4 * ((height - 1 - y) * width + x);
+        drawn.add(65536 * data[k] + 256 * data[k + 1] + data[k + 2]);
+      }
     }
-    return true;
-  }
-
-  /** Whether voxels, as sent, show more than one grey level in the window of the pane. */
-  function voxelsVary(nv) {
-    const { img, cal_min: low, cal_max: high } = nv.volumes[0];
-    const grey = (value) => Math.round((255 * (Math.min(high, Math.max(low, value)) - low)) / (high - low));
-    const first = grey(img[0]), step = Math.max(1, Math.floor(img.length / 1e5));
-    for (let k = 0; k < img.length; k += step) if (grey(img[k]) !== first) return true;
-    return false;
+    return { sent: sent.size, drawn: drawn.size };
   }
 
   /** What is wrong with a pane after loading; "" if nothing is. NiiVue itself says nothing when memory is short. */
@@ -114,9 +134,10 @@ const uhrctPanes = (() => {
     const error = gl.getError();
     if (error === gl.OUT_OF_MEMORY) return "the graphics card has not enough memory";
     if (error !== gl.NO_ERROR && error !== gl.INVALID_ENUM) return `the graphics card reports error ${error}`;
-    if (voxelsVary(nv) && isEven(pixels(nv))) return "the picture is empty (memory of the graphics card may be full)";
+    const { sent, drawn } = levels(nv);
+    if (sent > 2 && drawn < 2) return "the picture is empty (memory of the graphics card may be full)";
     return "";
   }
 
-  return { PLANES, ZOOM_STEP, open, image, link, zoom, jump, pixels, isEven, trouble, NVMesh };
+  return { PLANES, ZOOM_STEP, MOST_VOXELS_IN_SOFTWARE, drawsInSoftware, open, image, link, zoom, jump, pixels, trouble, NVMesh };
 })();

@@ -6,7 +6,7 @@
   const $ = (id) => document.getElementById(id);
   const inOneFile = $("view") !== null;
   const panes = [];
-  const state = { at: "", view: null, window: 0, plane: "axial", overlay: -1, opacity: 0.6, swipe: false, smooth: true };
+  const state = { at: "", view: null, window: 0, plane: "axial", overlay: -1, opacity: 0.6, swipe: false, smooth: true, software: false };
   let tree = null, finding = -1, loading = Promise.resolve();
 
   /** Show what went wrong. Messages stay until something else is loaded. */
@@ -22,7 +22,8 @@
       const packed = Uint8Array.from(atob($(name).textContent), (c) => c.charCodeAt(0));
       return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
     }
-    const answer = await fetch(name.replace("-", "/") + (at ? "?at=" + at : ""));
+    const less = state.software ? `&most=${P.MOST_VOXELS_IN_SOFTWARE}` : "";
+    const answer = await fetch(`${name.replace("-", "/")}?at=${at ?? ""}${less}`);
     if (!answer.ok) throw new Error(`the server refused (${answer.status})`);
     return answer.arrayBuffer();
   }
@@ -110,10 +111,8 @@
     $("text").textContent = "Loading.";
     try {
       state.at = at;
+      state.software = P.drawsInSoftware();
       state.view = await described(at);
-      const longest = document.createElement("canvas").getContext("webgl2");
-      if (!longest) throw new Error("this browser has no WebGL 2; use another, or switch on hardware acceleration");
-      longest.getExtension("WEBGL_lose_context")?.loseContext();
       for (let k = 0; k < state.view.panes.length; k++) {
         if (!panes[k]) await openPane(k);
         await fill(panes[k], k);
@@ -124,7 +123,8 @@
       for (const pane of panes) pane.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
       P.jump(reference().nv, millimetres(start));
       if (state.view.mesh && !tree) await openTree();
-      $("text").textContent = state.view.text;
+      const why = state.software ? "This browser draws without a graphics card and shows less. " : "";
+      $("text").textContent = (state.view.full ? "" : why) + state.view.text;
       check();
     } catch (error) {
       complain(`Nothing can be shown: ${error.message}.`);
@@ -356,7 +356,8 @@
   // NiiVue has keys of its own; none of them shall act here
   for (const kind of ["keydown", "keyup"]) {
     window.addEventListener(kind, (e) => {
-      if (e.target.matches?.("select, input") || e.ctrlKey || e.metaKey || e.altKey) return;
+      const typed = e.target.matches?.("select") || (e.target.matches?.("input") && e.key.length > 1);
+      if (typed || e.ctrlKey || e.metaKey || e.altKey) return;
       if (e.target.matches?.("canvas")) e.stopImmediatePropagation();
       const act = KEYS[e.key.length === 1 ? e.key.toLowerCase() : e.key];
       if (!act || kind === "keyup" || document.body.dataset.ready !== "yes" || !panes.length) return;
@@ -369,7 +370,10 @@
   $("reset").addEventListener("click", () => zoomAll(0));
   $("full").addEventListener("click", fullHere);
   $("whole").addEventListener("click", () => start("whole"));
-  $("overlay").addEventListener("change", (e) => setOverlay(Number(e.target.value)));
+  $("overlay").addEventListener("change", (e) => {
+    e.target.blur(); // letters are keys of the page again
+    setOverlay(Number(e.target.value));
+  });
   $("opacity").addEventListener("input", (e) => setOpacity(Number(e.target.value)));
 
   // for tests, and for looking into a page that misbehaves
