@@ -79,6 +79,13 @@ def test_a_box_that_is_too_large_is_refused(study: Study) -> None:
         little.box(Region((0, 0, 0), (8, 64, 80)))
 
 
+def test_a_box_around_a_place_gets_smaller_until_it_fits(study: Study) -> None:
+    for million in (0.03, 0.002):
+        view = Study(study.panes, most_voxels=1e6 * million).box_around((3, 60, 2))
+        assert view.full
+        assert all(a <= k < b for a, k, b in zip(view.region.start, (3, 60, 2), view.region.stop, strict=True))
+
+
 def test_volumes_elsewhere_are_refused(scan: Volume, result: Volume) -> None:
     far = Volume(scan.hu, scan.spacing_mm, (9000.0, 0.0, 0.0))
     with pytest.raises(InputRefused, match="no place in common"):

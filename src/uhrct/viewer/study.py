@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -164,7 +164,7 @@ class Study:
         stop = tuple(min(a, b) for a, b in zip(region.stop, within.stop, strict=True))
         if any(b <= a for a, b in zip(start, stop, strict=True)):
             raise UhrctError("`box` lies where not all volumes have voxels; choose another")
-        region = Region((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        region = Region(_three(start), _three(stop))
         grids = [(p.volume.grid, (1, 1, 1)) for p in self.panes]
         region = aligned(region, self.result.grid, grids, within=within, grow=True)
         parts = [region_on(region, self.result.grid, grid) for grid, _ in grids]
@@ -178,15 +178,25 @@ class Study:
         return View(region, tuple(parts), box=True)
 
     def box_around(self, place: Sequence[int]) -> View:
-        """A box of the usual size around a voxel of the result, moved so that it stays inside."""
+        """A box around a voxel of the result, moved so that it stays inside, of the usual size or as large as fits."""
+        sides = BOX
+        while True:
+            try:
+                return self.box(self._around(place, sides))
+            except UhrctError:
+                if max(sides) == 1:
+                    raise
+                sides = _three(max(1, side // 2) for side in sides)
+
+    def _around(self, place: Sequence[int], sides: Three) -> Region:
         start, stop = [], []
-        for axis, side in enumerate(BOX):
+        for axis, side in enumerate(sides):
             low, high = self.common.start[axis], self.common.stop[axis]
             side = min(side, high - low)
             first = min(max(low, int(place[axis]) - side // 2), high - side)
             start.append(first)
             stop.append(first + side)
-        return self.box(Region((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])))
+        return Region(_three(start), _three(stop))
 
     def first(self, box: str | None = None, *, small: bool = False) -> View:
         """The view to start with.
@@ -308,6 +318,11 @@ def _largest_label(volume: Volume, part: Region) -> Volume:
     z, y, x = part.shown
     blocks = volume.hu[slices[0]][:, slices[1], slices[2]].reshape(z, part.step[0], y, part.step[1], x, part.step[2])
     return Volume(blocks.max((1, 3, 5)), grid.spacing_mm, grid.origin_mm, grid.direction)
+
+
+def _three(values: Iterable[int]) -> Three:
+    z, y, x = values
+    return z, y, x
 
 
 def _inside(place: Three, region: Region) -> bool:
