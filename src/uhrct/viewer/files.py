@@ -54,7 +54,7 @@ def read_study(
     maps = [_named(path, lambda path=path: overlay_of(read(path))) for path in overlays]  # type: ignore[misc]
     if interval is not None:
         lower, upper = (read(path) for path in interval)
-        maps.append(_named(interval[0], lambda: uncertainty(between(lower, upper), "width of the interval in HU")))
+        maps.append(_named(interval[0], lambda: uncertainty(between(lower, upper), "interval width in HU")))
     return Study(shown_panes, maps, surface, findings, most_voxels)
 
 

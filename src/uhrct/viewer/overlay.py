@@ -22,7 +22,7 @@ _SAMPLE = 10_000_000
 _ONE_MASK = "mask"
 KINDS = {
     "structure": "structure map, 0 to 1",
-    "grades": "audit grades",
+    "grades": "audit grades (widened)",
     "labels": "labels",
     _ONE_MASK: "mask",
 }

@@ -252,14 +252,15 @@ class Study:
         return nifti_bytes(cut(self.panes[number].volume, view.panes[number]))
 
     def overlay(self, number: int, view: View) -> bytes:
-        """The NIfTI bytes of an overlay. Labels are picked, not averaged."""
+        """The NIfTI bytes of an overlay. Labels are picked, not averaged; grades, which are lines, become wider."""
         overlay = self.overlays[number]
         part = region_on(view.region, self.result.grid, overlay.volume.grid)
         step = coarse_step(part, overlay.volume.spacing_mm, math.prod(view.panes[self.reference].shown))
         part = Region(part.start, part.stop, step)
-        if overlay.labels and step != (1, 1, 1):
-            return nifti_bytes(_largest_label(overlay.volume, part))
-        return nifti_bytes(cut(overlay.volume, part))
+        if not overlay.labels:
+            return nifti_bytes(cut(overlay.volume, part))
+        shown = _largest_label(overlay.volume, part)
+        return nifti_bytes(shown if overlay.kind != "grades" else _wide(shown))
 
     def _pane(self, number: int, part: Region) -> dict[str, Any]:
         volume = self.panes[number].volume
@@ -313,11 +314,28 @@ def body_middle(volume: Volume, region: Region) -> Three:
 
 def _largest_label(volume: Volume, part: Region) -> Volume:
     """The largest label of each block: a thin line of a bad grade stays visible."""
-    grid = cut(Volume(volume.hu, volume.spacing_mm, volume.origin_mm, volume.direction), part)
+    grid = cut(volume, part)
+    if part.step == (1, 1, 1):
+        return grid
     slices = [slice(a, a + n * s) for a, n, s in zip(part.start, part.shown, part.step, strict=True)]
     z, y, x = part.shown
     blocks = volume.hu[slices[0]][:, slices[1], slices[2]].reshape(z, part.step[0], y, part.step[1], x, part.step[2])
     return Volume(blocks.max((1, 3, 5)), grid.spacing_mm, grid.origin_mm, grid.direction)
+
+
+def _wide(lines: Volume) -> Volume:
+    """Lines of one voxel that become three voxels wide in each slice. Where two meet, the worse grade wins.
+
+    >>> _wide(Volume(np.array([[[0, 0, 1, 0, 4]]], np.int16), (1.0, 1.0, 1.0))).hu.ravel().tolist()
+    [0, 1, 1, 4, 4]
+    """
+    out = lines.hu.copy()
+    for axis in (1, 2):
+        thin = np.moveaxis(out.copy(), axis, 0)
+        wide = np.moveaxis(out, axis, 0)
+        np.maximum(wide[1:], thin[:-1], out=wide[1:])
+        np.maximum(wide[:-1], thin[1:], out=wide[:-1])
+    return Volume(out, lines.spacing_mm, lines.origin_mm, lines.direction)
 
 
 def _three(values: Iterable[int]) -> Three:
