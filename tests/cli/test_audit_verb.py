@@ -38,6 +38,25 @@ def test_both_verbs_give_the_same_grades(uhrct: Uhrct, tmp_path: Path) -> None:
     assert sum(first["vessels"]["total_mm"].values()) > 20
 
 
+def test_grades_are_labels_on_the_grid_of_the_result(uhrct: Uhrct, tmp_path: Path) -> None:
+    low, high, grades = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz", tmp_path / "grades.nii.gz"
+    io.write(body(), low)
+    assert uhrct("upscale", low, high, "-q").code == 0
+    assert uhrct("audit", low, high, "--grades", grades, "--json", tmp_path / "a.json", "-q").code == 0
+    labels, result = io.read(grades), io.read(high)
+    assert np.allclose(labels.affine, result.affine)
+    assert set(np.unique(labels.hu)) <= {0, 1, 2, 3, 4}
+    lengths = json.loads((tmp_path / "a.json").read_text())
+    for number, name in enumerate(("supported", "sharpened", "inferred", "doubtful"), 1):
+        graded = any(lengths[kind]["total_mm"][name] for kind in ("vessels", "airways"))
+        assert graded or not (labels.hu == number).any()
+    assert (labels.hu == 1).any()
+    # the vessel of this body runs along rows 30 to 32 of the scan
+    rows = np.argwhere(labels.hu == 1)[:, 1]
+    assert ((rows >= 58) & (rows <= 68)).any()
+    refused(uhrct("audit", low, high, "--grades", tmp_path / "grades.dcm", "-q"), "--grades", "not as DICOM")
+
+
 def test_what_does_not_match_is_refused_and_nothing_is_written(uhrct: Uhrct, tmp_path: Path) -> None:
     low, high, page = tmp_path / "low.nii.gz", tmp_path / "high.nii.gz", tmp_path / "page.html"
     io.write(body(), low)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,9 @@ class Audit:
         Repeated results of each square with structures that the scan does not show. 0: none.
     quiet : bool
         Show no progress of the lung mask.
+    take_grades : function, optional
+        Gets the grades of all fine slices in ascending order, some slices (k, y, x) of int16 at a time: on each centre
+        line 1 + the place of its grade in `GRADES`, elsewhere 0.
 
     Raises
     ------
@@ -73,10 +77,18 @@ class Audit:
     structure in neighbouring slices are graded by themselves.
     """
 
-    def __init__(self, scan: Volume, plan: Plan, *, draws: int = DRAWS, quiet: bool = True) -> None:
+    def __init__(
+        self,
+        scan: Volume,
+        plan: Plan,
+        *,
+        draws: int = DRAWS,
+        quiet: bool = True,
+        take_grades: Callable[[np.ndarray], None] = lambda _: None,
+    ) -> None:
         if plan.resampled:
             raise InputRefused("an audit needs a result whose voxels are parts of the scan's; use a scale, no spacing")
-        self.scan, self.plan = scan, plan
+        self.scan, self.plan, self._take_grades = scan, plan, take_grades
         self.acquisition = replace(plan.acquisition, slice_thickness=min(plan.acquisition.slice_thickness, 1.0))
         self.noise_hu = plan.scan.noise_hu if plan.scan.noise_known else None
         self.lungs = without_rim(fast_lung_mask(scan.hu, scan.spacing_mm, quiet=quiet), scan.spacing_mm[1:])
@@ -132,7 +144,9 @@ class Audit:
         y = torch.from_numpy(fine).clamp(min=FLOOR_HU)
         again = self.acquisition.forward(y if self.acquisition.scale[0] > 1 else y[:1])[0]
         self.agreement.add(self.scan.hu[k], again.numpy())
+        labels = np.zeros(fine.shape, np.int16)
         if not self.lungs[k].any():
+            self._take_grades(labels)
             return
         rows, columns = _box(self.lungs[k])
         sz, sy, sx = self.plan.model.config.scale
@@ -155,6 +169,8 @@ class Audit:
         ]
         for c, present in zip(candidates, self.redraws.present(stack, candidates), strict=True):
             self._enter(k, corner, part, c, present, lines[c.fine_slice])
+        labels[:, inside[0], inside[1]] = lines + 1
+        self._take_grades(labels)
         if k in self._shown:
             middle = sz // 2
             self.pages.append(Page(k * sz + middle, grey(part.fine[middle].numpy()), lines[middle]))

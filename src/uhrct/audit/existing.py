@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,15 @@ class Audited:
     report: dict[str, Any]
 
 
-def audit_result(low: Volume, high: Volume, *, quiet: bool = True, draws: int = DRAWS, **settings: Any) -> Audited:
+def audit_result(
+    low: Volume,
+    high: Volume,
+    *,
+    quiet: bool = True,
+    draws: int = DRAWS,
+    take_grades: Callable[[np.ndarray], None] = lambda _: None,
+    **settings: Any,
+) -> Audited:
     """Audit a super-resolved scan, made by this package or another program.
 
     Parameters
@@ -36,6 +45,8 @@ def audit_result(low: Volume, high: Volume, *, quiet: bool = True, draws: int = 
         Its super-resolved version on a grid that divides each voxel of the scan into equal parts.
     draws : int
         Repeated results of each square with structures that the scan does not show. 0: none.
+    take_grades : function, optional
+        Gets the grades on the grid of `high`, as `Audit` says.
     **settings
         Fields of `uhrct.upscaling.plan.UpscaleSettings`: `weights`, `noise_hu`, `psf_fwhm_mm`, `device`, ...
 
@@ -53,7 +64,7 @@ def audit_result(low: Volume, high: Volume, *, quiet: bool = True, draws: int = 
         if volume.hu.min() == volume.hu.max():
             raise InputRefused(f"all voxels of {name} are {volume.hu.flat[0]:g} HU; there is nothing to audit")
     plan = make_plan(low, UpscaleSettings(scale=scale, **settings))
-    audit = Audit(low, plan, draws=draws, quiet=quiet)
+    audit = Audit(low, plan, draws=draws, quiet=quiet, take_grades=take_grades)
     slices = range(0, high.shape[0], scale[0])
     with Progress("audit", low.shape[0], unit="slices", quiet=quiet) as progress:
         for first in slices:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +35,15 @@ def audit(
         typer.Option("--html", help="Write a page with grades, worst findings and slices.", rich_help_panel=OUTPUT),
     ] = None,
     json_path: Json = None,
+    grades: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the grades on the centre lines of the structures as labels: 1 supported, 2 sharpened, 3 "
+            "inferred, 4 doubtful. .nii, .nii.gz, .nrrd, .mha, .mhd or .npz. See uhrct view.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     noise_hu: Annotated[
         float | None,
@@ -65,20 +75,28 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Grade vessels and airways of a super-resolved scan: does the scan show them, or may they be invented?"""
+    import numpy as np
+
     from uhrct import io
     from uhrct.audit.existing import audit_result
     from uhrct.audit.page import sentence, write_page
     from uhrct.core.files import write_json
     from uhrct.evaluation.html_report import check_libraries
 
+    if grades is not None and io.paths.is_dicom(io.paths.output_suffix(grades)):
+        raise UhrctError(f"{grades}: `grades` are written as .nii, .nii.gz, .nrrd, .mha, .mhd or .npz, not as DICOM")
     for path in (low, high):
-        io.check_outputs(path, [], files=[html_path, json_path], overwrite=overwrite)
+        io.check_outputs(path, [] if grades is None else [grades], files=[html_path, json_path], overwrite=overwrite)
     if html_path is not None:
         check_libraries()
     scan, result = (read_input(path, None, input_spacing, False) for path in (low, high))
-    settings = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device}
+    settings: dict[str, Any] = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device}
     try:
-        done = audit_result(scan, result, quiet=quiet, draws=draws, **settings)
+        with contextlib.ExitStack() as stack:
+            if grades is not None:
+                writer = io.open_writer(grades, result.grid, dtype=np.int16, overwrite=overwrite)
+                settings["take_grades"] = stack.enter_context(writer).write
+            done = audit_result(scan, result, quiet=quiet, draws=draws, **settings)
     except UhrctError as error:
         raise type(error)(f"{low} and {high}: {error}") from error
     if html_path is not None:

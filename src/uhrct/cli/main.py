@@ -28,6 +28,7 @@ from uhrct.cli.segment import segment
 from uhrct.cli.structure import structure
 from uhrct.cli.train import pack, train
 from uhrct.cli.upscale import upscale
+from uhrct.cli.view import view
 from uhrct.core.errors import UhrctError
 from uhrct.core.memory import keep_freed_memory
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, batch, info, models),
+    "Super-resolution": (upscale, batch, view, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, benchmark, train_peer),

@@ -1,0 +1,92 @@
+"""A scan, its result and the truth with structures that differ, a served page, and a browser if there is one."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from queue import Queue
+from typing import Any
+
+import numpy as np
+import pytest
+from viewed import body, finding
+
+from uhrct.core.volume import Volume
+from uhrct.viewer import server
+from uhrct.viewer.overlay import overlay_of
+from uhrct.viewer.study import Pane, Study
+
+#: WebGL without a graphics card
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@pytest.fixture(scope="session")
+def scan() -> Volume:
+    return body((8, 32, 40), (2.5, 1.6, 1.6), 1)
+
+
+@pytest.fixture(scope="session")
+def result() -> Volume:
+    return body((8, 64, 80), (2.5, 0.8, 0.8), 2)
+
+
+@pytest.fixture(scope="session")
+def truth() -> Volume:
+    return body((8, 64, 80), (2.5, 0.8, 0.8), 3)
+
+
+@pytest.fixture(scope="session")
+def study(scan: Volume, result: Volume, truth: Volume) -> Study:
+    structure = np.zeros(result.shape, np.float32)
+    structure[:, 30:34, 20:32] = 0.8
+    grades = np.zeros(result.shape, np.int16)
+    grades[:, 40:60, 30:60] = 4
+    mesh = (
+        np.array([[10, -20, 300], [40, -20, 300], [10, 10, 310], [40, 10, 320]], float),
+        np.array([[0, 1, 2], [1, 3, 2]]),
+    )
+    return Study(
+        [Pane("scan", scan), Pane("result", result), Pane("truth", truth)],
+        [overlay_of(result.on_grid(result.grid, m)) for m in (structure, grades)],
+        mesh,
+        [finding((5, 20, 60)), finding((1, 50, 12), "inferred")],
+    )
+
+
+@pytest.fixture(scope="session")
+def address(study: Study) -> Iterator[str]:
+    """The address of a page that is served by uvicorn in a thread."""
+    pytest.importorskip("fastapi")
+    uvicorn = pytest.importorskip("uvicorn")
+    started: list[Any] = []
+
+    class Kept(uvicorn.Server):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            started.append(self)
+
+    told: Queue[str] = Queue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uvicorn, "Server", Kept)
+        thread = threading.Thread(
+            target=server.serve, args=(study, study.whole()), kwargs={"ready": told.put}, daemon=True
+        )
+        thread.start()
+        yield told.get(timeout=60)
+        started[0].should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium: the one of playwright, or of the system."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no browser test: playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        found = None
+        for path in (None, shutil.which("chromium"), shutil.which("google-chrome")):
+            with suppress(sync_api.Error):
+                found = found or playwright.chromium.launch(executable_path=path, args=FLAGS)
+        if found is None:
+            pytest.skip("no browser test: neither playwright's Chromium nor one of the system starts")
+        yield found
+        found.close()
