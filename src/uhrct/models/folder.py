@@ -15,6 +15,8 @@ from uhrct.core.files import write_atomic
 
 FORMAT_VERSION = 1
 WEIGHTS_DIR = Path(__file__).parent / "weights"
+#: networks of `uhrct segment` and `uhrct detect`
+TASKS_DIR = WEIGHTS_DIR / "tasks"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 #: score and time of each quality, by `benchmarks/tiers.py`
 TIERS = WEIGHTS_DIR / "tiers.json"
@@ -37,11 +39,11 @@ def model_folder(name: str | Path) -> Path:
     UhrctError
         If there is neither.
     """
-    for folder in (WEIGHTS_DIR / str(name), Path(name)):
+    for folder in (WEIGHTS_DIR / str(name), TASKS_DIR / str(name), Path(name)):
         if folder.is_dir():
             inside = folder / IN_RUN
             return inside if not (folder / CONFIG).is_file() and inside.is_dir() else folder
-    known = ", ".join(p.name for p in available_models()) or "none"
+    known = ", ".join(p.parent.name for d in (WEIGHTS_DIR, TASKS_DIR) for p in sorted(d.glob(f"*/{CONFIG}"))) or "none"
     raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
 
 
