@@ -62,7 +62,8 @@ def measure(args: argparse.Namespace) -> None:
     for case, point in track([(c, p) for c in args.case or CASES for p in settings()], "robustness"):
         volume = io.read(args.data / case)
         acquisition = replace(Acquisition(model.config.scale), psf_fwhm=point["psf_fwhm"])
-        told = {**point, "sharpening": 0.0, "noise_correlation": CORRELATION_AT_1 if point["noise_fwhm"] else 0.0}
+        told = {k: point[k] for k in ("psf_fwhm", "noise_hu")} | {"sharpening": 0.0}
+        told["noise_correlation"] = CORRELATION_AT_1 if point["noise_fwhm"] else 0.0
         methods: dict[str, Restore] = {
             "interpolation": lambda lr, _: upsample_stack(lr, model.config.scale),
             "ours": restorer(Upscaler(model, **keep)),
