@@ -127,12 +127,24 @@ def _ends(path: Path) -> list[str]:
     return [n.name for n in graph.node if n.op_type == "Conv" and (n.input[0] in given or n.output[0] in result)]
 
 
+def _without_places(path: Path) -> bytes:
+    """An ONNX file without the notes of torch on each node, which name folders of this machine."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        item.ClearField("metadata_props")
+    for item in (*model.graph.node, *model.graph.value_info):
+        item.ClearField("doc_string")
+    return bytes(model.SerializeToString())
+
+
 def make(name: str, data: Path) -> Path:
     """Write `int8.onnx` and `int8.json` into the folder of a shipped model."""
     model, folder = Model.from_pretrained(name), model_folder(name)
     with tempfile.TemporaryDirectory() as work:
         plain = export(model, Path(work) / "float32.onnx")
-        made = quantize(plain, examples(model, data), Path(work) / INT8).read_bytes()
+        made = _without_places(quantize(plain, examples(model, data), Path(work) / INT8))
     facts: dict[str, Any] = {
         "weights_sha256": model.weights_sha256,
         "sha256": hashlib.sha256(made).hexdigest(),
