@@ -228,12 +228,12 @@ def test_models_in_json(uhrct: Uhrct, weights: Path, monkeypatch: pytest.MonkeyP
 
 def test_models_say_what_each_quality_costs(uhrct: Uhrct) -> None:
     costs = parsed(uhrct("models", "--json", "-"))["qualities"]
-    assert {(c["scale"], c["quality"]) for c in costs} == {
-        (s, q) for s in ("x2", "x4") for q in ("fast", "standard", "best")
-    }
-    time = {(c["scale"], c["quality"]): c["time_over_standard"] for c in costs}
+    ways = (("fast", "torch"), ("standard", "torch"), ("standard", "int8"), ("best", "torch"))
+    time = {(c["scale"], c["quality"], c["engine"]): c["time_over_standard"] for c in costs}
+    assert set(time) == {(s, *way) for s in ("x2", "x4") for way in ways}
     for scale in ("x2", "x4"):
-        assert time[scale, "fast"] < time[scale, "standard"] == 1 < time[scale, "best"]
+        fast, standard, int8, best = (time[scale, *way] for way in ways)
+        assert max(fast, int8) < standard == 1 < best
 
 
 def test_the_plan_shows_spacing_and_thickness_of_the_file(

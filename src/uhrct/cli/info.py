@@ -133,12 +133,13 @@ def _qualities() -> list[dict[str, Any]]:
     return [
         {
             "scale": scale,
-            "quality": quality,
+            "quality": way.split(", ")[0],
+            "engine": (way.split(", ") + ["torch"])[1],
             "time_over_standard": round(row["seconds"] / rows["standard"]["seconds"], 2),
             "gain_db": row["gain_db"],
         }
         for scale, rows in json.loads(TIERS.read_text())["scales"].items()
-        for quality, row in rows.items()
+        for way, row in rows.items()
         if isinstance(row, dict)
     ]
 
@@ -149,10 +150,10 @@ def _quality_table(qualities: list[dict[str, Any]]) -> Table:
     table = Table(
         title="\n--quality, measured side by side with --denoise 0", title_justify="left", box=None, pad_edge=False
     )
-    for name in ("scale", "quality", "time over standard", "PSNR over interpolation"):
+    for name in ("scale", "quality", "engine", "time over standard", "PSNR over interpolation"):
         table.add_column(name)
     for q in qualities:
-        table.add_row(q["scale"], q["quality"], f"{q['time_over_standard']:.2f}", _gains(q["gain_db"]))
+        table.add_row(q["scale"], q["quality"], q["engine"], f"{q['time_over_standard']:.2f}", _gains(q["gain_db"]))
     return table
 
 
