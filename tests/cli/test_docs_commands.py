@@ -110,11 +110,13 @@ def test_a_wrong_command_would_be_noticed(wrong: str, monkeypatch: pytest.Monkey
 @PAGE
 def test_every_command_has_options_and_settings_that_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    wrong = []
     for command in of_program(page):
         try:
             parsed(command.words[1:])
         except (UsageError, UhrctError) as error:
-            pytest.fail(f"{page.name}, {command}: {getattr(error, 'message', None) or error}")
+            wrong.append(f"{command}: {getattr(error, 'message', None) or error}")
+    assert wrong == []
 
 
 @PAGE
@@ -168,7 +170,7 @@ def test_names_of_python_exist(page: Path) -> None:
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "uhrct":
                     found.add(f"uhrct.{node.attr}")
     for name in found:
-        resolved(name)
+        assert resolved(name) is not None, name
 
 
 @pytest.fixture

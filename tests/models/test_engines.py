@@ -48,13 +48,31 @@ def test_integers_do_not_depend_on_tiles(scan: Volume) -> None:
     np.testing.assert_array_equal(whole, tiles)
 
 
+def test_an_interval_around_integers_is_not_called_calibrated(scan: Volume) -> None:
+    """The calibration was made with the mean of torch."""
+    reasons = {
+        e: Upscaler(weights="x2", interval=True, engine=e).plan(scan).interval_reasons for e in ("torch", "int8")
+    }
+    assert not any("engine" in r for r in reasons["torch"])
+    assert "engine is int8, calibrated with torch" in reasons["int8"]
+
+
 def test_what_cannot_run_is_one_line(tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(ModelConfig(mean={"image_width": 8, "image_blocks": 1})).eval()
     with pytest.raises(UhrctError, match=rf"no {INT8}"):
         with_engine(model, "int8")
     shutil.copytree(WEIGHTS_DIR / "x2-fast", tmp_path / "other")
-    (tmp_path / "other" / INT8_FACTS).write_text(json.dumps({"weights_sha256": "0"}))
-    with pytest.raises(UhrctError, match="made from other weights"):
+    facts = json.loads((tmp_path / "other" / INT8_FACTS).read_text())
+    for changed, words in (
+        ({"weights_sha256": "0"}, "made from other weights"),
+        ({"sha256": "0"}, "damaged"),
+        ({"sha256": None, "weights_sha256": None}, "made from other weights"),
+    ):
+        (tmp_path / "other" / INT8_FACTS).write_text(json.dumps(facts | changed))
+        with pytest.raises(UhrctError, match=words):
+            with_engine(Model.from_pretrained(tmp_path / "other"), "int8")
+    (tmp_path / "other" / INT8_FACTS).write_text("[]")
+    with pytest.raises(UhrctError, match="not readable"):
         with_engine(Model.from_pretrained(tmp_path / "other"), "int8")
     with pytest.raises(UhrctError, match="engine"):
         Upscaler(model, engine="tensorrt")

@@ -6,6 +6,7 @@ In float32 and bfloat16 other programs were no faster than torch (`benchmarks/en
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,20 @@ def int8_file(model: Model) -> Path:
     Raises
     ------
     UhrctError
-        If there is none, or it was made from other weights.
+        If there is none, it is damaged, or it was made from other weights.
     """
     folder = model.folder
     if folder is None or not (folder / INT8).is_file():
         raise UhrctError(f"weights {model.weights_name or 'in memory'} have no {INT8}; use engine torch")
     try:
         facts = json.loads((folder / INT8_FACTS).read_text())
-    except (OSError, ValueError) as error:
+        made_from, sha256 = facts["weights_sha256"], facts["sha256"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UhrctError(f"{folder / INT8_FACTS}: not readable; fetch the model again") from error
-    if facts.get("weights_sha256") != model.weights_sha256:
+    if made_from != model.weights_sha256:
         raise UhrctError(f"{folder / INT8}: made from other weights; use engine torch")
+    if hashlib.sha256((folder / INT8).read_bytes()).hexdigest() != sha256:
+        raise UhrctError(f"{folder / INT8}: damaged (its sha256 differs from {INT8_FACTS}); fetch the model again")
     return folder / INT8
 
 
@@ -120,6 +124,7 @@ class _Integers(nn.Module):
 
     def __init__(self, network: DSSP, file: Path) -> None:
         super().__init__()
+        self.replaced = network  # its parameters say on which device the model is
         self.structure, self.halo = network.structure, network.halo
         core = _openvino().Core()
         settings = {

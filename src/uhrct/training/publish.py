@@ -75,8 +75,7 @@ def publish(
     """
     model = Model.from_pretrained(run / "model")
     table, gains = _scores(scores, model.weights_sha256) if scores is not None else ("Not measured.", {})
-    stages = json.loads((run / "train.json").read_text())
-    stages = _without_places(stages)
+    stages = _without_places(json.loads((run / "train.json").read_text()))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     folder = weights_dir / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ COMPARED = {
 }
 #: settings with which intervals are calibrated
 CALIBRATED_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "engine": ("torch",),
     "quality": ("standard",),
     "consistency": ("auto",),
     "denoise": (None, DENOISE),

@@ -1,4 +1,4 @@
-"""Makes the 8-bit form of a shipped mean network, which `--engine int8` runs.
+"""Makes the 8-bit form of a mean network, which `--engine int8` runs.
 
     python -m uhrct.upscaling.quantize x2 x4              # writes int8.onnx and int8.json beside the weights
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -140,7 +139,7 @@ def _without_places(path: Path) -> bytes:
 
 
 def make(name: str, data: Path) -> Path:
-    """Write `int8.onnx` and `int8.json` into the folder of a shipped model."""
+    """Write `int8.onnx` and `int8.json` into the folder of a model."""
     model, folder = Model.from_pretrained(name), model_folder(name)
     with tempfile.TemporaryDirectory() as work:
         plain = export(model, Path(work) / "float32.onnx")
@@ -157,10 +156,9 @@ def make(name: str, data: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", help="shipped weights")
+    parser.add_argument("names", nargs="+", help="shipped weights, or model folders")
     parser.add_argument("--data", type=Path, default=Path("../shared/ct/train"))
     args = parser.parse_args()
-    os.environ.setdefault("ORT_LOGGING_LEVEL", "3")
     for name in args.names:
         path = make(name, args.data)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
