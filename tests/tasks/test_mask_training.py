@@ -70,6 +70,38 @@ def test_the_layout_of_atm22_is_read(tmp_path: Path) -> None:
         load(tmp_path / "atm", tmp_path)
 
 
+def test_narrow_branches_of_a_phantom_are_taken_out_of_its_mask(tmp_path: Path) -> None:
+    case = tmp_path / "phantom" / "0"
+    case.mkdir(parents=True)
+    hu, mask = np.full((24, 48, 48), -850, np.int16), np.zeros((24, 48, 48), bool)
+    mask[:, 9:12, 9:12] = mask[:, 30, 30] = True
+    uhrct.write(Volume(hu, SPACING_MM), case / "ct.nii.gz")
+    uhrct.write(Volume(mask.astype(np.int16), SPACING_MM), case / "airways.nii.gz")
+    y, x = 10 * SPACING_MM[1], 30 * SPACING_MM[1]  # of the two tubes, each in both directions
+    ends = np.array([[0, y, y], [23, y, y], [0, x, x], [23, x, x]])
+    np.savez(
+        case / "truth.npz",
+        airway_position_mm=ends,
+        airway_parent=np.array([-1, 0, -1, 2]),
+        airway_radius_mm=np.array([1.0, 1.0, 0.3, 0.3]),
+    )
+
+    def marked(least_mm: float) -> int:
+        [found] = load_cases(
+            (str(tmp_path / "phantom"),),
+            "airways",
+            never,
+            tmp_path,
+            largest_mm=2.0,
+            least_diameter_mm=least_mm,
+            quiet=True,
+        )
+        return int(found.mask.sum())
+
+    assert marked(0.0) == mask.sum()
+    assert marked(1.5) == mask[:, 9:12, 9:12].sum()
+
+
 def test_scans_without_a_mask_get_a_pseudo_reference_once(tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     io.write(Volume(lines(0)[0], SPACING_MM), tmp_path / "scans" / "a.nii.gz")

@@ -12,7 +12,7 @@ import pytest
 from chest_case import chest
 
 from uhrct import io
-from uhrct.benchmark.tasks.cases import phantom_points, readers_nodules
+from uhrct.benchmark.tasks.cases import readers_nodules
 from uhrct.benchmark.tasks.config import TRUE_SCAN, load_tasks
 from uhrct.benchmark.tasks.render import FOUND, render
 from uhrct.benchmark.tasks.rows import TaskResults, read_task_results
@@ -22,6 +22,7 @@ from uhrct.cli.benchmark import benchmark
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
 from uhrct.tasks.nodule_insertion import insert_nodules
+from uhrct.tasks.phantom_lines import phantom_points
 
 CONFIG = """
 out: {root}/results.jsonl

@@ -20,6 +20,7 @@ from uhrct.core.files import atomic
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.progress import track
 from uhrct.core.volume import Volume
+from uhrct.tasks.phantom_lines import phantom_points, wide_part
 from uhrct.training.data.datasets import list_scans, read_scan, series_of
 
 #: votes of the LIDC readers beside a scan: uint8 (z, y, x), how many outlined the voxel
@@ -53,7 +54,14 @@ class Case:
 
 
 def load_cases(
-    roots: tuple[str, ...], task: str, segmenter: Segmenter, cache: Path, *, largest_mm: float, quiet: bool = False
+    roots: tuple[str, ...],
+    task: str,
+    segmenter: Segmenter,
+    cache: Path,
+    *,
+    largest_mm: float,
+    least_diameter_mm: float = 0.0,
+    quiet: bool = False,
 ) -> list[Case]:
     """All cases below some folders.
 
@@ -63,6 +71,7 @@ def load_cases(
     segmenter : makes the mask of a scan that has none
     cache : folder that keeps these masks
     largest_mm : scans with a larger distance between slices are left out
+    least_diameter_mm : narrower branches of a phantom are taken out of its mask, since its image does not show them
 
     Raises
     ------
@@ -74,7 +83,12 @@ def load_cases(
         pairs = list(image_mask_pairs(Path(root), task))
         if pairs:
             for image, label in track(pairs, f"reading {root}", quiet=quiet):
-                cases.append(_case(image.parent.name + "/" + image.name, io.read(image), io.read(label).hu > 0, True))
+                labelled, mask = io.read(image), io.read(label).hu > 0
+                truth = image.parent / "truth.npz"
+                if least_diameter_mm and truth.is_file():
+                    points = phantom_points(truth, task, labelled)
+                    mask = wide_part(mask, points, labelled.spacing_mm, least_diameter_mm)
+                cases.append(_case(image.parent.name + "/" + image.name, labelled, mask, True))
             continue
         for scan in list_scans(root).scans:
             for series in series_of(scan)[0]:

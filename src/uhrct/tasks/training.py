@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from uhrct.core.errors import InputRefused
@@ -44,6 +44,8 @@ class TaskData(Settings):
     masks: str = "runs/masks"
     #: scans with a larger distance between slices are left out, since thin vessels are broken there
     max_slice_spacing_mm: PositiveFloat = 1.5
+    #: branches of phantoms that are narrower are not marked, since their image does not show them
+    least_diameter_mm: NonNegativeFloat = 0.0
     #: side of a patch (z, y, x) in voxels, multiples of 8
     patch: tuple[Side, Side, Side] = (32, 96, 96)
     #: patches per step
@@ -159,7 +161,13 @@ def train_task(
 
     def cases(roots: tuple[str, ...]) -> list[Case]:
         return load_cases(
-            roots, task, segmenter or classical, Path(data.masks), largest_mm=data.max_slice_spacing_mm, quiet=quiet
+            roots,
+            task,
+            segmenter or classical,
+            Path(data.masks),
+            largest_mm=data.max_slice_spacing_mm,
+            least_diameter_mm=data.least_diameter_mm,
+            quiet=quiet,
         )
 
     train = cases(data.corpus)

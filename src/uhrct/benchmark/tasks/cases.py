@@ -17,18 +17,15 @@ from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
-from uhrct.evaluation.trees import CentreLine, TreeReference
+from uhrct.evaluation.trees import TreeReference
 from uhrct.tasks.cases import VOTES, image_mask_pairs
 from uhrct.tasks.detect import patient_mm
 from uhrct.tasks.detect_folder import places
 from uhrct.tasks.nodule_insertion import insert_nodules
+from uhrct.tasks.phantom_lines import phantom_points
 from uhrct.training.data.datasets import list_scans, series_of
 from uhrct.training.data.luna16 import read_luna16_annotations
 
-#: trees of a phantom that make a mask
-TREES = {"airways": ("airway",), "vessels": ("artery", "vein")}
-#: distance between points on the centre lines of a phantom
-POINT_MM = 0.5
 #: LUNA16: what so many readers outlined is a nodule; what fewer outlined is neither right nor wrong
 READERS = 3
 #: the size of a nodule is that of the part that so many readers outlined
@@ -213,32 +210,6 @@ def _mask(file: Path, volume: Volume, kept: tuple[slice, ...]) -> np.ndarray:
     if mask.shape != volume.shape:
         raise UhrctError(f"{file}: the mask of shape {mask.shape} does not fit the scan of shape {volume.shape}")
     return mask
-
-
-def phantom_points(truth: Path, task: str, volume: Volume) -> CentreLine:
-    """Points on the exact centre lines of a phantom, on the grid of its image.
-
-    Parameters
-    ----------
-    truth : `truth.npz` of the phantom (docs/phantom.md)
-    task : "vessels" or "airways"
-    """
-    voxel, length, diameter = [], [], []
-    with np.load(truth) as stored:
-        for kind in TREES[task]:
-            end, parent = stored[f"{kind}_position_mm"], stored[f"{kind}_parent"]
-            child = np.flatnonzero(parent >= 0)
-            start = end[parent[child]]
-            along = end[child] - start
-            long_mm = np.linalg.norm(along, axis=1)
-            count = np.maximum(1, np.ceil(long_mm / POINT_MM)).astype(int)
-            part = np.repeat(np.arange(len(child)), count)
-            step = np.arange(len(part)) - np.repeat(np.cumsum(count) - count, count) + 0.5
-            place = start[part] + along[part] * (step / count[part])[:, None]
-            voxel.append(np.rint((place - np.array(volume.origin_mm)[::-1]) / volume.spacing_mm).astype(int))
-            length.append((long_mm / count)[part])
-            diameter.append(2 * stored[f"{kind}_radius_mm"][child][part])
-    return CentreLine(np.concatenate(voxel), np.concatenate(length), np.concatenate(diameter))
 
 
 def readers_nodules(votes: np.ndarray, volume: Volume) -> tuple[list[Place], list[Place]]:
