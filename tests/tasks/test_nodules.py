@@ -105,11 +105,11 @@ def test_nodules_are_drawn_where_their_name_says(attachment) -> None:
     for _ in range(10):
         nodule = draw_nodule(where, rng, attachment=attachment)
         assert nodule is not None
-        at = tuple(round(c / CUBE_MM) for c in nodule.centre_mm)
+        [at] = np.flatnonzero((where.voxel == [round(c / CUBE_MM) for c in nodule.centre_mm]).all(1))
         r = nodule.diameter_mm / 2
-        assert lungs[at]
         assert (where.depth_mm[at] < r + 0.5) == (attachment == "juxta-pleural")
-        assert (where.gap_mm[at] < r + 0.5) == (attachment == "juxta-vascular")
+        # one at the pleura may also come near a vessel
+        assert attachment == "juxta-pleural" or (where.gap_mm[at] < r + 0.5) == (attachment == "juxta-vascular")
 
 
 def test_froc_by_hand() -> None:

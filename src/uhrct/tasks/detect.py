@@ -12,7 +12,7 @@ from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
-from uhrct.models.folder import WEIGHTS_DIR, model_folder, read_settings
+from uhrct.models.folder import TASKS_DIR, model_folder, read_settings
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import find_candidates
 
@@ -108,7 +108,7 @@ def network_name(weights: str | Path | None) -> str | Path | None:
 
 def shipped() -> str | None:
     """The name of the shipped nodule network; None if there is none."""
-    return SHIPPED if (WEIGHTS_DIR / SHIPPED / "config.json").is_file() else None
+    return SHIPPED if (TASKS_DIR / SHIPPED / "config.json").is_file() else None
 
 
 def patient_mm(volume: Volume, voxel: tuple[float, float, float]) -> Vector:

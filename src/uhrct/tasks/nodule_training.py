@@ -36,6 +36,8 @@ NODULES = 0.5
 INSERTED = 0.8
 #: a nodule is shown up to so many cubes beside the middle
 JITTER = 2
+#: places for inserted nodules that are kept of each scan
+MOST_PLACES = 300_000
 #: a candidate as near as this to a reader's nodule is not used as a counter-example
 NEAR_MM = 4.0
 
@@ -95,6 +97,9 @@ class CubeMaker:
     def __init__(self, scans: list[NoduleScan], batch: int, *, seed: int, device: torch.device) -> None:
         self.patients, self.batch, self.seed, self.device = scans, batch, seed, device
         self.left_out: list[str] = []
+        # a scan with three counter-examples shall not show each of them a hundred times as often as one with 300
+        weights = np.sqrt([len(scan.others) for scan in scans])
+        self.shares = weights / weights.sum()
 
     def __call__(self, step: int, rank: int = 0) -> CubeBatch:
         """The batch of a step."""
@@ -117,7 +122,7 @@ class CubeMaker:
                 return with_nodule(scan.hu, nodule, jitter)
 
     def _other(self, rng: np.random.Generator) -> Tensor:
-        scan = self.patients[rng.integers(len(self.patients))]
+        scan = self.patients[rng.choice(len(self.patients), p=self.shares)]
         return cube(scan.hu, scan.others[rng.integers(len(scan.others))] + rng.uniform(-JITTER, JITTER, 3))
 
 
@@ -251,7 +256,9 @@ def load_scans(roots: tuple[str, ...], cache: Path, *, quiet: bool = False) -> l
 def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan | None:
     """One scan, from the cache if it was prepared before. None: it has no lungs or nothing bright in them."""
     digest = hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes())
-    digest.update(f"{volume.spacing_mm} {CUBE_MM}".encode() + (votes.read_bytes() if votes.is_file() else b""))
+    digest.update(
+        f"{volume.spacing_mm} {CUBE_MM} {MOST_PLACES}".encode() + (votes.read_bytes() if votes.is_file() else b"")
+    )
     file = cache / f"{digest.hexdigest()[:24]}.npz"
     if not file.is_file():
         cubes = lung_cubes(volume)
@@ -262,6 +269,8 @@ def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan
                 np.savez_compressed(folder / file.name, empty=np.ones(1))
             else:
                 grid, lungs = cubes
+                hu = grid.hu.numpy().round().astype(np.int16)
+                lung = Lung.of(hu, lungs).some(MOST_PLACES, np.random.default_rng(0))
                 others = np.array([grid.from_scan(np.array(c.voxel)) for c in places])
                 real = np.zeros((0, 3))
                 if votes.is_file():
@@ -270,14 +279,15 @@ def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan
                     others = others[~np.array(near)]
                 np.savez_compressed(
                     folder / file.name,
-                    hu=grid.hu.numpy().round().astype(np.int16),
-                    lungs=np.packbits(lungs),
+                    hu=hu,
+                    lung_voxel=lung.voxel,
+                    depth_mm=lung.depth_mm,
+                    gap_mm=lung.gap_mm,
                     others=others,
                     real=real,
                 )
     with np.load(file) as stored:
         if "empty" in stored or not len(stored["others"]):
             return None
-        hu = stored["hu"]
-        lungs = np.unpackbits(stored["lungs"], count=hu.size).reshape(hu.shape).astype(bool)
-        return NoduleScan(name, torch.from_numpy(hu), Lung.of(hu, lungs), stored["others"], stored["real"])
+        lung = Lung(stored["lung_voxel"], stored["depth_mm"], stored["gap_mm"])
+        return NoduleScan(name, torch.from_numpy(stored["hu"]), lung, stored["others"], stored["real"])
