@@ -25,6 +25,7 @@ OUTSIDE = {
         for path in (
             "CONTRIBUTING.md",
             "CHANGELOG.md",
+            "examples/onnx_upscale.py",
             "results/benchmark/summary.md",
             "results/benchmark/tables.md",
             "results/benchmark-through-plane/summary.md",

@@ -22,6 +22,7 @@ from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
 from uhrct.cli.detect import detect
 from uhrct.cli.evaluate import evaluate
+from uhrct.cli.export import export
 from uhrct.cli.info import info, models
 from uhrct.cli.phantom import phantom
 from uhrct.cli.segment import segment
@@ -43,7 +44,7 @@ COMMANDS = {
     "Super-resolution": (upscale, batch, view, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
-    "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
+    "Training and comparison": (pack, train, calibrate, export, benchmark, train_peer),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
