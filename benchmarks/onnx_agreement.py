@@ -4,8 +4,8 @@
 
 For each shipped model: `uhrct export`, then ONNX Runtime on a slice of each scan, against `uhrct upscale` in float32
 with the same scan properties, without consistency, and with the networks on the air too. `all` counts every voxel.
-`in_view` leaves out what lies outside a circular field of view, and 20 pixels at its edge: there `uhrct upscale` copies
-the scan, and continues tissue that the edge cuts.
+`in_view` leaves out what lies outside the field of view, and 32 pixels at its edge, as far as the networks see: outside
+`uhrct upscale` copies the scan, and it continues tissue that the edge cuts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from uhrct.core.files import write_json
 from uhrct.models.folder import available_models
 from uhrct.models.model import Model, stacks
 from uhrct.models.restoration import told
-from uhrct.physics.field_of_view import REACH_PX, outside_view
+from uhrct.physics.field_of_view import outside_view
 from uhrct.upscaling.onnx_file import write_onnx
 from uhrct.upscaling.plan import UpscaleSettings, make_plan
 from uhrct.upscaling.slabs import compute_part
 
 #: scan -> slice. With padding; without; with a circle filled with -1024 HU or so
 SLICES = {"validation/rider0117": 40, "test/lidc0314": 130, "test/tcga_34_2605": 8}
+
+#: pixels at the edge of the field of view that are left out
+RIM_PX = 32
 
 
 def session(file: Path) -> onnxruntime.InferenceSession:
@@ -51,7 +54,7 @@ def difference(model: Model, runtime: onnxruntime.InferenceSession, scan: Path, 
     stack = stacks(torch.from_numpy(volume.hu.astype(np.float32)), [k], model.config.context)
     feed = {"hu": stack.numpy()} | {name: value for name, value in given.items() if name in names}
     apart = np.abs(runtime.run(None, feed)[0][0] - slab.hu)
-    outside = ndimage.binary_dilation(outside_view(stack[0]).any(0).numpy(), iterations=REACH_PX)
+    outside = ndimage.binary_dilation(outside_view(stack[0]).any(0).numpy(), iterations=RIM_PX)
     _, sy, sx = model.config.scale
     seen = ~outside.repeat(sy, 0).repeat(sx, 1)
     return {"all": summary(apart), "in_view": summary(apart[:, seen]), "in_view_share": round(float(seen.mean()), 3)}
