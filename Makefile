@@ -20,8 +20,8 @@ test: lint typecheck imports  ## install everything and run all checks and tests
 	$(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/ready  ## check style
-	$(BIN)/ruff check src tests benchmarks scripts examples slicer
-	$(BIN)/ruff format --check src tests benchmarks scripts examples slicer
+	$(BIN)/ruff check src tests benchmarks scripts examples slicer notebooks
+	$(BIN)/ruff format --check src tests benchmarks scripts examples slicer notebooks
 
 typecheck: .venv/ready  ## check types
 	$(BIN)/mypy

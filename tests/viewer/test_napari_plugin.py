@@ -15,7 +15,7 @@ from uhrct.core.volume import Volume
 from uhrct.viewer.napari_plugin import layer, reader, upscaled
 
 ROOT = Path(__file__).parents[2]
-MANIFEST = ROOT / "src" / "uhrct" / "napari.yaml"
+MANIFEST = ROOT / "src" / "uhrct" / "viewer" / "napari.yaml"
 #: turned about the long axis of the patient
 TURN = np.array([[0.0, 0.6, 0.8], [0.0, 0.8, -0.6], [1.0, 0.0, 0.0]])
 
@@ -30,8 +30,8 @@ def test_the_manifest_is_valid_and_installed_with_the_package() -> None:
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     manifest.validate_imports()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["entry-points"]["napari.manifest"] == {"uhrct": f"uhrct:{MANIFEST.name}"}
-    assert MANIFEST.name in project["tool"]["setuptools"]["package-data"]["uhrct"]
+    assert project["project"]["entry-points"]["napari.manifest"] == {"uhrct": "uhrct.viewer:napari.yaml"}
+    assert "viewer/napari.yaml" in project["tool"]["setuptools"]["package-data"]["uhrct"]
     assert manifest.name == project["project"]["name"]
 
 

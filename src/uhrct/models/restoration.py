@@ -95,11 +95,11 @@ class Restoration(nn.Module):
         psf_fwhm to denoise : one number each, as in `ScanProperties`; None: as in `UNKNOWN`
         spacing_mm : (2,), of the pixels along y and x
         """
-        told = [psf_fwhm, sharpening, noise_hu, slice_thickness, increment_mm, noise_correlation, psf_known]
-        told += [noise_known, denoise]
+        given = [psf_fwhm, sharpening, noise_hu, slice_thickness, increment_mm, noise_correlation, psf_known]
+        given += [noise_known, denoise]
         properties = {
             name: torch.tensor(float(getattr(UNKNOWN, name))) if value is None else value
-            for name, value in zip(PROPERTIES, told, strict=True)
+            for name, value in zip(PROPERTIES, given, strict=True)
         }
         middle = hu[:, self.context, None]
         hu = torch.where(hu <= PADDING_HU, FLOOR_HU, hu.float())

@@ -1,4 +1,4 @@
-"""A plugin of napari: open a CT in mm, and super-resolve a layer. `src/uhrct/napari.yaml` lists it.
+"""A plugin of napari: open a CT in mm, and super-resolve a layer. `napari.yaml` beside it is its manifest.
 
 napari imports this module when a file is opened; nothing else of uhrct does.
 """
