@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INPUT ?=
 
-.PHONY: help demo test lint typecheck imports docs benchmark-small benchmark-small-refresh clean
+.PHONY: help demo test lint typecheck imports docs notebooks benchmark-small benchmark-small-refresh clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ test: lint typecheck imports  ## install everything and run all checks and tests
 	$(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/ready  ## check style
-	$(BIN)/ruff check src tests benchmarks scripts
-	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/ruff check src tests benchmarks scripts examples slicer notebooks
+	$(BIN)/ruff format --check src tests benchmarks scripts examples slicer notebooks
 
 typecheck: .venv/ready  ## check types
 	$(BIN)/mypy
@@ -32,6 +32,9 @@ imports: .venv/ready  ## check that packages import only from lower levels
 docs: .venv/ready  ## build the web site of the documentation into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open build/site/index.html"
+
+notebooks: .venv/ready  ## execute the notebooks again
+	$(BIN)/python scripts/notebooks.py
 
 benchmark-small: .venv/ready  ## measure a few slices of ../shared/ct and compare with the committed numbers
 	$(BIN)/python benchmarks/small.py

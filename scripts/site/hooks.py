@@ -25,6 +25,10 @@ OUTSIDE = {
         for path in (
             "CONTRIBUTING.md",
             "CHANGELOG.md",
+            "examples/onnx_upscale.py",
+            "notebooks/01_first_scan.ipynb",
+            "notebooks/02_own_data.ipynb",
+            "notebooks/03_evaluation.ipynb",
             "results/benchmark/summary.md",
             "results/benchmark/tables.md",
             "results/benchmark-through-plane/summary.md",

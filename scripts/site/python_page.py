@@ -11,8 +11,11 @@ FURTHER = {
     "Many series": ("uhrct.batch.series.find_series", "uhrct.batch.run.run_batch"),
     "Scanner model and structure": (
         "uhrct.physics.acquisition.Acquisition",
+        "uhrct.physics.degrade.degrade",
+        "uhrct.physics.resampling.upsample",
         "uhrct.structure.StructureOperator",
     ),
+    "Weights": ("uhrct.models.model.Model", "uhrct.models.restoration.Restoration"),
     "Evaluation": (
         "uhrct.evaluation.measures.score_all",
         "uhrct.evaluation.compare.compare",

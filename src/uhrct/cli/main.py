@@ -22,9 +22,11 @@ from uhrct.cli.calibrate import calibrate
 from uhrct.cli.degrade import degrade
 from uhrct.cli.detect import detect
 from uhrct.cli.evaluate import evaluate
+from uhrct.cli.export import export
 from uhrct.cli.info import info, models
 from uhrct.cli.phantom import phantom
 from uhrct.cli.segment import segment
+from uhrct.cli.slicer import described, with_command
 from uhrct.cli.structure import structure
 from uhrct.cli.train import pack, train
 from uhrct.cli.upscale import upscale
@@ -43,7 +45,7 @@ COMMANDS = {
     "Super-resolution": (upscale, batch, view, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
-    "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
+    "Training and comparison": (pack, train, calibrate, export, benchmark, train_peer),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
@@ -58,10 +60,25 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _xml(wanted: bool) -> None:
+    if wanted:
+        print(described(), end="")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+    ] = False,
+    xml: Annotated[
+        bool,
+        typer.Option(
+            "--xml",
+            help="Describe uhrct upscale for 3D Slicer and stop (docs/slicer.md).",
+            is_eager=True,
+            callback=_xml,
+        ),
     ] = False,
 ) -> None:
     # no docstring: typer would show it instead of the help text of the app
@@ -92,7 +109,7 @@ def main() -> None:
     # as Ctrl-C does, raise an exception: unfinished outputs are then removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = app(standalone_mode=False)
+        code = app(with_command(sys.argv[1:]), standalone_mode=False)
         if code == INTERRUPTED:
             _fail("interrupted; what was not complete is removed", INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)

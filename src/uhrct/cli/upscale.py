@@ -187,11 +187,15 @@ def upscale(
             rich_help_panel=ADVANCED,
         ),
     ] = 512,
+    filter_progress: Annotated[
+        bool,
+        typer.Option("--filter-progress", help="Report progress on stdout for 3D Slicer.", rich_help_panel=ADVANCED),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Super-resolve a CT. The result covers the same volume with finer voxels, in HU."""
     from uhrct import io
-    from uhrct.core.files import write_json
+    from uhrct.core.files import STDOUT, write_json
     from uhrct.upscaling.files import bound_paths, write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
@@ -199,6 +203,8 @@ def upscale(
     outputs = {"image": output, "structure": structure, "lower": lower, "upper": upper, "spread": spread}
     volumes = [path for path in outputs.values() if path is not None]
     io.check_outputs(input, volumes, files=[json_path, compare, audit], overwrite=overwrite)
+    if filter_progress and json_path == STDOUT:
+        raise UhrctError("--filter-progress and --json - both write to stdout; give --json a file")
     if spread is not None and samples < 2:
         raise UhrctError("--spread is that of samples; add, for example, --steps 4 --samples 8")
     if compare is not None:
@@ -251,6 +257,7 @@ def upscale(
         overwrite=overwrite,
         listeners=listeners,
         quiet=quiet,
+        on_progress=_report_progress if filter_progress else None,
     )
     say(_summary_line(output, plan, report), quiet)
     if lower is not None:
@@ -336,3 +343,8 @@ def _consistency(plan: Plan, report: dict[str, Any]) -> str:
         more = f"which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
         return f"{line}, {more}: fine structure of the scan may be lost; uhrct audit shows where"
     return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU (uhrct audit tells whether edges were lost)"
+
+
+def _report_progress(fraction: float) -> None:
+    """Tell 3D Slicer on stdout how much is done."""
+    print(f"<filter-progress>{min(max(fraction, 0.0), 1.0):.3f}</filter-progress>", flush=True)

@@ -119,14 +119,22 @@ class StructureOperator:
 
     def _at_scale(self, image: Tensor, sigma_mm: float, spacings: list[tuple[float, ...]]) -> Tensor:
         sigma_px = [[sigma_mm / s for s in axis] for axis in zip(*spacings, strict=True)]
-        sign = -1.0 if self.polarity == "bright" else 1.0
         lambdas: tuple[Tensor, ...]
         if self.ndim == 2:
-            h2 = hessian_2d(sign * image, sigma_px[0], sigma_px[1])
+            h2 = hessian_2d(self.sign * image, sigma_px[0], sigma_px[1])
             lambdas = eigenvalues_2x2(*h2)
         else:
-            h3 = hessian_3d(sign * image, sigma_px[0][0], sigma_px[1][0], sigma_px[2][0])
+            h3 = hessian_3d(self.sign * image, sigma_px[0][0], sigma_px[1][0], sigma_px[2][0])
             lambdas = eigenvalues_3x3(*h3)
+        return self.response(lambdas)
+
+    @property
+    def sign(self) -> float:
+        """Of the image whose structures have large positive eigenvalues."""
+        return -1.0 if self.polarity == "bright" else 1.0
+
+    def response(self, lambdas: Sequence[Tensor]) -> Tensor:
+        """The map of one scale from ascending eigenvalues in HU of `sign` times the image."""
         if self.kind == "vc":
             return v_c(lambdas, c=self.contrast_hu, k1=self.k1, k2=self.k2)
         if self.kind == "frangi":

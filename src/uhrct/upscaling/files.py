@@ -34,6 +34,7 @@ def write_result(
     overwrite: bool = False,
     listeners: Sequence[Callable[[int, np.ndarray], None]] = (),
     quiet: bool = False,
+    on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Compute the result of a plan and write it. Each file appears only when it is complete.
 
@@ -49,6 +50,8 @@ def write_result(
         Each gets every part of the result too: number of its first slice, HU (k, y, x).
     quiet : bool
         Show no progress.
+    on_progress : function, optional
+        Gets the share of the work that is done, from 0 to 1, also if quiet.
 
     Returns
     -------
@@ -66,6 +69,15 @@ def write_result(
     clipped = 0
     how: dict[str, Any] = {"source": volume, "derivation": derivation(plan), "dicom": dicom, "overwrite": overwrite}
     progress = Progress("upscale", volume.shape[0], unit="slices", quiet=quiet, announce=work_in_words(plan))
+    done = 0.0
+
+    def advance(slices: float) -> None:
+        nonlocal done
+        done += slices
+        progress.advance(slices)
+        if on_progress is not None:
+            on_progress(done / volume.shape[0])
+
     with ExitStack() as stack:
         warnings = stack.enter_context(collected_warnings())
         writers = {"image": stack.enter_context(io.open_writer(output, plan.grid, dtype=volume.hu.dtype, **how))}
@@ -74,7 +86,7 @@ def write_result(
             if path is not None:
                 writers[quantity] = stack.enter_context(io.open_map_writer(path, plan.grid, quantity, **how))
         stack.enter_context(progress)
-        for slab in compute_slabs(plan, volume, progress.advance):
+        for slab in compute_slabs(plan, volume, advance):
             writers["image"].write(slab.hu)
             for listen in listeners:
                 listen(slab.first, slab.hu)

@@ -27,6 +27,7 @@ from uhrct.models.engines import INT8, INT8_FACTS, Image, blanks, shapes
 from uhrct.models.folder import model_folder
 from uhrct.models.model import Features, Model, stacks
 from uhrct.physics.acquisition import Acquisition
+from uhrct.upscaling.onnx_file import without_places
 from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
 #: training scans that set the ranges: several vendors, kernels and body parts
@@ -126,24 +127,12 @@ def _ends(path: Path) -> list[str]:
     return [n.name for n in graph.node if n.op_type == "Conv" and (n.input[0] in given or n.output[0] in result)]
 
 
-def _without_places(path: Path) -> bytes:
-    """An ONNX file without the notes of torch on each node, which name folders of this machine."""
-    import onnx
-
-    model = onnx.load(str(path))
-    for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        item.ClearField("metadata_props")
-    for item in (*model.graph.node, *model.graph.value_info):
-        item.ClearField("doc_string")
-    return bytes(model.SerializeToString())
-
-
 def make(name: str, data: Path) -> Path:
     """Write `int8.onnx` and `int8.json` into the folder of a model."""
     model, folder = Model.from_pretrained(name), model_folder(name)
     with tempfile.TemporaryDirectory() as work:
         plain = export(model, Path(work) / "float32.onnx")
-        made = _without_places(quantize(plain, examples(model, data), Path(work) / INT8))
+        made = without_places(quantize(plain, examples(model, data), Path(work) / INT8))
     facts: dict[str, Any] = {
         "weights_sha256": model.weights_sha256,
         "sha256": hashlib.sha256(made).hexdigest(),
