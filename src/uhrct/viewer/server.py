@@ -194,9 +194,14 @@ def make_app(opened: Callable[[], tuple[Study, View]]) -> "FastAPI":
     ----------
     opened : gives the study and the view to start with, at the first request that needs them
     """
-    from fastapi import FastAPI, HTTPException, Query, Response
+    from fastapi import FastAPI, HTTPException, Query, Request, Response
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+
+    @app.exception_handler(UhrctError)
+    async def cannot_be_shown(_: Request, error: UhrctError) -> Response:
+        return Response(str(error), 409, media_type="text/plain")
+
     lock = threading.Lock()  # one volume at a time: each may need much memory
     at_query, most_query = Query("", max_length=40), Query(math.inf, ge=LEAST_VOXELS)
 
