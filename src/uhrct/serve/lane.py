@@ -81,7 +81,7 @@ class Lane:
                     return
                 self._current = job = self._waiting.popleft()
                 if job.state == WAITING:
-                    job.state = RUNNING
+                    job.state, job.stage = RUNNING, "starting"
             try:
                 self._run(job)
             except OSError as error:  # no memory, or no process more

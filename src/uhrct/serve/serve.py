@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from uhrct.core.errors import UhrctError
@@ -42,16 +43,10 @@ def serve(
     """
     check_libraries()
     home = Path(tempfile.gettempdir()) if folder is None else folder
-    try:
-        work = Workspace(home / _NAME)
-        work.__enter__()
-    except OSError as error:
-        raise UhrctError(f"`folder`: {home} cannot be used ({error.strerror}); give an existing folder") from None
-    try:
-        service = Service(Store(work.new, limits), device, wording)
+    with ExitStack() as stack:
         try:
-            serve_guarded(make_app(service), port=port, ready=ready, methods=(*LOOKING, *CHANGING))
-        finally:
-            service.close()
-    finally:
-        work.__exit__(None, None, None)
+            private = stack.enter_context(Workspace(home / _NAME)).new
+        except OSError as error:
+            raise UhrctError(f"`folder`: {home} cannot be used ({error.strerror}); give an existing folder") from None
+        service = stack.enter_context(closing(Service(Store(private, limits), device, wording)))
+        serve_guarded(make_app(service), port=port, ready=ready, methods=(*LOOKING, *CHANGING))

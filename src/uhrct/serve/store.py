@@ -78,7 +78,7 @@ class Job:
     begun: float = 0.0
     plan: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    summary: str = ""
+    summary: list[str] = field(default_factory=list)
     error: str = ""
     result: str = ""
     shown: dict[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Job:
     def forget_run(self) -> None:
         """Remove what an earlier run has made, on disk and here."""
         shutil.rmtree(self.folder / "made", ignore_errors=True)
-        self.plan, self.notes, self.summary, self.error, self.result, self.shown = [], [], "", "", "", {}
+        self.plan, self.notes, self.summary, self.error, self.result, self.shown = [], [], [], "", "", {}
         self.stage, self.done, self.total = "", 0.0, 0.0
 
     def take(self, message: dict[str, Any]) -> None:
@@ -109,7 +109,8 @@ class Job:
         elif kind == "series":
             self.series = list(message["series"])
         elif kind == "result":
-            self.result, self.summary, self.shown = str(message["file"]), str(message["text"]), dict(message["shown"])
+            self.result, self.shown = str(message["file"]), dict(message["shown"])
+            self.summary = [str(line) for line in message["lines"]]
 
     def as_dict(self) -> dict[str, Any]:
         """What the page shows. Only what the page itself has sent, numbers, and texts of the program."""

@@ -29,7 +29,7 @@ class Wish(BaseModel):
     series: int = Field(default=1, ge=1)
     scale: Literal["auto", "2", "4", "5x1x1", "5x2x2"] = "auto"
     quality: str = Field(default="standard", max_length=20)
-    denoise: float = Field(default=0.75, ge=0, le=1, allow_inf_nan=False)
+    denoise: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     audit: bool = False
     untilt: bool = False
     format: Literal["input", "nifti", "dicom"] = "input"

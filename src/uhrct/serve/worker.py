@@ -143,7 +143,7 @@ def _upscale(task: Task, wish: Wish, say: Say, notes: list[str]) -> None:
     from uhrct.upscaling.words import plan_lines
 
     keep_freed_memory()
-    MADE.mkdir()
+    MADE.mkdir(mode=0o700)
     say("stage", text="reading the scan")
     dicom = io.paths.is_dicom(io.paths.readable(task.scan)[1])
     volume = io.read(task.scan, series=str(wish.series) if dicom else None, untilt=wish.untilt)
@@ -153,9 +153,9 @@ def _upscale(task: Task, wish: Wish, say: Say, notes: list[str]) -> None:
     say("plan", lines=plan_lines(plan, volume))
     own = "" if dicom else io.paths.known_suffix(task.scan)
     output = MADE / f"result{FORMATS.get(wish.format, own)}"
-    report, text, shown = _compute(plan, volume, wish, output, say)
+    report, lines, shown = _compute(plan, volume, wish, output, say)
     write_json(REPORT, report | {"warnings": notes})
-    say("result", file=str(output), text=text, shown=shown)
+    say("result", file=str(output), lines=lines, shown=shown)
 
 
 def _check_room(plan: Plan, volume: Volume, wish: Wish, task: Task) -> None:
@@ -173,7 +173,7 @@ def _check_room(plan: Plan, volume: Volume, wish: Wish, task: Task) -> None:
 
 def _compute(
     plan: Plan, volume: Volume, wish: Wish, output: Path, say: Say
-) -> tuple[dict[str, Any], str, dict[str, str]]:
+) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """The report, the same in words, and the files that the viewer shows."""
     from uhrct import io
     from uhrct.core.files import write_json
@@ -197,16 +197,16 @@ def _compute(
             listeners.append(grader.feed)
         say("stage", text=f"computing {work_in_words(plan)}", total=volume.shape[0])
         report = write_result(plan, volume, output, listeners=[*listeners, progress], quiet=True)
-    text = f"{_result_line(plan, report)}. {agreement(plan, report)}."
+    lines = [_result_line(plan, report), agreement(plan, report)]
     shown = {"result": str(output)}
     if grader is not None:
         from uhrct.audit.page import sentence
 
         report["audit"] = grader.report()
-        text += f" {sentence(report['audit'])}"
+        lines.append(sentence(report["audit"]))
         write_json(AUDIT, report["audit"])
         shown |= {"audit": str(AUDIT), "grades": str(GRADES)}
-    return report, text, shown
+    return report, lines, shown
 
 
 def _result_line(plan: Plan, report: dict[str, Any]) -> str:

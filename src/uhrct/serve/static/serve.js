@@ -4,6 +4,7 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const POLL_MS = 700, IDLE_MS = 3000;
+  const DENOISE = "0.75"; // the default, which is left to the server
   const ACTIVE = ["looking", "waiting", "running"];
   const STATES = {
     uploading: "Upload not complete", looking: "Looking for CT series", ready: "Ready to start", waiting: "Waits for its turn",
@@ -89,6 +90,12 @@
       await ask("DELETE", path);
       $("choose-file").focus();
     }));
+    part(".again").addEventListener("click", () => {
+      card.open = true;
+      part("form").hidden = false;
+      part(".again").hidden = true;
+      part("[name=scale]").focus();
+    });
     part("[name=denoise]").addEventListener("input", (e) => { part("output").textContent = Number(e.target.value).toFixed(2); });
     part("form").addEventListener("submit", (e) => {
       e.preventDefault();
@@ -102,7 +109,7 @@
     const data = new FormData(form);
     return {
       series: Number(data.get("series") ?? 1), scale: data.get("scale"), quality: data.get("quality"),
-      format: data.get("format"), denoise: Number(data.get("denoise")), audit: data.has("audit"), untilt: data.has("untilt"),
+      format: data.get("format"), denoise: data.get("denoise") === DENOISE ? null : Number(data.get("denoise")), audit: data.has("audit"), untilt: data.has("untilt"),
     };
   }
 
@@ -130,7 +137,8 @@
     const title = own ? own.title : `Scan ${card.number}`;
     const files = job.files === 1 ? "1 file" : `${job.files} files`;
     setText(part(".name"), `${title} (${files}, ${job.megabytes} MB)`);
-    const place = job.state === "running" && job.stage ? `${job.stage[0].toUpperCase()}${job.stage.slice(1)}` : STATES[job.state];
+    const good = job.state !== "ready" || job.series.some((s) => s.number && !s.problem);
+    const place = !good ? "Cannot be processed" : job.state === "running" && job.stage ? `${job.stage[0].toUpperCase()}${job.stage.slice(1)}` : STATES[job.state];
     setText(part(".state"), own?.upload !== null && own?.upload !== undefined ? "Uploading" : place);
     const active = ACTIVE.includes(job.state);
     part(".work").hidden = !active;
@@ -145,12 +153,15 @@
     part(".error").hidden = !job.error;
     setText(part(".error"), named(job.error, own));
     part(".outcome").hidden = job.state !== "done";
-    setText(part(".summary"), job.summary);
+    lines(part(".summary"), job.summary);
     part(".said").hidden = !job.plan.length && !job.notes.length;
     lines(part(".plan"), job.plan);
     lines(part(".notes"), job.notes.map((note) => named(note, own)));
-    part("form").hidden = !job.series.length || active;
-    setText(part(".start"), job.run ? "Start again" : "Start");
+    if (card.run !== job.run) card.open = false; // a new result takes the place of the form
+    card.run = job.run;
+    const done = job.state === "done", startable = job.series.length > 0 && !active;
+    part("form").hidden = !startable || (done && !card.open);
+    part(".again").hidden = !startable || !done || card.open;
     if (job.series.length && !card.listed) list(card, job);
   }
 
