@@ -21,7 +21,7 @@ from uhrct.cli.app import as_options
 from uhrct.cli.serve import OPTIONS
 from uhrct.core.volume import Volume
 from uhrct.serve.serve import serve
-from uhrct.serve.store import SUFFIXES, Limits
+from uhrct.serve.store import Limits
 
 #: a run on a small scan takes seconds; importing torch on a busy machine takes longer
 PATIENCE_S = 180.0
