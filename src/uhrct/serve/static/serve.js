@@ -96,7 +96,7 @@
       part(".again").hidden = true;
       part("[name=scale]").focus();
     });
-    part("[name=denoise]").addEventListener("input", (e) => { part("output").textContent = Number(e.target.value).toFixed(2); });
+    part("[name=denoise]").addEventListener("input", (e) => { part(".share").textContent = Number(e.target.value).toFixed(2); });
     part("form").addEventListener("submit", (e) => {
       e.preventDefault();
       act(() => ask("POST", `${path}/start`, JSON.stringify(wish(part("form")))));

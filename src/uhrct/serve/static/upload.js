@@ -25,6 +25,7 @@ const uhrctUpload = (() => {
   }
 
   async function entries(entry) {
+    if (entry instanceof File) return [entry];
     if (entry.isFile) return [await new Promise((good, bad) => entry.file(good, bad))];
     const reader = entry.createReader(), found = [];
     for (;;) {
@@ -36,7 +37,7 @@ const uhrctUpload = (() => {
 
   /** The files of a drop, those in folders too, and the name of the folder. */
   async function dropped(items) {
-    const tops = [...items].filter((i) => i.kind === "file").map((i) => i.webkitGetAsEntry()).filter(Boolean);
+    const tops = [...items].filter((i) => i.kind === "file").map((i) => i.webkitGetAsEntry() ?? i.getAsFile());
     const folder = tops.length === 1 && tops[0].isDirectory ? tops[0].name : "";
     return { files: (await Promise.all(tops.map(entries))).flat(), folder };
   }
