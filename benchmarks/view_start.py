@@ -34,7 +34,7 @@ from uhrct.core.volume import Volume
 
 SLICES, SIDE = 300, 512
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-KINDS = {"plain NIfTI": ".nii"}
+KINDS = {"packed NIfTI": ".nii.gz", "plain NIfTI": ".nii", "DICOM folder": ""}
 #: a run that takes longer than this misses the goal
 GOAL_S = 10.0
 

@@ -16,7 +16,7 @@ from uhrct.serve.worker import Task, main
 
 #: Between two looks at a worker.
 _LOOK_S = 0.1
-#: A worker that is told to end has so long to clean up.
+#: A worker that is told to end has so long for it.
 _END_S = 5.0
 #: Bytes of a message.
 _MOST_BYTES = 1 << 22
@@ -131,7 +131,7 @@ class Lane:
 
 
 def _end(process: BaseProcess) -> None:
-    """End a process: first so that it can clean up, then at once."""
+    """End a process that has not ended by itself."""
     process.join(_LOOK_S)
     if process.is_alive():
         process.terminate()
