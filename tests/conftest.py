@@ -1,9 +1,11 @@
-"""Fixtures: real CT where it lies beside the project, small models, a small corpus to train on."""
+"""Fixtures: real CT where it lies beside the project, small models, a small corpus to train on, a browser."""
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -167,3 +169,22 @@ def tiny(corpus: Path) -> Callable[..., TrainingConfig]:
         return TrainingConfig.model_validate(merged(base, changes))
 
     return make
+
+
+#: WebGL without a graphics card
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium: the one of playwright, or of the system."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no browser test: playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        found = None
+        for path in (None, shutil.which("chromium"), shutil.which("google-chrome")):
+            with suppress(sync_api.Error):
+                found = found or playwright.chromium.launch(executable_path=path, args=FLAGS)
+        if found is None:
+            pytest.skip("no browser test: neither playwright's Chromium nor one of the system starts")
+        yield found
+        found.close()

@@ -1,9 +1,7 @@
-"""A scan, its result and the truth with structures that differ, a served page, and a browser if there is one."""
+"""A scan, its result and the truth with structures that differ, and a served page."""
 
-import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from queue import Queue
 from typing import Any
 
@@ -15,9 +13,6 @@ from uhrct.core.volume import Volume
 from uhrct.viewer import server
 from uhrct.viewer.overlay import overlay_of
 from uhrct.viewer.study import Pane, Study
-
-#: WebGL without a graphics card
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 @pytest.fixture(scope="session")
@@ -75,18 +70,3 @@ def address(study: Study) -> Iterator[str]:
         yield told.get(timeout=60)
         started[0].should_exit = True
         thread.join(30)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium: the one of playwright, or of the system."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no browser test: playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        found = None
-        for path in (None, shutil.which("chromium"), shutil.which("google-chrome")):
-            with suppress(sync_api.Error):
-                found = found or playwright.chromium.launch(executable_path=path, args=FLAGS)
-        if found is None:
-            pytest.skip("no browser test: neither playwright's Chromium nor one of the system starts")
-        yield found
-        found.close()

@@ -26,6 +26,7 @@ from uhrct.cli.export import export
 from uhrct.cli.info import info, models
 from uhrct.cli.phantom import phantom
 from uhrct.cli.segment import segment
+from uhrct.cli.serve import serve
 from uhrct.cli.slicer import described, with_command
 from uhrct.cli.structure import structure
 from uhrct.cli.train import pack, train
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, batch, view, info, models),
+    "Super-resolution": (upscale, batch, serve, view, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, export, benchmark, train_peer),

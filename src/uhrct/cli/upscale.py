@@ -37,7 +37,6 @@ from uhrct.cli.app import (
 from uhrct.core.errors import UhrctError
 
 if TYPE_CHECKING:
-    from uhrct.core.volume import Volume
     from uhrct.upscaling.plan import Plan
 
 
@@ -198,6 +197,7 @@ def upscale(
     from uhrct.core.files import STDOUT, write_json
     from uhrct.upscaling.files import bound_paths, write_result
     from uhrct.upscaling.plan import UpscaleSettings, make_plan
+    from uhrct.upscaling.words import plan_lines
 
     lower, upper = (None, None) if uncertainty is None else bound_paths(uncertainty)
     outputs = {"image": output, "structure": structure, "lower": lower, "upper": upper, "spread": spread}
@@ -240,7 +240,7 @@ def upscale(
     # pictures and audit need the whole scan
     volume = read_input(input, series, input_spacing, untilt, on_disk=compare is None and audit is None)
     plan = make_plan(volume, settings)
-    for line in _plan_lines(plan, volume):
+    for line in plan_lines(plan, volume):
         say(line, quiet)
     before_after = None if compare is None else BeforeAfter(volume, plan.grid)
     grader = None if audit is None else Audit(volume, plan, quiet=quiet)
@@ -279,36 +279,13 @@ def upscale(
         write_json(json_path, report | {"warnings": NOTES})
 
 
-def _plan_lines(plan: Plan, volume: Volume) -> list[str]:
-    from uhrct.upscaling.plan import format_mm
-
-    lines = [_scan_line(volume)]
-    if plan.resampled:
-        own = format_mm(plan.model_grid.spacing_mm)
-        lines.append(
-            f"nearest scale {plan.scale_name} ({own}), then cubic resampling to {format_mm(plan.grid.spacing_mm)}"
-        )
-    if plan.model.config.properties:
-        lines.append(f"scan properties: {plan.assumptions}")
-    return lines
-
-
-def _scan_line(volume: Volume) -> str:
-    """What the file states about the scan."""
-    slices, (z_mm, y_mm, x_mm) = volume.shape[0], volume.spacing_mm
-    apart = "1 slice" if slices == 1 else f"{slices} slices, {z_mm:.2f} mm apart"
-    thickness_mm = volume.slice_thickness_mm
-    thick = "thickness not stated" if thickness_mm is None else f"{thickness_mm:.2f} mm thick"
-    pixels = f"{y_mm:.2f}" if abs(y_mm - x_mm) < 0.005 else f"{y_mm:.2f} x {x_mm:.2f}"
-    return f"scan: {apart}, {thick}, pixels {pixels} mm"
-
-
 def _summary_line(output: Path, plan: Plan, report: dict[str, Any]) -> str:
     from uhrct.upscaling.plan import format_mm
+    from uhrct.upscaling.words import agreement
 
     shape = " x ".join(map(str, plan.grid.shape))
     size = f"{output}: {shape} voxels of {format_mm(plan.grid.spacing_mm)} in {report['seconds']:.1f} s"
-    return f"{size}. {_consistency(plan, report)}. {NOTE}"
+    return f"{size}. {agreement(plan, report)}. {NOTE}"
 
 
 def _interval_line(interval: dict[str, Any]) -> str:
@@ -320,29 +297,6 @@ def _interval_line(interval: dict[str, Any]) -> str:
         f"{what}, calibrated on {interval['calibration_patients']} patients. With sharp kernels and strong noise they "
         "hold fewer (docs/faithfulness.md)"
     )
-
-
-def _consistency(plan: Plan, report: dict[str, Any]) -> str:
-    """How far the result is from the scan, and what that means.
-
-    A mean absolute difference is compared with that of noise, over the same voxels.
-    """
-    from uhrct.core.hu import MEAN_OF_NOISE
-
-    found_hu, body_hu = report["consistency_hu"], report["consistency_body_hu"]
-    if found_hu is None:
-        return f"Its difference from the scan was not measured, because {report['consistency_not_measured']}"
-    line = f"Through the scanner model it differs from the scan by {found_hu:.1f} HU on average"
-    if body_hu is None:
-        return line
-    line += f", in the body by {body_hu:.1f} HU"
-    if "noise" not in plan.assumptions.reasons or not plan.scan.noise_known:
-        return line
-    noise_hu = MEAN_OF_NOISE * plan.scan.noise_hu
-    if body_hu > 1.25 * noise_hu:
-        more = f"which is more than the scan's noise alone would give ({noise_hu:.1f} HU)"
-        return f"{line}, {more}: fine structure of the scan may be lost; uhrct audit shows where"
-    return f"{line}; the scan's noise alone would give {noise_hu:.1f} HU (uhrct audit tells whether edges were lost)"
 
 
 def _report_progress(fraction: float) -> None:

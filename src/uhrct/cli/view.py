@@ -120,10 +120,11 @@ def view(
         write_atomic(html_path, page_in_one_file(study, first))
         say(f"{html_path}: written. {study.describe(first)['text']}", quiet)
     else:
-        server.serve(study, first, port=port, ready=lambda address: _tell(address, open_browser, quiet))
+        server.serve(study, first, port=port, ready=lambda address: tell(address, open_browser, quiet))
 
 
-def _tell(address: str, open_browser: bool, quiet: bool) -> None:
+def tell(address: str, open_browser: bool, quiet: bool) -> None:
+    """Say where the page is, and open it if that is wanted."""
     print(address, flush=True)
     say("Open this address in a browser on this machine. Ctrl-C ends.", quiet)
     if open_browser:

@@ -20,8 +20,8 @@ const uhrctPanes = (() => {
     },
   };
 
-  // a processor fills the textures of so many voxels in a few seconds
-  const MOST_VOXELS_IN_SOFTWARE = 12e6;
+  // a processor needs about .5 s to fill the texture of a million voxels (benchmarks/view_start.py)
+  const MOST_VOXELS_IN_SOFTWARE = 4e6;
 
   /** Whether WebGL runs on the processor. Throws if the browser has no WebGL 2. */
   function drawsInSoftware() {

@@ -92,9 +92,9 @@
     pane.size.title = data.size;
     const nv = pane.nv;
     while (nv.volumes.length) nv.removeVolume(nv.volumes[nv.volumes.length - 1]);
+    nv.setSliceType(P.PLANES[state.plane]); // an empty pane is drawn at once
     nv.addVolume(await P.image(await bytes(`image-${number}`, state.at), low, high, "gray", 1));
-    nv.setInterpolation(!state.smooth);
-    nv.setSliceType(P.PLANES[state.plane]);
+    if (!state.smooth) nv.setInterpolation(true);
   }
 
   function check() {
@@ -150,7 +150,7 @@
     const nv = reference().nv, data = state.view.overlays[state.overlay];
     while (nv.volumes.length > 1) nv.removeVolume(nv.volumes[1]);
     $("legend").replaceChildren();
-    if (!data) return nv.drawScene();
+    if (!data) return;
     const volume = await P.image(await bytes(`overlay-${state.overlay}`, state.at), data.low, data.high,
       data.colormap || "gray", state.opacity);
     volume.colorbarVisible = false;
