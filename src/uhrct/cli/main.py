@@ -23,6 +23,7 @@ from uhrct.cli.degrade import degrade
 from uhrct.cli.detect import detect
 from uhrct.cli.evaluate import evaluate
 from uhrct.cli.info import info, models
+from uhrct.cli.node import node
 from uhrct.cli.phantom import phantom
 from uhrct.cli.segment import segment
 from uhrct.cli.structure import structure
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, batch, view, info, models),
+    "Super-resolution": (upscale, batch, node, view, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, benchmark, train_peer),
