@@ -140,7 +140,9 @@ class Pacs:
         return {"ae_title": "PACS", "host": "127.0.0.1", "port": self.port, "timeout_s": 10}
 
     def stop(self) -> None:
-        self._server.shutdown()
+        if self._server is not None:
+            self._server.shutdown()
+        self._server = None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,10 @@ from pydicom import dcmread
 
 from uhrct import io
 from uhrct.batch.ledger import DONE
+from uhrct.core.errors import UhrctError
 from uhrct.node.ledger import SENT, NodeLedger
+from uhrct.node.run import status_lines
+from uhrct.node.workers import node_lock
 
 
 def ledger_says(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
@@ -51,3 +54,81 @@ def test_a_series_comes_back_super_resolved_exactly_once(tmp_path: Path) -> None
     counts, deliveries = ledger_says(tmp_path)
     assert (counts[DONE], sum(counts.values()), deliveries[SENT]) == (1, 1, 1)
     assert len(list((tmp_path / "node" / "incoming").glob("*/*.dcm"))) == len(files)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_again_and_again_sends_every_result_once(tmp_path: Path) -> None:
+    """Killed when the first result is being computed, when one was sent, and when the peer was away."""
+    folders = [tmp_path / "in" / str(k) for k in range(5)]
+    files = [series(folder, seed=k) for k, folder in enumerate(folders)]
+    with pacs() as archive:
+        port = archive.port
+        path = write_config(tmp_path, settings(tmp_path, {"PACS": archive.peer}))
+        with running(path) as node:
+            for each in files:
+                assert set(store(node.port, each)) == {0}
+            wait_for(lambda: ledger_says(tmp_path)[0]["running"] == 1)
+            node.kill()
+        with running(path) as node:
+            assert set(store(node.port, files[0])) == {0}  # the sender tries again
+            wait_for(lambda: archive.arrived)
+            node.kill()
+        archive.stop()
+        with running(path) as node:
+            wait_for(lambda: ledger_says(tmp_path)[0][DONE] == 5)
+            node.kill()
+        first = archive
+    with pacs(port=port) as archive, running(path) as node:
+        wait_for(lambda: ledger_says(tmp_path)[1][SENT] == 5)
+        assert node.stop() == 0
+    counts, deliveries = ledger_says(tmp_path)
+    assert (counts[DONE], sum(counts.values())) == (5, 5)
+    assert deliveries == {SENT: 5, "unsent": 0, "given up": 0}
+    expected = {
+        str(dcmread(f, stop_before_pixels=True).SOPInstanceUID) for f in (tmp_path / "node").glob("outgoing/*/*.dcm")
+    }
+    assert len(expected) == 5 * SHAPE[0]
+    assert {*first.arrived} | {*archive.arrived} == expected
+    # what arrived twice, because the kill came before the node could note it, is the same object
+    for uid in expected:
+        assert len(first.content.get(uid, set()) | archive.content.get(uid, set())) == 1
+    assert not list((tmp_path / "node").rglob(".uhrct-*"))
+
+
+@pytest.mark.slow
+def test_a_late_image_is_processed_with_its_series(tmp_path: Path) -> None:
+    files = series(tmp_path / "in", shape=(3, 24, 24))
+    with pacs() as archive, running(write_config(tmp_path, settings(tmp_path, {"PACS": archive.peer}))) as node:
+        assert set(store(node.port, files[:2])) == {0}
+        wait_for(lambda: len(archive.arrived) == 2)
+        assert set(store(node.port, files[2:])) == {0}
+        wait_for(lambda: len(archive.arrived) == 5)  # another series: it is made from other images
+        wait_for(lambda: ledger_says(tmp_path)[1][SENT] == 2)
+    [result] = (tmp_path / "node" / "outgoing").glob("*/00001.dcm")
+    assert len(list(result.parent.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_a_refused_scan_says_so_in_the_status_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = series(tmp_path / "bad", shape=(5, 24, 24))
+    del files[2]  # a missing slice
+    with pacs() as archive:
+        path = write_config(tmp_path, settings(tmp_path, {"PACS": archive.peer}))
+        with running(path) as node:
+            assert set(store(node.port, files)) == {0}
+            wait_for(lambda: ledger_says(tmp_path)[0]["failed"] == 1)
+            assert set(store(node.port, series(tmp_path / "good", seed=1))) == {0}
+            wait_for(lambda: ledger_says(tmp_path)[1][SENT] == 1)
+            wait_for(lambda: ": failed; " in node.text)
+    [line] = [line for line in status_lines(tmp_path / "node" / "outgoing") if "failed:" in line]
+    assert "missing slices" in line
+    assert PATIENT not in line
+
+
+def test_two_nodes_never_share_a_folder(tmp_path: Path) -> None:
+    with node_lock(tmp_path), pytest.raises(UhrctError, match="another uhrct node"), node_lock(tmp_path):
+        pass
+    with node_lock(tmp_path):  # the first one is gone
+        pass

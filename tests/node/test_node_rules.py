@@ -121,7 +121,7 @@ def test_damaged_values_count_as_missing() -> None:
         ({"rules": [rule("one", send_to="ELSEWHERE")]}, "rule one sends to ELSEWHERE, which is no peer; known: PACS"),
         ({"rules": [rule("one"), rule("one")]}, "two rules are called one"),
         ({"rules": [rule("one", settings={"scael": 4})]}, "rule one: there is no setting `scael`; did you mean"),
-        ({"rules": [rule("one", settings={"scale": 1})]}, "rule one: `scale"),
+        ({"rules": [rule("one", settings={"denoise": 3})]}, "rule one: `denoise`"),
         ({"rules": [rule("one", settings={"interval": True})]}, "settings has interval, which a node does not have"),
         ({"rules": []}, "rules"),
         ({"peers": {"PACS": {"host": "a", "port": 1}}}, "a peer needs ae_title, host and port, or url"),

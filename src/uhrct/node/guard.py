@@ -119,6 +119,7 @@ class GuardedHandler(RequestHandler):
                 association.dul.join(server.bounds.acse_s)
                 if raw is not None:
                     raw.close()
+                server.connection_is_closed()
 
         association.run = run_and_close  # type: ignore[method-assign]
         return association
@@ -132,7 +133,7 @@ class GuardedServer(ThreadedAssociationServer):
     request_queue_size = 128
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self._handshakes, self._lock = 0, threading.Lock()
+        self._open, self._lock = 0, threading.Lock()
         super().__init__(*arguments, **named | {"request_handler": GuardedHandler})
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -145,31 +146,40 @@ class GuardedServer(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Close further connections at once when there are too many."""
-        count = len(self.active_associations) + self._handshakes
-        return count < CONNECTIONS_PER_ASSOCIATION * self.ae.maximum_associations
+        with self._lock:
+            if self._open >= CONNECTIONS_PER_ASSOCIATION * self.ae.maximum_associations:
+                return False
+            self._open += 1
+            return True
+
+    @property
+    def open_connections(self) -> int:
+        return self._open
+
+    def connection_is_closed(self) -> None:
+        """Of a connection that was accepted."""
+        with self._lock:
+            self._open -= 1
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if self.ssl_context is not None and not self._shakes_hands(request):
             self.shutdown_request(request)
+            self.connection_is_closed()
             return
         super().process_request_thread(request, client_address)
 
     def _shakes_hands(self, request: Any) -> bool:
-        with self._lock:
-            self._handshakes += 1
         try:
             request.do_handshake()
             return True
         except OSError as error:  # also ssl.SSLError
             LOG.warning("a connection was closed: no TLS handshake (%s)", type(error).__name__)
             return False
-        finally:
-            with self._lock:
-                self._handshakes -= 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         LOG.warning("a connection was closed: %s", in_short(error) if error else "error")
+        self.connection_is_closed()
 
     def service_actions(self) -> None:
         """pynetdicom collects garbage here, which takes long in a process with torch."""

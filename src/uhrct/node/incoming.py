@@ -93,24 +93,26 @@ class Incoming:
             If it is no CT, damaged, too large, does not fit into the quota, or differs from an object of this name.
         """
         name = self._new / secrets.token_hex(12)
-        reserved = 0
+        size = 0
+        kept = False
         try:
             with name.open("wb") as file:
                 for part in parts:
-                    reserved += self._reserve(reserved, len(part))
+                    self._reserve(size, size + len(part))
+                    size += len(part)
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             taken = self._checked(name, expected)
-            if self._placed(name, taken):
-                reserved = 0  # it stays
+            kept = self._placed(name, taken)
             return taken
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise Refused(OUT_OF_RESOURCES, "the disk is full" if full else "the disk refuses") from error
         finally:
             name.unlink(missing_ok=True)
-            self._release(reserved)
+            if not kept:
+                self._release(_on_disk(size))
 
     def remove(self, series: Path, before: float = math.inf) -> None:
         """Remove the files of a series that arrived before a time (in s since 1970)."""
@@ -125,16 +127,15 @@ class Incoming:
         with contextlib.suppress(OSError):  # a new file has arrived meanwhile
             series.rmdir()
 
-    def _reserve(self, before: int, more: int) -> int:
-        """Count `more` bytes of a file that has `before` bytes on disk. Returns the bytes that are now counted more."""
-        if before + more > self.max_object_bytes + BLOCK_BYTES:
+    def _reserve(self, before: int, after: int) -> None:
+        """Count a file that grows from so many bytes to so many."""
+        if after > self.max_object_bytes + BLOCK_BYTES:  # the limit is for the object without its preamble
             raise Refused(OUT_OF_RESOURCES, f"larger than {self.max_object_bytes / 1e6:.0f} MB")
+        more = _on_disk(after) - _on_disk(before)
         with self._lock:
-            more = _on_disk(more)
             if self._bytes + more > self.quota_bytes:
                 raise Refused(OUT_OF_RESOURCES, "the quota of received files is used up")
             self._bytes += more
-        return more
 
     def _release(self, count: int) -> None:
         with self._lock:

@@ -94,9 +94,10 @@ class Receiver:
         return int(self._server.server_address[1])
 
     @property
-    def associations(self) -> int:
-        """How many are open."""
-        return len(self._server.active_associations)
+    def connections(self) -> int:
+        """How many are open, also those without an association."""
+        assert isinstance(self._server, GuardedServer)
+        return self._server.open_connections
 
     def serve(self) -> None:
         """Accept connections until `stop`."""
@@ -106,10 +107,13 @@ class Receiver:
         """Accept no further connection, let the open ones finish for a while, then abort them."""
         self._server.shutdown()
         end = time.monotonic() + STOP_S
-        while self._server.active_associations and time.monotonic() < end:
+        while any(a.is_established for a in self._server.active_associations) and time.monotonic() < end:
             time.sleep(0.05)
         for association in self._server.active_associations:
-            association.abort()
+            if association.is_established:
+                association.abort()
+            else:
+                association.kill()
 
     def _store(self, event: Event) -> int:
         """Answer a C-STORE."""
