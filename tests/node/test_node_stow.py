@@ -126,7 +126,7 @@ def test_large_requests_are_refused_with_and_without_a_stated_length(served: tup
 
 
 def test_slow_senders_are_cut_off_and_keep_nobody_waiting(served: tuple[int, Incoming], tmp_path: Path) -> None:
-    port, incoming = served
+    port, _ = served
     head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n"
     without_end = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(2)]
     for client, text in zip(without_end, (head, head + "\r\n12"), strict=True):
