@@ -2,10 +2,10 @@
 
     PYTHONPATH=tests/node:tests/io python benchmarks/node_faults.py --out results/node_faults.json
 
-50 small series reach a node: every second one by C-STORE, the others from an Orthanc that the node polls. The node sends
-each result by C-STORE and by STOW-RS to that Orthanc, and by C-STORE to another archive, which counts what arrives.
-Meanwhile the node and Orthanc are killed (SIGKILL) again and again. Then the ledger, Orthanc and the other archive are
-compared. It uses the helpers of the tests, and needs Orthanc (`apt-get install orthanc orthanc-dicomweb`).
+50 small series reach a node: every second one by C-STORE, the others from an Orthanc that the node polls. The node
+sends each result by C-STORE and by STOW-RS to that Orthanc, and by C-STORE to another archive, which counts what
+arrives. Meanwhile the node and Orthanc are killed (SIGKILL) again and again. Then the ledger, Orthanc and the other
+archive are compared. It uses the helpers of the tests, and needs Orthanc (`apt-get install orthanc orthanc-dicomweb`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Attack:
         to_send = scans[::2]
         node = Process(self.path)
         begin = time.monotonic()
-        next_kill = begin + self.every_s
+        next_kill = begin + self._pause_s()
         while not self._all_sent():
             if to_send and send(node.port, to_send[0]):
                 to_send.pop(0)
@@ -79,11 +79,15 @@ class Attack:
                     time.sleep(3)
                     self.archive = self.stack.enter_context(orthanc(self.folder, self.archive))
                     self.told["orthanc_killed"] += 1
-                next_kill = time.monotonic() + self.every_s
+                next_kill = time.monotonic() + self._pause_s()
         time.sleep(5)  # a loop would show now
         self.told["seconds"] = round(time.monotonic() - begin)
         self.told["exit_code_after_sigterm"] = node.stop()
         return self.told | self._judged()
+
+    def _pause_s(self) -> float:
+        """Between two kills: any moment of the work may be hit."""
+        return self.random.uniform(0.2, 2) * self.every_s
 
     def _all_sent(self) -> bool:
         ledger = NodeLedger(self.folder / "node" / "outgoing")
@@ -119,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/node_faults.json"))
     parser.add_argument("--series", type=int, default=50)
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills")
+    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between two kills")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         attack = Attack(Path(folder), args.series, args.every)

@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +24,8 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from zoo_lying import LYING
+from zoo_refused import CASES
 
 from uhrct.node.config import NodeConfig, load_config
 from uhrct.node.incoming import Incoming
@@ -190,6 +194,30 @@ def running(path: Path, *options: str) -> Iterator[Process]:
     finally:
         if started.process.poll() is None:
             started.stop()
+
+
+def hostile_objects(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The data sets of the zoo of damaged DICOM, three of each case."""
+    seen: set[bytes] = set()  # most cases damage one slice of the same series
+    for number, (name, build) in enumerate({**CASES, **LYING}.items()):
+        place = folder / str(number)
+        place.mkdir(parents=True)
+        try:
+            build(place)
+            contents = [f.read_bytes() for f in sorted(place.rglob("*.dcm"))[:3] if f.is_file()]
+        except OSError:  # a case about folders and permissions
+            continue
+        for content in contents:
+            if 200 < len(content) < 5_000_000 and content not in seen:
+                seen.add(content)
+                length = struct.unpack("<I", content[140:144])[0]
+                yield name, content[144 + length :] if length < 1000 else content
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def wait_for(holds: Callable[[], object], within_s: float = END_S) -> None:

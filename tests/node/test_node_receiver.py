@@ -7,16 +7,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ct_files import PATIENT
-from node_case import SHAPE, associate, config, receiver, series, store, store_bytes
+from node_case import SHAPE, associate, config, hostile_objects, receiver, series, store, store_bytes, wait_for
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
-from zoo_lying import LYING
-from zoo_refused import CASES
 
 from uhrct.node import log as node_log
 from uhrct.node.incoming import NEW, NO_MATCH, NOT_UNDERSTOOD, OUT_OF_RESOURCES, Incoming
@@ -139,27 +136,6 @@ def test_files_of_an_earlier_run_count_and_unfinished_ones_vanish(tmp_path: Path
     again = Incoming(node.incoming, 10**9, 10**6)
     assert again.used_bytes == 2 * 4096
     assert len(received(again)) == 2
-
-
-HOSTILE = {**CASES, **LYING}
-
-
-def hostile_objects(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The data sets of the zoo of damaged DICOM, three of each case."""
-    seen: set[bytes] = set()  # most cases damage one slice of the same series
-    for number, (name, build) in enumerate(HOSTILE.items()):
-        place = folder / str(number)
-        place.mkdir(parents=True)
-        try:
-            build(place)
-            contents = [f.read_bytes() for f in sorted(place.rglob("*.dcm"))[:3] if f.is_file()]
-        except OSError:  # a case about folders and permissions
-            continue
-        for content in contents:
-            if 200 < len(content) < 5_000_000 and content not in seen:
-                seen.add(content)
-                length = struct.unpack("<I", content[140:144])[0]
-                yield name, content[144 + length :] if length < 1000 else content
 
 
 @pytest.mark.slow
@@ -330,3 +306,39 @@ def as_bytes(dataset: Dataset) -> bytes:
     content = buffer.getvalue()
     length = struct.unpack("<I", content[140:144])[0]
     return content[144 + length :]
+
+
+def test_connections_that_say_nothing_take_nobodys_place(tmp_path: Path) -> None:
+    """100 of them, more than are kept; each new association gets the place of the oldest."""
+    with receiver(config(tmp_path, receive={"max_associations": 2, "acse_s": 60})) as (server, incoming):
+        silent = [socket.create_connection(("127.0.0.1", server.port), timeout=15) for _ in range(100)]
+        for k in range(5):
+            assert store(server.port, series(tmp_path / str(k), seed=k)) == [0, 0]
+        assert server.connections <= 6
+        for client in silent:
+            client.close()
+        wait_for(lambda: server.connections == 0, 20)
+        assert len(received(incoming)) == 10
+
+
+def test_associations_beyond_the_limit_are_rejected(tmp_path: Path) -> None:
+    with receiver(config(tmp_path, receive={"max_associations": 2})) as (server, _):
+        first, second = associate(server.port), associate(server.port)
+        third = associate(server.port)
+        assert (first.is_established, second.is_established, third.is_rejected) == (True, True, True)
+        first.release()
+        wait_for(lambda: server.connections == 1, 20)
+        fourth = associate(server.port)
+        assert fourth.is_established
+        for each in (second, fourth):
+            each.release()
+
+
+def test_noise_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """Neither the end of a connection nor a wrong packet waits for `acse_s`."""
+    with receiver(config(tmp_path, receive={"acse_s": 60, "network_s": 60})) as (server, _):
+        for content in (b"", b"\x01\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x04\x00\x00\x00\x00\x02ab", b"\x07" * 10):
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", server.port), timeout=15) as client:
+                    client.sendall(content)
+        wait_for(lambda: server.connections == 0, 20)

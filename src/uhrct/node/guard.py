@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any
 
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -119,21 +120,40 @@ class GuardedHandler(RequestHandler):
                 association.dul.join(server.bounds.acse_s)
                 if raw is not None:
                     raw.close()
-                server.connection_is_closed()
+                server.connection_is_closed(self.request)
 
         association.run = run_and_close  # type: ignore[method-assign]
+        association.bind(evt.EVT_REQUESTED, server.admit, [self.request])
+        association.bind(evt.EVT_FSM_TRANSITION, _wake)
         return association
 
 
+def _wake(event: evt.Event) -> None:
+    """Let an association end whose connection ended before it began; it would wait for `acse_s`."""
+    if event.next_state in ("Sta1", "Sta13") and not event.assoc.is_established:
+        queue: Any = event.assoc.dul.to_user_queue
+        queue.put(None)
+
+
 class GuardedServer(ThreadedAssociationServer):
-    """Accepts connections. A TLS handshake does not keep others waiting. `bounds` is set after it was made."""
+    """Accepts connections. A TLS handshake does not keep others waiting. `bounds` is set after it was made.
+
+    If there are too many connections, the oldest of those without an association is closed. So clients that connect and
+    say nothing take nobody's place.
+    """
 
     bounds: Receive
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self._open, self._lock = 0, threading.Lock()
+        self._lock = threading.Lock()
+        #: connections without an association, the oldest first
+        self._waiting: dict[Any, None] = {}
+        #: connections with an association
+        self._admitted: set[Any] = set()
+        #: connections that were closed to make room, and are not gone yet
+        self._closing: set[Any] = set()
         super().__init__(*arguments, **named | {"request_handler": GuardedHandler})
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -145,26 +165,51 @@ class GuardedServer(ThreadedAssociationServer):
         return client, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Close further connections at once when there are too many."""
+        """Make room for a connection. False: it is closed at once."""
+        most = CONNECTIONS_PER_ASSOCIATION * self.bounds.max_associations
+        oldest = None
         with self._lock:
-            if self._open >= CONNECTIONS_PER_ASSOCIATION * self.ae.maximum_associations:
+            if len(self._closing) >= most:
                 return False
-            self._open += 1
-            return True
+            if self.open_connections >= most:
+                oldest = next(iter(self._waiting))  # there is one: fewer are admitted
+                del self._waiting[oldest]
+                self._closing.add(oldest)
+            self._waiting[request] = None
+        if oldest is not None:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        return True
 
     @property
     def open_connections(self) -> int:
-        return self._open
+        """How many there are, without those that are being closed."""
+        return len(self._waiting) + len(self._admitted)
 
-    def connection_is_closed(self) -> None:
+    def admit(self, event: evt.Event, request: Any) -> None:
+        """Let an association begin, or reject it because there are too many."""
+        with self._lock:
+            admitted = len(self._admitted) < self.bounds.max_associations
+            if admitted and request in self._waiting:
+                del self._waiting[request]
+                self._admitted.add(request)
+        if not admitted:
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)  # transient: local limit exceeded
+            event.assoc.is_rejected = True
+            event.assoc.kill()
+            LOG.warning("an association was rejected: too many at once")
+
+    def connection_is_closed(self, request: Any) -> None:
         """Of a connection that was accepted."""
         with self._lock:
-            self._open -= 1
+            self._waiting.pop(request, None)
+            self._admitted.discard(request)
+            self._closing.discard(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if self.ssl_context is not None and not self._shakes_hands(request):
             self.shutdown_request(request)
-            self.connection_is_closed()
+            self.connection_is_closed(request)
             return
         super().process_request_thread(request, client_address)
 
@@ -179,7 +224,7 @@ class GuardedServer(ThreadedAssociationServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         LOG.warning("a connection was closed: %s", in_short(error) if error else "error")
-        self.connection_is_closed()
+        self.connection_is_closed(request)
 
     def service_actions(self) -> None:
         """pynetdicom collects garbage here, which takes long in a process with torch."""

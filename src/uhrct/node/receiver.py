@@ -60,7 +60,7 @@ class Receiver:
         _config.LOG_HANDLER_LEVEL = "none"  # it would describe every packet
         self._ae = ae = AE(config.ae_title)
         ae.maximum_pdu_size = bounds.max_pdu_kb << 10
-        ae.maximum_associations = bounds.max_associations
+        ae.maximum_associations = 10**6  # `GuardedServer.admit` counts, without connections that say nothing
         ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = bounds.acse_s, bounds.dimse_s, bounds.network_s
         ae.require_called_aet = True
         ae.require_calling_aet = list(bounds.callers)
@@ -71,7 +71,7 @@ class Receiver:
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_DIMSE_RECV, lambda event: event.assoc.guard.message_is_complete()),
-            (evt.EVT_REJECTED, lambda _: LOG.warning("an association was rejected")),
+            (evt.EVT_REJECTED, lambda _: LOG.warning("an association was rejected: AE title")),
         ]
         try:
             self._server = ae.make_server(

@@ -48,6 +48,7 @@ def check_peers(config: NodeConfig) -> dict[str, str]:
     from uhrct.node.peers import echo
     from uhrct.node.tls import server_context
 
+    start_log()
     for tls in (config.receive.tls, config.stow.tls if config.stow else None):
         server_context(tls)
     found = {name: echo(peer, config.ae_title) for name, peer in config.peers.items()}
