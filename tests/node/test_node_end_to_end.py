@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 from ct_files import PATIENT
 from node_case import SHAPE, pacs, running, series, settings, store, wait_for, write_config
@@ -132,3 +133,21 @@ def test_two_nodes_never_share_a_folder(tmp_path: Path) -> None:
         pass
     with node_lock(tmp_path):  # the first one is gone
         pass
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_middle_of_work_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pacs() as archive:
+        path = write_config(tmp_path, settings(tmp_path, {"PACS": archive.peer}))
+        with running(path) as node:
+            for k in range(3):
+                assert set(store(node.port, series(tmp_path / "in" / str(k), seed=k))) == {0}
+            wait_for(lambda: ledger_says(tmp_path)[0]["running"] == 1)
+            workers = psutil.Process(node.process.pid).children()
+            assert node.stop() == 0
+            assert not any(worker.is_running() for worker in workers)
+        assert ledger_says(tmp_path)[0]["running"] == 0
+        assert not list((tmp_path / "node").rglob(".uhrct-*"))
+        assert "Traceback" not in node.text
+        with running(path):
+            wait_for(lambda: len(archive.arrived) == 3 * SHAPE[0])

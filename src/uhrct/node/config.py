@@ -236,7 +236,8 @@ def load_config(path: Path) -> NodeConfig:
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Raise `UhrctError` if these are no settings of an upscaler of a node."""
+    """Raise `UhrctError` if these are no settings of an upscaler of a node, or need a library that is missing."""
+    from uhrct.models.engines import engine_version
     from uhrct.upscaling.plan import UpscaleSettings
     from uhrct.upscaling.upscaler import Upscaler
 
@@ -244,7 +245,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         if name in settings:
             known = ", ".join(f.name for f in fields(UpscaleSettings) if f.name not in NOT_HERE)
             raise UhrctError(f"settings has {name}, which a node does not have; known: {known}")
-    Upscaler(**settings)
+    engine_version(Upscaler(**settings).settings.engine)
 
 
 def _secrets(config: NodeConfig) -> list[tuple[str, Secret]]:

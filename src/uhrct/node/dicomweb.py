@@ -19,6 +19,8 @@ PIECE_BYTES = 1 << 20
 STOW_BYTES = 32 << 20
 #: results of a query that are asked for at once
 PAGE = 200
+#: status of a request that may succeed later, besides 5xx
+MAY_PASS = (408, 425, 429)
 JSON = "application/dicom+json"
 DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -104,8 +106,8 @@ class DicomWeb:
             raise WebError(f"no answer ({type(error).__name__})") from None
         if not 200 <= answer.status_code < 300:
             answer.close()
-            # 5xx, 408 and 429 may pass
-            raise WebError(f"HTTP status {answer.status_code}", refused=answer.status_code in range(400, 408))
+            refused = answer.status_code in range(400, 500) and answer.status_code not in MAY_PASS
+            raise WebError(f"HTTP status {answer.status_code}", refused=refused)
         return answer
 
 

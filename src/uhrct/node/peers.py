@@ -18,6 +18,8 @@ from uhrct.node.tls import client_context
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 #: status of a C-STORE that may be better later: out of resources
 LATER = range(0xA700, 0xA800)
+#: result of a rejected association; a transient one may be better later
+PERMANENT = 0x01
 
 
 class NotSent(Exception):
@@ -102,7 +104,8 @@ def _associated(peer: Peer, title: str, sop_class: str) -> Iterator[Association]
     )
     try:
         if association.is_rejected:
-            raise NotSent("it rejected the association: does it know our AE title?", refused=True)
+            permanent = getattr(association.acceptor.primitive, "result", PERMANENT) == PERMANENT
+            raise NotSent("it rejected the association: does it know our AE title?", refused=permanent)
         if not association.is_established:
             raise NotSent("no connection")
         yield association

@@ -21,6 +21,8 @@ from uhrct.node.retention import remove_old
 
 #: between two looks at received series, workers and deliveries
 LOOK_S = 0.5
+#: what is being sent may go on for so long when the node stops
+STOP_S = 20.0
 #: between two looks for old files
 RETENTION_S = 600.0
 
@@ -133,8 +135,9 @@ class _Node:
             self._receiver.stop()
             if self._stow is not None:
                 self._stow.stop()
+            end = time.monotonic() + STOP_S
             for thread in (*self._deliverers, *self._pollers):
-                thread.join(self._config.receive.network_s)
+                thread.join(max(0.0, end - time.monotonic()))  # one that waits for a peer ends with the process
             self._workers.stop(self._ledger)
             LOG.info("stopped")
 
