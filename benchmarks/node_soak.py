@@ -63,9 +63,9 @@ class Soak:
         self.pacs = Pacs()
         (folder / "token").write_text(TOKEN)
         self.stow_port = free_port()
-        receive = {"network_s": 5, "acse_s": 5, "object_s": 10, "max_object_mb": 2, "max_associations": 20}
+        receive = {"network_s": 10, "acse_s": 10, "object_s": 10, "max_object_mb": 2, "max_associations": 20}
         stow = {"token_file": str(folder / "token"), "port": self.stow_port, "max_request_mb": 5, "request_s": 10}
-        raw = settings(folder, {"PACS": self.pacs.peer}, receive=receive, stow=stow, quiet_s=2)
+        raw = settings(folder, {"PACS": self.pacs.peer}, receive=receive, stow=stow, quiet_s=5)
         self.node = Process(write_config(folder, raw))
         self.hostile = [content for _, content in hostile_objects(folder / "zoo") if len(content) < 1_000_000]
 

@@ -145,7 +145,7 @@ def test_sigterm_in_the_middle_of_work_leaves_nothing_behind(tmp_path: Path) -> 
             wait_for(lambda: ledger_says(tmp_path)[0]["running"] == 1)
             workers = psutil.Process(node.process.pid).children()
             assert node.stop() == 0
-            assert not any(worker.is_running() for worker in workers)
+            wait_for(lambda: not any(worker.is_running() for worker in workers), 10)
         assert ledger_says(tmp_path)[0]["running"] == 0
         assert not list((tmp_path / "node").rglob(".uhrct-*"))
         assert "Traceback" not in node.text
