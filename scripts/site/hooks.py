@@ -33,11 +33,15 @@ OUTSIDE = {
             "results/benchmark/tables.md",
             "results/benchmark-through-plane/summary.md",
             "results/benchmark-through-plane/tables.md",
+            "deploy/Dockerfile",
+            "deploy/compose.yaml",
+            "deploy/node.yaml",
+            "deploy/uhrct-node.service",
         )
     },
 }
 #: reached by links of a page, not by the menu
-NOT_IN_MENU = tuple(path for path in OUTSIDE if path.startswith("results/"))
+NOT_IN_MENU = tuple(path for path in OUTSIDE if path.startswith(("results/", "deploy/")))
 GENERATED = {"commands.md": commands_page, "python.md": python_page}
 ASSETS = ("iframe-worker.js", "site.css")
 

@@ -25,12 +25,19 @@ START_S, ANSWER_S, STOP_S = 30, 20, 10
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Orthanc:
     """A running server."""
 
     http_port: int
     dicom_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """SIGKILL. `orthanc(folder, self)` starts it again."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_S)
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[bytes, str]:
         """Body and content type of the answer to a GET, or to a POST of `body`; 20 s at most."""
@@ -61,15 +68,17 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
+def orthanc(folder: Path, server: Orthanc | None = None) -> Iterator[Orthanc]:
     """Start a server that keeps everything below `folder`; it is stopped whatever happens.
+
+    `server` is one that was killed: the new one has its ports, and its images if it has its folder.
 
     Skips the test where Orthanc or its DICOMweb plugin is not installed.
     """
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None or not PLUGIN.exists():
         pytest.skip("Orthanc is not installed (apt-get install orthanc orthanc-dicomweb)")
-    server = Orthanc(*_free_ports(2))
+    server = server or Orthanc(*_free_ports(2))
     configuration = {
         "Name": "uhrct test",
         "StorageDirectory": str(folder / "storage"),
@@ -84,7 +93,8 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     with (folder / "orthanc.log").open("wb") as log:
-        process = subprocess.Popen([program, str(folder / "orthanc.json")], stdout=log, stderr=log, cwd=folder)
+        command = [program, str(folder / "orthanc.json")]
+        server.process = process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
         _await(server, process, folder / "orthanc.log")
         yield server

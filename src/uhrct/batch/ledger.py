@@ -115,22 +115,65 @@ class Ledger:
                     raise UhrctError(f"{output}: exists, and is not in the ledger; choose another OUT, or move it")
             db.execute("UPDATE series SET place = NULL")
             for place, s in enumerate(found):
-                output, files = s.output(out, suffix), _files(s)
-                row = known.get(s.name)
-                values = {
-                    "place": place,
-                    "path": str(s.path.absolute()),
-                    "uid": s.uid,
-                    "output": str(output.relative_to(out)),
-                }
-                if row is None:
-                    _insert(db, values | {"name": s.name, "state": WAITING, "files": files, "wanted": wanted})
-                    continue
-                same = row["files"] == files and row["wanted"] == wanted and row["output"] == values["output"]
-                retried = retry_failed and row["state"] in (FAILED, SET_ASIDE)
-                if retried or (row["state"] != RUNNING and not (same and (row["state"] != DONE or output.exists()))):
-                    values |= {"state": WAITING, "files": files, "wanted": wanted, "kills": 0, "error": None}
-                _update(db, s.name, values)
+                self._take(db, known.get(s.name), s, place, wanted, suffix, retry_failed)
+
+    def add(self, s: Series, wanted: str, suffix: str | None = None) -> str:
+        """Take one more series, and keep all others. If it is new, changed, or has lost its output, it waits.
+
+        Parameters
+        ----------
+        wanted, suffix : as for `enrol`
+
+        Returns
+        -------
+        str
+            Its state now. A series that is running stays as it is, even if its files changed: add it again later.
+
+        Raises
+        ------
+        UhrctError
+            If its output exists and is in no row: it is not ours.
+        """
+        with self._transaction() as db:
+            row = db.execute("SELECT * FROM series WHERE name = ?", (s.name,)).fetchone()
+            output = s.output(self.path.parent, suffix)
+            if row is None and output.exists():
+                raise UhrctError(f"{output}: exists, and is not in the ledger; choose another OUT, or move it")
+            if row is None or row["place"] is None:
+                [place] = db.execute("SELECT coalesce(max(place) + 1, 0) FROM series").fetchone()
+            else:
+                place = row["place"]
+            self._take(db, row, s, place, wanted, suffix)
+            [state] = db.execute("SELECT state FROM series WHERE name = ?", (s.name,)).fetchone()
+        return str(state)
+
+    def _take(
+        self,
+        db: sqlite3.Connection,
+        row: sqlite3.Row | None,
+        s: Series,
+        place: int,
+        wanted: str,
+        suffix: str | None,
+        retry_failed: bool = False,
+    ) -> None:
+        """Enter one series; `row` is what was known of it."""
+        out = self.path.parent
+        output, files = s.output(out, suffix), _files(s)
+        values = {
+            "place": place,
+            "path": str(s.path.absolute()),
+            "uid": s.uid,
+            "output": str(output.relative_to(out)),
+        }
+        if row is None:
+            _insert(db, values | {"name": s.name, "state": WAITING, "files": files, "wanted": wanted})
+            return
+        same = row["files"] == files and row["wanted"] == wanted and row["output"] == values["output"]
+        retried = retry_failed and row["state"] in (FAILED, SET_ASIDE)
+        if retried or (row["state"] != RUNNING and not (same and (row["state"] != DONE or output.exists()))):
+            values |= {"state": WAITING, "files": files, "wanted": wanted, "kills": 0, "error": None}
+        _update(db, s.name, values)
 
     def release_dead(self, worker: str | None = None) -> None:
         """Give back the series of workers that are dead.

@@ -74,8 +74,7 @@ def work(job: Job, over: Callable[[], bool] = lambda: False, *, most: int | None
     upscaler = upscaler or Upscaler(**job.settings)
     done = 0
     try:
-        ledger = Ledger(job.out)
-        with _Heartbeat(job.out, ledger.worker):
+        with contextlib.closing(Ledger(job.out)) as ledger, _Heartbeat(job.out, ledger.worker):
             while not over() and done != most and (claim := ledger.claim(job.start, job.wanted)) is not None:
                 _process(claim, job, upscaler, ledger)
                 done += 1

@@ -24,6 +24,7 @@ from uhrct.cli.detect import detect
 from uhrct.cli.evaluate import evaluate
 from uhrct.cli.export import export
 from uhrct.cli.info import info, models
+from uhrct.cli.node import node
 from uhrct.cli.phantom import phantom
 from uhrct.cli.segment import segment
 from uhrct.cli.serve import serve
@@ -43,7 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Super-resolution": (upscale, batch, serve, view, info, models),
+    "Super-resolution": (upscale, batch, serve, view, node, info, models),
     "Tasks": (segment, detect),
     "Evaluation": (evaluate, audit, degrade, structure, phantom),
     "Training and comparison": (pack, train, calibrate, export, benchmark, train_peer),
