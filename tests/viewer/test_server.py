@@ -5,6 +5,8 @@ import http.client
 import io
 import json
 import os
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import nibabel
@@ -188,8 +190,13 @@ def test_a_port_in_use_is_one_line(address: str, study: Study) -> None:
 
 
 def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch, result: Volume) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UhrctError, match=r"uhrct\[view\]"):
         server.check_libraries()
+
+
+def test_pages_start_without_torch() -> None:
+    """It takes seconds to import, and shows nothing."""
+    code = "import sys, uhrct.viewer.files, uhrct.viewer.server, uhrct.serve.serve; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "False\n", done.stderr

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from uhrct.core.errors import InputRefused, NothingToDo, UhrctError
+from uhrct.core.purpose import NOTE as NOTE
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from uhrct.core.volume import Volume
     from uhrct.io import DicomOptions
-
-NOTE = "Research use only; not a medical device."
 
 #: exit codes, see docs/report.md; 0 is success
 INTERNAL, USAGE, REFUSED, NOTHING = 1, 2, 3, 4

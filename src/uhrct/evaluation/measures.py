@@ -10,6 +10,7 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU, METRIC_WINDOWS_HU, PADDING_HU
+from uhrct.core.purpose import NOTE as NOTE
 from uhrct.core.undefined import undefined
 from uhrct.evaluation import flicker, lungs, sfrc, spectrum, vif
 from uhrct.evaluation.consistency import consistency
@@ -19,8 +20,6 @@ from uhrct.physics.acquisition import Acquisition
 from uhrct.structure import topology
 from uhrct.structure.lengths import vessel_lengths
 from uhrct.structure.vessels import VESSEL_THRESHOLDS, cldice, vessel_mask
-
-NOTE = "Research use only; not a medical device."
 
 
 class Measure(NamedTuple):

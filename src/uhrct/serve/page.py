@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from uhrct.evaluation.measures import NOTE
+from uhrct.core.purpose import NOTE
 
 #: Parts of the page: name in a request -> media type.
 PARTS = {"serve.css": "text/css", "serve.js": "text/javascript", "upload.js": "text/javascript"}

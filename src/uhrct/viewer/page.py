@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 
 from uhrct.core.errors import UhrctError
-from uhrct.evaluation.measures import NOTE
+from uhrct.core.purpose import NOTE
 from uhrct.viewer.mesh import mz3_bytes
 from uhrct.viewer.study import Study, View
 
