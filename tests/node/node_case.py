@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 CALLER, TITLE = "SCANNER", "UHRCT"
 #: as small as the shipped networks take them
 SHAPE = (2, 24, 24)
-START_S, END_S = 60, 120
+START_S, END_S = 180, 300
 
 
 def settings(folder: Path, peers: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -168,8 +168,12 @@ class Process:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "uhrct", "node", str(path), *options]
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=env)
-        wait_for(lambda: "AE title" in self.text or self.process.poll() is not None, START_S)
-        assert self.process.poll() is None, self.text
+        try:
+            wait_for(lambda: "AE title" in self.text or self.process.poll() is not None, START_S)
+            assert self.process.poll() is None, self.text
+        except AssertionError:
+            self.kill()
+            raise
         self.port = int(self.text.split("127.0.0.1:")[1].split(",")[0].split()[0])
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from uhrct.node.config import NodeConfig
-from uhrct.node.ledger import SENT, Delivery, NodeLedger
+from uhrct.node.ledger import Delivery, NodeLedger
 from uhrct.node.log import LOG, in_short
 from uhrct.node.peers import NotSent, send
 
@@ -53,7 +53,7 @@ class Deliverer(threading.Thread):
             LOG.warning("series %s: not sent to %s: %s (%s)", delivery.name, self._peer, reason, state)
         else:
             ledger.settle_delivery(delivery)
-            LOG.info("series %s: %s %s to %s, %d images", delivery.name, "result", SENT, self._peer, len(files))
+            LOG.info("series %s: result sent to %s, %d images", delivery.name, self._peer, len(files))
 
 
 def series_uid(file: Path) -> str:
