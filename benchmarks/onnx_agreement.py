@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/onnx.json"))
     args = parser.parse_args()
     found: dict[str, Any] = {}
-    for folder in available_models():
+    for folder in sorted(available_models(), key=lambda folder: "fast" not in folder.name):
         model = Model.from_pretrained(folder)
         with tempfile.TemporaryDirectory() as work:
             file = write_onnx(model, Path(work) / "model.onnx")

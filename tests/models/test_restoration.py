@@ -103,3 +103,19 @@ def test_nothing_said_means_unknown() -> None:
 def test_a_model_without_mean_is_refused() -> None:
     with pytest.raises(UhrctError, match="no network for the posterior mean"):
         Restoration(Model(ModelConfig(mean=None, denoiser=FLAT)))  # type: ignore[arg-type]
+
+
+def test_the_edge_of_a_view_that_cuts_the_patient_is_that_of_upscale(slice_hu: np.ndarray) -> None:
+    """Tissue goes on beyond the edge, so that the step to padding does not ring."""
+    from uhrct.core.volume import Volume
+    from uhrct.upscaling.upscaler import Upscaler
+
+    model = alive(mean=FLAT, properties=True)
+    hu = slice_hu[None, 10:75].astype(np.float32)
+    hu[:, :, :27] = -2000
+    upscaler = Upscaler(model, consistency="off", skip_air=False, precision=torch.float32)
+    scan = Volume(hu, (1.0, *SPACING_MM))
+    inputs = {name: torch.from_numpy(value) for name, value in told(upscaler.plan(scan).scan).items()}
+    with torch.inference_mode():
+        found = Restoration(model)(torch.from_numpy(hu)[None], **inputs)[0]
+    assert float((found - torch.from_numpy(upscaler(scan).volume.hu)).abs().max()) < 0.05

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
-from uhrct.core.hu import FLOOR_HU, PADDING_HU
+from uhrct.core.hu import PADDING_HU
 from uhrct.models.dssp import from_channels, to_channels
 from uhrct.models.model import Model, normalised
+from uhrct.physics.field_of_view import continued_padding
 from uhrct.physics.resampling import resize_matrix
 from uhrct.physics.scan_properties import SILENT_HU, ScanProperties
 from uhrct.structure.eigenvalues import eigenvalues_2x2
@@ -36,8 +37,9 @@ LARGEST_RADIUS = 96
 class Restoration(nn.Module):
     """The posterior mean of one slice, before it is made consistent with the scan and rounded.
 
-    Padding (-1500 HU and below) counts as air, and keeps its values in the result. Two steps of `uhrct upscale` are
-    missing here: it interpolates the air around the body, and it continues tissue beyond the edge of the field of view.
+    Padding (-1500 HU and below) keeps its values in the result; tissue that its edge cuts is continued. Two steps of
+    `uhrct upscale` are missing here: it interpolates the air around the body, and it finds a circular field of view
+    that is filled with another constant.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ class Restoration(nn.Module):
             for name, value in zip(PROPERTIES, given, strict=True)
         }
         middle = hu[:, self.context, None]
-        hu = torch.where(hu <= PADDING_HU, FLOOR_HU, hu.float())
+        hu = continued_padding(hu.float().flatten(0, 1)).reshape(hu.shape)
         up = F.conv2d(F.pad(hu, (2, 2, 2, 2), mode="replicate"), self.taps)  # the fine voxels of a pixel are channels
         prior = None
         if self.network.structure is not None:
