@@ -33,6 +33,7 @@ OUTSIDE = {
             "results/benchmark/tables.md",
             "results/benchmark-through-plane/summary.md",
             "results/benchmark-through-plane/tables.md",
+            "results/benchmark-tasks/tables.md",
             "deploy/Dockerfile",
             "deploy/compose.yaml",
             "deploy/node.yaml",
