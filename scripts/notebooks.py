@@ -6,6 +6,7 @@ out, so the files change only if results do.
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def problems(file: Path) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     wrong: list[str] = []
     for file in sorted(FOLDER.glob("*.ipynb")):
         nbformat.write(executed(file), file)

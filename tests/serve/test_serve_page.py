@@ -51,7 +51,7 @@ def test_from_upload_to_download(page: Any, scan_file: Path, tmp_path: Path) -> 
     page.set_input_files("#file", scan_file)
     page.wait_for_selector("form:not([hidden])")
     assert "DOE_JANE.nii.gz (1 file" in page.inner_text(".name")
-    page.select_option("[name=quality]", "fast")
+    page.select_option("[name=quality]", "best")  # long enough to be seen while it works
     page.fill("[name=denoise]", "0.25")
     assert page.inner_text(".share") == "0.25"
     # what the page shows while it works
@@ -78,7 +78,7 @@ def test_from_upload_to_download(page: Any, scan_file: Path, tmp_path: Path) -> 
         page.click(".result")
     loaded.value.save_as(tmp_path / "got.nii.gz")
     scan = io.read(scan_file)
-    plan = make_plan(scan, UpscaleSettings(quality="fast", denoise=0.25, device="cpu"))
+    plan = make_plan(scan, UpscaleSettings(quality="best", denoise=0.25, device="cpu"))
     write_result(plan, scan, tmp_path / "own.nii.gz", quiet=True)
     got, own = io.read(tmp_path / "got.nii.gz"), io.read(tmp_path / "own.nii.gz")
     assert np.array_equal(got.hu, own.hu)

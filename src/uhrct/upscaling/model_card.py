@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,9 @@ def metadata(model: Model) -> str:
 
 def licence_text() -> str | None:
     """The text of the licence of this program, as it was installed; None if that left it out."""
-    try:
-        return distribution("uhrct").read_text("licenses/LICENSE")
-    except PackageNotFoundError:
-        return None
+    # a clone has two descriptions of the package, and only the installed one holds the licence
+    texts = (found.read_text("licenses/LICENSE") for found in distributions(name="uhrct"))
+    return next((text for text in texts if text), None)
 
 
 def _result(case: str, gain_db: float, model: Model) -> dict[str, Any]:
