@@ -137,6 +137,8 @@ def test_a_drop_is_an_upload(page: Any) -> None:
 
 
 def test_the_page_works_by_keyboard(page: Any, scan_file: Path) -> None:
+    page.on("filechooser", lambda _: None)  # the browser needs a moment until it hands choosers over
+    page.wait_for_timeout(500)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose-file"
     with page.expect_file_chooser() as chooser:
