@@ -21,8 +21,11 @@ def test_a_failure_status_is_not_sent(tmp_path: Path, status: int, refused: bool
 
 
 def test_a_warning_counts_as_stored(tmp_path: Path) -> None:
-    with pacs(answer=lambda: 0xB000) as archive:
-        send(Peer(**archive.peer), "UHRCT", series(tmp_path / "in"))
+    asked = []
+    files = series(tmp_path / "in")
+    with pacs(answer=lambda: asked.append(1) or 0xB000) as archive:
+        send(Peer(**archive.peer), "UHRCT", files)
+    assert len(asked) == len(files)  # it went on after each warning
 
 
 def test_a_peer_that_does_not_know_us_refuses_and_one_that_is_busy_or_away_does_not(tmp_path: Path) -> None:

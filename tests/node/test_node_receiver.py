@@ -342,3 +342,4 @@ def test_noise_leaves_no_thread_behind(tmp_path: Path) -> None:
                 with socket.create_connection(("127.0.0.1", server.port), timeout=15) as client:
                     client.sendall(content)
         wait_for(lambda: server.connections == 0, 20)
+        assert associate(server.port).is_established

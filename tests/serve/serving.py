@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from in_thread import in_thread
 
 from uhrct.cli.app import as_options
 from uhrct.cli.serve import OPTIONS
@@ -111,29 +110,12 @@ class Client:
 @contextmanager
 def serving(folder: Path, **limits: Any) -> Iterator[Client]:
     """A server whose files lie in `folder`."""
-    pytest.importorskip("fastapi")
-    uvicorn = pytest.importorskip("uvicorn")
-    started: list[Any] = []
-
-    class Kept(uvicorn.Server):
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            started.append(self)
-
-    told: Queue[str] = Queue()
-    settings = {"limits": Limits(**{"kept_free": 0, **limits}), "folder": folder, "ready": told.put, "device": "cpu"}
+    settings = {"limits": Limits(**{"kept_free": 0, **limits}), "folder": folder, "device": "cpu"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uvicorn, "Server", Kept)
         # processes of the server compute as this one does
         patch.setenv("OMP_NUM_THREADS", "1")
-        wording = {"wording": lambda text: as_options(text, OPTIONS)}
-        thread = threading.Thread(target=serve, kwargs=settings | wording, daemon=True)
-        thread.start()
-        try:
-            yield Client(told.get(timeout=60), folder)
-        finally:
-            started[0].should_exit = True
-            thread.join(60)
+        with in_thread(serve, wording=lambda text: as_options(text, OPTIONS), **settings) as address:
+            yield Client(address, folder)
 
 
 def chest(

@@ -171,5 +171,7 @@ def test_everything_has_a_name_for_screen_readers(page: Any, scan_file: Path) ->
 def test_a_server_that_has_ended_is_told(page: Any) -> None:
     page.route("**/jobs", lambda route: route.abort())
     page.wait_for_selector("#gone:not([hidden])")
+    assert page.inner_text("#gone").strip()
     page.unroute("**/jobs")
     page.wait_for_selector("#gone", state="hidden")
+    assert not page.is_visible("#gone")

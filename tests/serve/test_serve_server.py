@@ -123,13 +123,19 @@ def test_the_server_names_the_files_itself(client: Client) -> None:
     assert all(stat.S_IMODE(p.parent.stat().st_mode) == 0o700 for p in client.stored())
 
 
-def test_a_scan_larger_than_the_limit_is_refused_before_it_is_sent(client: Client) -> None:
-    job = client.job()
+def upload_head(client: Client, job: str, count: int) -> tuple[bytes, tuple[str, int]]:
+    """The head of a request that announces so many bytes, and where to send it."""
     parts = urlsplit(client.address)
     head = f"POST {parts.path}jobs/{job}/files?suffix=.nii HTTP/1.1\r\nHost: {parts.netloc}\r\nX-Uhrct: 1\r\n"
-    head += f"Origin: {client.origin}\r\nContent-Length: 50000001\r\n\r\n"
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as raw:
-        raw.sendall(head.encode())
+    head += f"Origin: {client.origin}\r\nContent-Length: {count}\r\n\r\n"
+    return head.encode(), (str(parts.hostname), int(parts.port or 0))
+
+
+def test_a_scan_larger_than_the_limit_is_refused_before_it_is_sent(client: Client) -> None:
+    job = client.job()
+    head, place = upload_head(client, job, 50000001)
+    with socket.create_connection(place, timeout=60) as raw:
+        raw.sendall(head)
         answer = raw.recv(4096)
     assert b" 413 " in answer.split(b"\r\n")[0]
     assert client.stored() == []
@@ -154,11 +160,9 @@ def test_a_size_must_be_announced(client: Client) -> None:
 
 def test_an_upload_that_breaks_off_leaves_nothing(client: Client) -> None:
     job = client.job()
-    parts = urlsplit(client.address)
-    head = f"POST {parts.path}jobs/{job}/files?suffix=.nii HTTP/1.1\r\nHost: {parts.netloc}\r\nX-Uhrct: 1\r\n"
-    head += f"Origin: {client.origin}\r\nContent-Length: 1000000\r\n\r\n"
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as raw:
-        raw.sendall(head.encode() + bytes(500_000))
+    head, place = upload_head(client, job, 1000000)
+    with socket.create_connection(place, timeout=60) as raw:
+        raw.sendall(head + bytes(500_000))
         until = time.monotonic() + 60
         while not client.stored() and time.monotonic() < until:
             time.sleep(0.02)
@@ -176,11 +180,9 @@ def test_slow_uploads_end(client: Client, monkeypatch: pytest.MonkeyPatch, name:
     monkeypatch.setattr(upload, name, value)
     monkeypatch.setattr(upload, "LEAST_RATE", 10**12)
     job = client.job()
-    parts = urlsplit(client.address)
-    head = f"POST {parts.path}jobs/{job}/files?suffix=.nii HTTP/1.1\r\nHost: {parts.netloc}\r\nX-Uhrct: 1\r\n"
-    head += f"Origin: {client.origin}\r\nContent-Length: 1000000\r\n\r\n"
-    with socket.create_connection((parts.hostname, parts.port), timeout=60) as raw:
-        raw.sendall(head.encode() + b"abc")
+    head, place = upload_head(client, job, 1000000)
+    with socket.create_connection(place, timeout=60) as raw:
+        raw.sendall(head + b"abc")
         assert b" 408 " in raw.recv(4096).split(b"\r\n")[0]
     assert client.stored() == []
 

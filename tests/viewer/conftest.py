@@ -1,12 +1,10 @@
 """A scan, its result and the truth with structures that differ, and a served page."""
 
-import threading
 from collections.abc import Iterator
-from queue import Queue
-from typing import Any
 
 import numpy as np
 import pytest
+from in_thread import in_thread
 from viewed import body, finding
 
 from uhrct.core.volume import Volume
@@ -51,22 +49,5 @@ def study(scan: Volume, result: Volume, truth: Volume) -> Study:
 @pytest.fixture(scope="session")
 def address(study: Study) -> Iterator[str]:
     """The address of a page that is served by uvicorn in a thread."""
-    pytest.importorskip("fastapi")
-    uvicorn = pytest.importorskip("uvicorn")
-    started: list[Any] = []
-
-    class Kept(uvicorn.Server):
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            started.append(self)
-
-    told: Queue[str] = Queue()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uvicorn, "Server", Kept)
-        thread = threading.Thread(
-            target=server.serve, args=(study, study.whole()), kwargs={"ready": told.put}, daemon=True
-        )
-        thread.start()
-        yield told.get(timeout=60)
-        started[0].should_exit = True
-        thread.join(30)
+    with in_thread(server.serve, study, study.whole()) as place:
+        yield place

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from uhrct.cli.app import READ_OPTIONS, Device, Quiet, as_options
-from uhrct.cli.view import SERVER, tell
+from uhrct.cli.view import SERVER, OpenBrowser, Port, tell
 
 LIMITS = "Limits"
 #: arguments that messages on the page may name -> options of `uhrct upscale`
@@ -24,12 +24,8 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0: any free one.", rich_help_panel=SERVER)
-    ] = 0,
-    open_browser: Annotated[
-        bool, typer.Option("--open", help="Open the page in the browser.", rich_help_panel=SERVER)
-    ] = False,
+    port: Port = 0,
+    open_browser: OpenBrowser = False,
     max_gb: Annotated[
         float,
         typer.Option(min=0.001, max=1000, help="Largest scan that can be uploaded, in GB.", rich_help_panel=LIMITS),

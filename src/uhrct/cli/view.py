@@ -11,6 +11,10 @@ from uhrct.cli.app import ADVANCED, FORMATS, OUTPUT, InputSpacing, Overwrite, Qu
 from uhrct.core.errors import UhrctError
 
 SHOWN, SERVER = "What is drawn beside", "Server"
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0: any free one.", rich_help_panel=SERVER)
+]
+OpenBrowser = Annotated[bool, typer.Option("--open", help="Open the page in the browser.", rich_help_panel=SERVER)]
 
 
 def view(
@@ -71,12 +75,8 @@ def view(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1. 0: any free one.", rich_help_panel=SERVER)
-    ] = 0,
-    open_browser: Annotated[
-        bool, typer.Option("--open", help="Open the page in the browser.", rich_help_panel=SERVER)
-    ] = False,
+    port: Port = 0,
+    open_browser: OpenBrowser = False,
     million_voxels: Annotated[
         float | None,
         typer.Option(

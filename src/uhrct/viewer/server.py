@@ -230,23 +230,25 @@ def make_app(opened: Callable[[], tuple[Study, View]]) -> "FastAPI":
             text = json.dumps(study.describe(view(study, first, at, most)))
         return Response(text, media_type="application/json")
 
-    @app.get("/image/{number}")
-    def image(number: int, at: str = at_query, most: float = most_query) -> Response:
+    def volume(kind: str, number: int, at: str, most: float) -> Response:
         with lock:
             study, first = opened()
-            if not 0 <= number < len(study.panes):
+            count, make = {
+                "image": (len(study.panes), study.image),
+                "overlay": (len(study.overlays), study.overlay),
+            }[kind]
+            if not 0 <= number < count:
                 raise HTTPException(404)
-            data = study.image(number, view(study, first, at, most))
+            data = make(number, view(study, first, at, most))
         return Response(data, media_type="application/octet-stream")
+
+    @app.get("/image/{number}")
+    def image(number: int, at: str = at_query, most: float = most_query) -> Response:
+        return volume("image", number, at, most)
 
     @app.get("/overlay/{number}")
     def overlay(number: int, at: str = at_query, most: float = most_query) -> Response:
-        with lock:
-            study, first = opened()
-            if not 0 <= number < len(study.overlays):
-                raise HTTPException(404)
-            data = study.overlay(number, view(study, first, at, most))
-        return Response(data, media_type="application/octet-stream")
+        return volume("overlay", number, at, most)
 
     @app.get("/mesh")
     def mesh() -> Response:
