@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -31,11 +30,9 @@ class Poller(threading.Thread):
         source: Poll,
         incoming: Incoming,
         stopped: threading.Event,
-        arrived: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(name="poll", daemon=True)
         self._config, self._source, self._incoming, self._stopped = config, source, incoming, stopped
-        self._arrived = arrived
         #: number of images at the last look; a series is fetched when it has stopped growing
         self._growing: dict[str, int] = {}
 
@@ -88,7 +85,6 @@ class Poller(threading.Thread):
             try:
                 folder = self._incoming.take([image]).series
                 count += 1
-                self._arrived(folder)
             except Refused as error:
                 LOG.warning("series %s: an image was refused: %s", name, error.reason)
                 refused += 1

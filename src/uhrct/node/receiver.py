@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from pydicom.uid import UID
@@ -44,19 +43,15 @@ STOP_S = 10.0
 class Receiver:
     """Receives images until it is stopped.
 
-    Parameters
-    ----------
-    arrived : is called with the short hash of a series for every image that is on disk
-
     Raises
     ------
     UhrctError
         If the port cannot be used.
     """
 
-    def __init__(self, config: NodeConfig, incoming: Incoming, arrived: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, config: NodeConfig, incoming: Incoming) -> None:
         bounds = config.receive
-        self._incoming, self._arrived = incoming, arrived
+        self._incoming = incoming
         _config.LOG_HANDLER_LEVEL = "none"  # it would describe every packet
         self._ae = ae = AE(config.ae_title)
         ae.maximum_pdu_size = bounds.max_pdu_kb << 10
@@ -124,12 +119,11 @@ class Receiver:
                 raise Refused(NOT_UNDERSTOOD, "no valid SOPInstanceUID")
             syntax = UID(str(event.context.transfer_syntax))
             content = request.DataSet.getbuffer()
-            taken = self._incoming.take([preamble(uids[0], uids[1], syntax), content], expected=uids)
+            self._incoming.take([preamble(uids[0], uids[1], syntax), content], expected=uids)
         except Refused as refused:
             LOG.warning("an image was refused: %s (status 0x%04X)", refused.reason, refused.status)
             return refused.status
         except Exception as error:
             LOG.warning("an image was refused: internal error (%s)", in_short(error))
             return NOT_UNDERSTOOD
-        self._arrived(taken.series)
         return SUCCESS

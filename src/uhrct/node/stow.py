@@ -41,8 +41,8 @@ class _Failure(Exception):
 class StowApp:
     """The application (ASGI)."""
 
-    def __init__(self, stow: Stow, incoming: Incoming, arrived: Callable[[str], None] = lambda _: None) -> None:
-        self._stow, self._incoming, self._arrived = stow, incoming, arrived
+    def __init__(self, stow: Stow, incoming: Incoming) -> None:
+        self._stow, self._incoming = stow, incoming
         self._token = f"Bearer {stow.token()}".encode()
         self._most = stow.max_request_mb * 1_000_000
 
@@ -108,7 +108,6 @@ class StowApp:
                     LOG.warning("an image was refused: %s (status 0x%04X)", refused.reason, refused.status)
                     failed.append({REASON: {"vr": "US", "Value": [refused.status]}})
                     continue
-                self._arrived(taken.series)
                 uids = {CLASS_UID: taken.sop_class, INSTANCE_UID: taken.sop_instance}
                 stored.append({tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items()})
         except NotMultipart as error:
@@ -141,7 +140,7 @@ class StowServer:
         If the port or a certificate cannot be used.
     """
 
-    def __init__(self, stow: Stow, incoming: Incoming, arrived: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, stow: Stow, incoming: Incoming) -> None:
         server_context(stow.tls)  # says what is wrong with a certificate
         try:
             self._socket = socket.create_server((stow.address, stow.port))
@@ -151,7 +150,7 @@ class StowServer:
             ) from None
         tls = stow.tls
         config = uvicorn.Config(
-            StowApp(stow, incoming, arrived),
+            StowApp(stow, incoming),
             http=_Timely,
             log_config=None,
             access_log=False,
