@@ -1,5 +1,7 @@
 """Measure the segmenters of `uhrct segment` on phantoms with exact masks, and their cost on a real chest.
 
+The cost of the network for vessels and of `uhrct detect` is measured too.
+
     python benchmarks/segmenters.py                       # -> results/segmenters.json
     python benchmarks/segmenters.py --work FOLDER         # keeps the phantoms there, and uses those that it finds
 
@@ -90,10 +92,10 @@ def scores(task: str, volume: Volume, folder: Path) -> dict[str, Any]:
     return row | lengths_found(found, volume, folder, TREES[task], inside)
 
 
-def cost(scan: Path, task: str) -> dict[str, Any]:
-    """Seconds and peak memory of the command in a process of its own."""
+def cost(command: list[str]) -> dict[str, Any]:
+    """Seconds and peak memory of a command in a process of its own, and what its report says about the result."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "uhrct", "segment", str(scan), f"{folder}/out.nii.gz", "--task", task]
+        command = [sys.executable, "-m", "uhrct", *(word.format(folder=folder) for word in command)]
         command += ["--json", f"{folder}/run.json", "-q"]
         begin = time.perf_counter()
         child = os.posix_spawn(sys.executable, command, os.environ)
@@ -101,13 +103,15 @@ def cost(scan: Path, task: str) -> dict[str, Any]:
         if status:
             sys.exit(os.waitstatus_to_exitcode(status))
         report = json.loads(Path(folder, "run.json").read_text())
-        return {
+        row = {
             "wall_s": round(time.perf_counter() - begin, 1),
             "cpu_s": round(used.ru_utime + used.ru_stime, 1),
-            "segmentation_wall_s": report["seconds"],
             "peak_memory_mb": round(used.ru_maxrss / 1024),
-            "labels": [{k: v for k, v in label.items() if k != "code"} for label in report["labels"]],
         }
+        if "nodules" in report:
+            return row | {"findings": len(report["nodules"])}
+        labels = [{k: v for k, v in label.items() if k != "code"} for label in report["labels"]]
+        return row | {"segmentation_wall_s": report["seconds"], "labels": labels}
 
 
 def main() -> None:
@@ -124,9 +128,13 @@ def main() -> None:
         chest = Path(temporary) / "chest.nrrd"
         io.write(Volume(repeated, scan.spacing_mm), chest)
         result["cost"] = {"scan": f"lidc0314, mirrored to {COST_SLICES} slices of 512 x 512"}
-        for task in TASKS:
-            result["cost"][task] = cost(chest, task)
-            print(task, result["cost"][task], file=sys.stderr, flush=True)
+        out = "{folder}/out.nii.gz"
+        commands = {task: ["segment", str(chest), out, "--task", task] for task in TASKS}
+        commands["vessels, network"] = [*commands["vessels"], "--weights", "vessels"]
+        commands["nodules"] = ["detect", str(chest)]
+        for name, command in commands.items():
+            result["cost"][name] = cost(command)
+            print(name, result["cost"][name], file=sys.stderr, flush=True)
             write_json(RESULT, result)
         result["phantoms"] = {"spacing_mm": SPACING_MM}
         for family, seed in PHANTOMS:

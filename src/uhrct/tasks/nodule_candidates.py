@@ -91,7 +91,7 @@ def find_candidates(grid: EvenGrid, lungs: np.ndarray, *, most: int = 300, quiet
 
 
 def dots(hu: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(largest response in HU, number of its diameter) of the dot filter at each cube of (z, y, x).
+    """(largest response in HU, number of its diameter) of the dot filter at each cube of (..., z, y, x).
 
     Example
     -------
@@ -101,8 +101,8 @@ def dots(hu: Tensor) -> tuple[np.ndarray, np.ndarray]:
     >>> np.unravel_index(response.argmax(), response.shape) == (12, 12, 12), DIAMETERS_MM[which[12, 12, 12]]
     (True, 6.0)
     """
-    best = torch.zeros(hu.shape)
-    which = torch.zeros(hu.shape, dtype=torch.int8)
+    best = torch.zeros_like(hu)
+    which = torch.zeros_like(hu, dtype=torch.int8)
     for k, diameter_mm in enumerate(DIAMETERS_MM):
         sigma = _sigma_px(diameter_mm)
         low, _, high = eigenvalues_3x3(*hessian_3d(hu, sigma, sigma, sigma))
@@ -110,7 +110,7 @@ def dots(hu: Tensor) -> tuple[np.ndarray, np.ndarray]:
         better = response > best
         best = torch.where(better, response, best)
         which[better] = k
-    return best.numpy(), which.numpy()
+    return best.cpu().numpy(), which.cpu().numpy()
 
 
 def _sigma_px(diameter_mm: float) -> float:

@@ -8,16 +8,20 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from uhrct.core.hu import FLOOR_HU
 from uhrct.models.settings import Settings
 from uhrct.tasks.even_grid import EvenGrid
 from uhrct.tasks.network import TaskNetwork, as_seen, monai
-from uhrct.tasks.nodule_candidates import Candidate
+from uhrct.tasks.nodule_candidates import WINDOW_HU, Candidate, dots
 
 #: sides of the cube that the network sees, in cubes of the even grid: 26 mm
 SIDE = 32
+#: the dot filter works on the middle of the cube, of this side, and its answer is looked for in the middle of that
+FILTER_SIDE, MIDDLE = 24, 8
+#: an answer of the filter, in HU, above which its logarithm counts
+FILTER_HU = 20.0
 
 
 class NoduleNetworkConfig(Settings):
@@ -51,10 +55,12 @@ class NoduleNetwork(TaskNetwork):
             num_res_units=1,
             norm="batch",
         )
+        # the network corrects the dot filter, so that a short training does not rank worse than the filter alone
+        self.filter_share = nn.Parameter(torch.ones(()))
 
     def forward(self, hu: Tensor) -> Tensor:
         """Logits (B,) of cubes (B, 1, `SIDE`, `SIDE`, `SIDE`) in HU."""
-        return self.network(as_seen(hu))[:, 0]
+        return self.network(as_seen(hu))[:, 0] + self.filter_share * (ball_response(hu[:, 0]) / FILTER_HU).log1p()
 
     @torch.inference_mode()
     def probabilities(self, grid: EvenGrid, candidates: Sequence[Candidate], *, batch: int = 32) -> np.ndarray:
@@ -65,6 +71,29 @@ class NoduleNetwork(TaskNetwork):
             cubes = [cube(grid.hu, grid.from_scan(np.array(c.voxel))) for c in candidates[k : k + batch]]
             out.append(self(torch.stack(cubes)[:, None].to(device)).sigmoid().cpu().numpy())
         return np.concatenate(out)
+
+
+@torch.no_grad()
+def ball_response(hu: Tensor) -> Tensor:
+    """The largest answer (B,) of the dot filter near the middle of cubes (B, `SIDE`, `SIDE`, `SIDE`), HU.
+
+    Example
+    -------
+    >>> z, y, x = np.mgrid[-16:16, -16:16, -16:16] * 0.8
+    >>> ball, tube = np.sqrt(z**2 + y**2 + x**2) < 3, np.hypot(y, x) < 3
+    >>> hu = torch.from_numpy(np.where(np.stack([ball, tube]), 0.0, -850.0)).float()
+    >>> a, b = ball_response(hu).tolist()
+    >>> a > 3 * b
+    True
+    """
+    near = _middle(hu, FILTER_SIDE).clamp(*WINDOW_HU)
+    return _middle(torch.from_numpy(dots(near)[0]), MIDDLE).amax((-3, -2, -1)).to(hu.device)
+
+
+def _middle(hu: Tensor, side: int) -> Tensor:
+    low = (hu.shape[-1] - side) // 2
+    part = slice(low, low + side)
+    return hu[..., part, part, part]
 
 
 def cube(hu: Tensor, centre: np.ndarray, side: int = SIDE) -> Tensor:

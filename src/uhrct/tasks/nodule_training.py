@@ -38,6 +38,8 @@ INSERTED = 0.8
 JITTER = 2
 #: places for inserted nodules that are kept of each scan
 MOST_PLACES = 300_000
+#: share of the counter-examples that are among the strongest candidates of their scan, and the part that these are
+STRONG, STRONGEST = 0.5, 0.25
 #: a candidate as near as this to a reader's nodule is not used as a counter-example
 NEAR_MM = 4.0
 
@@ -72,7 +74,7 @@ class NoduleScan:
     ----------
     hu : int16 (z, y, x)
     lung : where nodules can be put
-    others : (n, 3), places of candidates that are no reader's nodule
+    others : (n, 3), places of candidates that are no reader's nodule, the strongest first
     real : (n, 3), places in the nodules of readers
     """
 
@@ -123,7 +125,10 @@ class CubeMaker:
 
     def _other(self, rng: np.random.Generator) -> Tensor:
         scan = self.patients[rng.choice(len(self.patients), p=self.shares)]
-        return cube(scan.hu, scan.others[rng.integers(len(scan.others))] + rng.uniform(-JITTER, JITTER, 3))
+        count = len(scan.others)
+        if rng.random() < STRONG:  # these decide how many false positives a scan has
+            count = max(1, round(STRONGEST * count))
+        return cube(scan.hu, scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3))
 
 
 def with_nodule(hu: Tensor, nodule: Nodule, jitter: np.ndarray) -> Tensor:
