@@ -226,13 +226,8 @@ def train_nodules(
     train = load_scans(settings.data.corpus, cache, quiet=quiet)
     validation = load_scans(settings.data.validation, cache, quiet=quiet) if settings.data.validation else []
     digest = hashlib.sha256(b"".join(scan.hu.numpy().tobytes() for scan in train)).hexdigest()
-    trainer = NoduleTrainer(settings, run, NoduleScans(train, validation, digest), Budget(max_minutes, max_cpu_minutes))
-    if run.checkpoint is not None:
-        trainer.resume(run.checkpoint)
-    run.start(settings.as_dict())
-    trainer.run()
-    run.finish()
-    return run.out / "model"
+    scans = NoduleScans(train, validation, digest)
+    return NoduleTrainer(settings, run, scans, Budget(max_minutes, max_cpu_minutes)).run_alone()
 
 
 def load_scans(roots: tuple[str, ...], cache: Path, *, quiet: bool = False) -> list[NoduleScan]:

@@ -174,13 +174,7 @@ def train_task(
     exact = sum(case.exact for case in train)
     run.say(f"{len(train)} cases; {exact} have exact masks, {len(train) - exact} pseudo-references")
     found = Cases(train, cases(data.validation) if data.validation else [], _sha256(train))
-    trainer = MaskTrainer(settings, run, found, Budget(max_minutes, max_cpu_minutes))
-    if run.checkpoint is not None:
-        trainer.resume(run.checkpoint)
-    run.start(settings.as_dict())
-    trainer.run()
-    run.finish()
-    return run.out / "model"
+    return MaskTrainer(settings, run, found, Budget(max_minutes, max_cpu_minutes)).run_alone()
 
 
 def _sha256(cases: list[Case]) -> str:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -128,6 +129,16 @@ class Trainer(ABC):
         return self.descend(self.loss, self.optimizers, done)
 
     # --- the loop
+
+    def run_alone(self) -> Path:
+        """A training of this single stage: go on from the checkpoint of the run, train, and give the folder `model`."""
+        run = self.folder
+        if run.checkpoint is not None:
+            self.resume(run.checkpoint)
+        run.start(self.config.as_dict())
+        self.run()
+        run.finish()
+        return run.out / "model"
 
     def run(self) -> None:
         """Train until the budget or the number of steps ends, then validate and save."""

@@ -141,10 +141,4 @@ def train_peer(
     budget = Budget(max_minutes, max_cpu_minutes)
     corpus = Corpus.load(settings.data, run.device, main=run.main)
     kind = GanCircleTrainer if settings.peer.get("architecture") == "gan-circle" else PeerTrainer
-    trainer = kind(settings, run, corpus, budget)
-    if run.checkpoint is not None:
-        trainer.resume(run.checkpoint)
-    run.start(settings.as_dict())
-    trainer.run()
-    run.finish()
-    return run.out / "model"
+    return kind(settings, run, corpus, budget).run_alone()
