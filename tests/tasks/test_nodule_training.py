@@ -72,6 +72,19 @@ def test_candidates_are_scored_at_their_places() -> None:
     assert network.probabilities(grid, []).shape == (0,)
 
 
+def test_without_its_layers_the_network_ranks_as_the_filter_does() -> None:
+    pytest.importorskip("monai")
+    network = NoduleNetwork(NoduleNetworkConfig(width=2)).eval()
+    for p in network.network.parameters():
+        torch.nn.init.zeros_(p)
+    z, y, x = np.mgrid[-16:16, -16:16, -16:16] * CUBE_MM
+    shapes = [np.sqrt(z**2 + y**2 + x**2) < 3, np.hypot(y, x) < 3, x < -9.5]  # ball, tube, wall
+    hu = torch.from_numpy(np.where(np.stack(shapes)[:, None], 0.0, -850.0)).float()
+    ball, tube, wall = network(hu).tolist()
+    assert ball > 1
+    assert max(abs(tube), abs(wall)) < 0.1
+
+
 def test_the_network_learns_from_a_folder_of_scans(tmp_path: Path) -> None:
     pytest.importorskip("monai")
     (tmp_path / "scans").mkdir()
