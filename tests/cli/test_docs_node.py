@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from docs_commands import blocks, commands
-from node_case import ROOT, Process, free_port, pacs, series, settings, wait_for, write_config
+from node_case import ROOT, Process, free_port, series, settings, wait_for, write_config
 
 from uhrct.node.config import Match, NodeConfig, Receive, Rule, load_config
 
@@ -29,35 +30,49 @@ def run(words: list[str], folder: Path) -> str:
 
 @pytest.mark.slow
 def test_the_page_works(tmp_path: Path) -> None:
-    port = free_port()
+    ports = {"11112": str(free_port()), "4242": str(free_port())}
     series(tmp_path / "study")
+    raw: dict[str, Any] = EXAMPLES[0]
+    raw["receive"]["port"], raw["peers"]["PACS"]["port"] = int(ports["11112"]), int(ports["4242"])
+    path = write_config(tmp_path, raw | {"quiet_s": 1})
+    page = commands(PAGE[PAGE.index("## Start") : PAGE.index("## Orthanc")])
+    listed = [[ports.get(word, word) for word in command.words] for command in page]
+    [pacs] = [words for words in listed if "storescp" in words]
+    [info] = [words for words in listed if words[1] == "info"]
     said: list[str] = []
-    with pacs() as archive:
-        raw: dict[str, Any] = EXAMPLES[0]
-        raw["receive"]["port"], raw["peers"]["PACS"]["port"], raw["quiet_s"] = port, archive.port, 1
-        path = write_config(tmp_path, raw)
-        node = None
-        try:
-            start, tries = PAGE.index("## Start"), PAGE.index("## Orthanc")
-            for command in commands(PAGE[start:tries]):
-                program, *words = (word.replace("11112", str(port)) for word in command.words)
-                if program == "python":
-                    assert node is not None
-                    run([sys.executable, *words], tmp_path)
-                elif words == ["node", "node.yaml"]:
-                    node = Process(path)
-                elif "--retry-failed" not in words:
-                    said.append(run([sys.executable, "-m", "uhrct", *words], tmp_path))
-            wait_for(lambda: len(archive.arrived) == 2)
-            assert node is not None
-            wait_for(lambda: "result sent to PACS" in node.text)
-            assert "waiting by rule all" in node.text
-        finally:
-            if node is not None:
-                assert node.stop() == 0
+    node = None
+    archive = subprocess.Popen([sys.executable, *pacs[1:]], cwd=tmp_path)
+    try:
+        wait_for(lambda: answers(int(ports["4242"])))
+        for program, *words in listed:
+            if words[:1] == ["node"] and len(words) == 2:
+                node = node or Process(path)
+            elif program == "python" and "storescp" not in words:
+                run([sys.executable, *words], tmp_path)
+            elif words[0] == "node" and "--retry-failed" not in words:
+                said.append(run([sys.executable, "-m", "uhrct", *words], tmp_path))
+        assert node is not None
+        wait_for(lambda: "result sent to PACS" in node.text)
+        for part in ("the first image has arrived", "waiting by rule all", "is being computed"):
+            assert part in node.text
+        assert len(list((tmp_path / "received").iterdir())) == 2
+        assert "RESEARCH" in run([sys.executable, "-m", "uhrct", *info[1:]], tmp_path)
+    finally:
+        archive.kill()
+        archive.wait()
+        if node is not None:
+            assert node.stop() == 0
     checked, status = said
-    assert f"PACS (PACS at 127.0.0.1:{archive.port}): answers" in checked
+    assert f"PACS (PACS at 127.0.0.1:{ports['4242']}): answers" in checked
     assert "0 series" in status
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_peer_that_does_not_answer_is_told_by_the_check(tmp_path: Path) -> None:
@@ -67,7 +82,10 @@ def test_a_peer_that_does_not_answer_is_told_by_the_check(tmp_path: Path) -> Non
     found = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert found.returncode == 2
     assert "PACS (PACS at 127.0.0.1:1): no connection" in found.stdout
-    assert found.stderr.splitlines() == [f"uhrct: {path}: is right, but not every peer answers"]
+    [line] = found.stderr.splitlines()
+    assert line.startswith(f"uhrct: {path}: not every peer answers")
+    assert f"folder {tmp_path / 'node'}: does not exist yet" in found.stdout
+    assert not (tmp_path / "node").exists()
 
 
 def uncommented(text: str) -> str:

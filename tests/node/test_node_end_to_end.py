@@ -13,6 +13,7 @@ from pydicom import dcmread
 from uhrct import io
 from uhrct.batch.ledger import DONE
 from uhrct.core.errors import UhrctError
+from uhrct.node.config import load_config
 from uhrct.node.ledger import SENT, NodeLedger
 from uhrct.node.run import status_lines
 from uhrct.node.workers import node_lock
@@ -123,7 +124,7 @@ def test_a_refused_scan_says_so_in_the_status_and_stops_nothing(
             assert set(store(node.port, series(tmp_path / "good", seed=1))) == {0}
             wait_for(lambda: ledger_says(tmp_path)[1][SENT] == 1)
             wait_for(lambda: ": failed; " in node.text)
-    [line] = [line for line in status_lines(tmp_path / "node" / "outgoing") if "failed:" in line]
+    [line] = [line for line in status_lines(load_config(path)) if "failed:" in line]
     assert "missing slices" in line
     assert PATIENT not in line
 

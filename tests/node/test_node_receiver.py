@@ -58,10 +58,22 @@ def test_echo_and_store(tmp_path: Path) -> None:
     assert incoming.used_bytes == 4096 * len(files)
 
 
-def test_titles_are_checked(tmp_path: Path) -> None:
+def test_titles_are_checked_and_the_log_says_which_was_wrong(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_log.LOG, "propagate", True)
     with receiver(config(tmp_path)) as (server, _):
         assert associate(server.port, caller="STRANGER").is_rejected
         assert associate(server.port, called="OTHER").is_rejected
+
+        def told() -> list[str]:
+            return [r.getMessage() for r in caplog.records if r.name == node_log.LOG.name]
+
+        wait_for(lambda: len(told()) == 2)
+        assert told() == [
+            "an association from 127.0.0.1 was rejected: its AE title is not in callers",
+            "an association from 127.0.0.1 was rejected: it did not call UHRCT",
+        ]
         association = associate(server.port)
         assert association.is_established
         association.release()

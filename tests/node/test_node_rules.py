@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pydicom import Dataset, dcmread
 
 from uhrct.core.errors import UhrctError
 from uhrct.io import Derivation, open_writer, read
+from uhrct.node.check import check_places
 from uhrct.node.config import load_config
 from uhrct.node.rules import SeriesFacts, decide, facts_of, facts_of_files
+from uhrct.node.workers import node_lock
 
 CHEST = SeriesFacts("CT", "B70f", 1.0, "Thorax lung", "SIEMENS", "CHEST")
 
@@ -59,7 +62,7 @@ def test_derived_series_need_a_rule_that_says_so_and_results_of_uhrct_have_none(
     node = config(tmp_path, rules=[rule("one")])
     derived = config(tmp_path, rules=[rule("one", derived=True)])
     reformatted = SeriesFacts("CT", derived=True)
-    assert decide(reformatted, node).rule is None
+    assert decide(reformatted, node).reason == "a derived series; its rule needs derived: true"
     assert decide(reformatted, derived).rule is not None
     assert decide(SeriesFacts("CT", derived=True, ours=True), derived).reason == "a result of uhrct"
 
@@ -117,6 +120,16 @@ def test_damaged_values_count_as_missing() -> None:
         ({"receive": {"callers": []}}, "receive.callers"),
         ({"ae_title": "LONGER THAN 16 CHARACTERS"}, "ae_title"),
         ({"ae_title": "A\\B"}, "ae_title"),
+        ({"receive": {"caller": ["A"]}}, "unknown setting receive.caller; known: acse_s"),
+        ({"receive": {}}, "setting receive.callers is missing"),
+        ({"poll": {"url": "http://a"}}, "should be a list"),
+        ({"poll": [{"urls": "http://a"}]}, "unknown setting poll.0.urls; known: ca, days"),
+        ({"never": [{"descriptions": "a"}]}, "unknown setting never.0.descriptions; known: body_part, desc"),
+        ({"peers": {"url": {"aetitle": "A"}}}, "unknown setting peers.url.aetitle; known: ae_title, ca"),
+        ({"rules": [rule("one", kernels="B")]}, "unknown setting rules.0.kernels; known: body_part"),
+        ({"rules": [rule("one", slice_thickness_mm=[3, 1])]}, "the first number is larger than the second"),
+        ({"rules": [rule("one", settings={"scale": 3})]}, "rule one: no weights serve scale x3"),
+        ({"rules": [rule("one", settings={"device": "cuda:99"})]}, "rule one: device cuda:99: this machine has"),
         ({"rules": [rule("one", modality="MR")]}, "modality"),
         ({"rules": [rule("one", send_to="ELSEWHERE")]}, "rule one sends to ELSEWHERE, which is no peer; known: PACS"),
         ({"rules": [rule("one"), rule("one")]}, "two rules are called one"),
@@ -139,6 +152,31 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, change: dict[str, Any
     assert words in message
     assert "\n" not in message
     assert message.startswith(str(tmp_path / "node.yaml"))
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write_config(tmp_path, settings(tmp_path))
+    path.write_text(path.read_text() + "folder: other\n")
+    with pytest.raises(UhrctError, match=r"node\.yaml: folder is given twice \(line \d+\)"):
+        load_config(path)
+
+
+def test_the_check_tries_folder_and_ports(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        taken = config(tmp_path, receive={"port": port})
+        with pytest.raises(UhrctError, match=f"receive: 127.0.0.1:{port} cannot be used"):
+            check_places(taken)
+        with node_lock(taken.outgoing):  # it is this node that has the port
+            assert "a node runs on this folder" in check_places(taken)[-1]
+    assert check_places(taken) == []
+    (tmp_path / "file").write_text("")
+    other = [taken.model_copy(update={"folder": tmp_path / name}) for name in ("file", "new")]
+    with pytest.raises(UhrctError, match="is a file"):
+        check_places(other[0])
+    [note] = check_places(other[1])
+    assert "does not exist yet" in note
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00", "a: " + "[" * 5000, "!!python/object:os.system {}"])

@@ -17,17 +17,33 @@ FAST = "-fast"
 
 
 def load_for_scale(scale: tuple[int, int, int], weights: str | Path | None = None, device: str = "auto") -> Model:
-    """Load the model for a scale (z, y, x): `weights` (name or folder), else the first shipped one that has it.
+    """Load the model for a scale (z, y, x): that of `folder_for_scale`.
+
+    Raises
+    ------
+    UhrctError
+        If no model has that scale.
+    """
+    return Model.from_pretrained(folder_for_scale(scale, weights), pick_device(device))
+
+
+def folder_for_scale(scale: tuple[int, int, int], weights: str | Path | None = None) -> Path:
+    """The model for a scale (z, y, x): `weights` (name or folder), else the first shipped one that has it.
 
     Raises
     ------
     UhrctError
         If no model has that scale. The message lists the scales that exist.
+
+    Example
+    -------
+    >>> folder_for_scale((1, 4, 4)).name
+    'x4'
     """
     served = served_scales(weights)
     for folder, s in served.items():
         if s == scale:
-            return Model.from_pretrained(folder, pick_device(device))
+            return folder
     there = ", ".join(f"{f.name} ({scale_word(s)})" for f, s in served.items()) or "none"
     raise UhrctError(f"no weights serve scale {scale_word(scale)}; there are: {there}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -33,6 +33,8 @@ class Settings(BaseModel):
 
 
 _Kind = TypeVar("_Kind", bound=Settings)
+#: types of the errors about keys that do not exist
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def checked(kind: type[_Kind], raw: Any, where: str) -> _Kind:
@@ -45,23 +47,32 @@ def checked(kind: type[_Kind], raw: Any, where: str) -> _Kind:
     Raises
     ------
     UhrctError
-        For the first key that is unknown, missing or impossible.
+        For the first key that is unknown, else for the first that is missing or impossible.
     """
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise UhrctError(f"{where}: {_problem(error.errors()[0], kind)}") from None
+        found = error.errors()
+        # a key with a typing error is unknown, and the right one is missing: the first says more
+        first = next((e for e in found if e["type"] in UNKNOWN), found[0])
+        raise UhrctError(f"{where}: {_problem(first, kind)}") from None
     except UhrctError as error:  # of a group that checks itself, such as the structure operator
         raise UhrctError(f"{where}: {error}") from None
 
 
 def _problem(error: ErrorDetails, kind: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in UNKNOWN:
         return f"unknown setting {key}; known: {', '.join(_known(kind, error['loc'][:-1]))}"
     what = " ".join(error["msg"].removeprefix("Value error, ").split())
+    if error["type"] == "missing":
+        return f"setting {key} is missing"
     if not key:
         return what
+    if error["type"] in ("tuple_type", "list_type"):
+        what = "should be a list"
+    elif error["type"] == "too_short":
+        what = "should not be empty"
     given = str(error["input"])
     return f"setting {key}={given[:60]}{'...' if len(given) > 60 else ''}: {what[0].lower()}{what[1:]}"
 
@@ -69,6 +80,16 @@ def _problem(error: ErrorDetails, kind: type[BaseModel]) -> str:
 def _known(kind: Any, path: tuple[int | str, ...]) -> list[str]:
     """The keys of the group of settings, or of the dataclass, that `path` leads to."""
     for part in path:
-        annotation = kind.model_fields[part].annotation
-        kind = next(k for k in (*get_args(annotation), annotation) if k is not type(None))
+        fields = getattr(kind, "model_fields", None)
+        # a part of a path is the name of a field, or a place in a list, or a key of a dict
+        kind = _plain(fields[part].annotation if fields else get_args(kind)[1 if get_origin(kind) is dict else 0])
     return sorted(getattr(kind, "model_fields", None) or kind.__dataclass_fields__)
+
+
+def _plain(annotation: Any) -> Any:
+    """An annotation without its metadata, and without None as a choice."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if type(None) in get_args(annotation):
+        return _plain(next(k for k in get_args(annotation) if k is not type(None)))
+    return annotation

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.yaml_text import parsed_yaml
 from uhrct.models.settings import Settings, checked
 
-Title = Annotated[str, Field(pattern=r"^[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?$")]
+_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e]([\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
+
+
+def _title(text: str) -> str:
+    if not _TITLE.fullmatch(text):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash, no space at its ends")
+    return text
+
+
+Title = Annotated[str, AfterValidator(_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$")]
 #: one pattern or a list of patterns, such as "B70*"; upper and lower case are the same
@@ -146,6 +157,12 @@ class Match(Settings):
     #: BodyPartExamined
     body_part: Patterns = ()
 
+    @model_validator(mode="after")
+    def _range(self) -> Match:
+        if self.slice_thickness_mm is not None and self.slice_thickness_mm[0] > self.slice_thickness_mm[1]:
+            raise ValueError("slice_thickness_mm: the first number is larger than the second")
+        return self
+
 
 class Rule(Match):
     """Series to process: how, and where to send the results."""
@@ -211,12 +228,14 @@ def load_config(path: Path) -> NodeConfig:
         that does not exist, a missing certificate or token.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parsed_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UhrctError(f"{path}: cannot be read ({_why(error)})") from None
     except (yaml.YAMLError, RecursionError) as error:
         place = getattr(error, "problem_mark", None)
         raise UhrctError(f"{path}: is not YAML{f' (line {place.line + 1})' if place else ''}") from None
+    except UhrctError as error:
+        raise UhrctError(f"{path}: {error}") from None
     if not isinstance(raw, dict):
         raise UhrctError(f"{path}: holds no settings; see docs/node.md for an example")
     config = checked(NodeConfig, _absolute(raw, path.absolute().parent), str(path))
@@ -236,8 +255,7 @@ def load_config(path: Path) -> NodeConfig:
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """Raise `UhrctError` if these are no settings of an upscaler of a node, or need a library that is missing."""
-    from uhrct.models.engines import engine_version
+    """Raise `UhrctError` if an upscaler of a node cannot have these settings on this machine."""
     from uhrct.upscaling.plan import UpscaleSettings
     from uhrct.upscaling.upscaler import Upscaler
 
@@ -245,7 +263,7 @@ def check_settings(settings: dict[str, Any]) -> None:
         if name in settings:
             known = ", ".join(f.name for f in fields(UpscaleSettings) if f.name not in NOT_HERE)
             raise UhrctError(f"settings has {name}, which a node does not have; known: {known}")
-    engine_version(Upscaler(**settings).settings.engine)
+    Upscaler(**settings).check()
 
 
 def _secrets(config: NodeConfig) -> list[tuple[str, Secret]]:

@@ -19,7 +19,7 @@ from pydicom import Dataset
 from uhrct.core.errors import UhrctError
 from uhrct.io.dicom.files import Bounded, DicomFile
 from uhrct.io.dicom.header import CT_IMAGE, ENHANCED_CT, read_header
-from uhrct.node.log import short_hash
+from uhrct.node.log import LOG, short_hash
 
 #: what is still being written; never a series
 NEW = ".new"
@@ -167,13 +167,14 @@ class Incoming:
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
                 _sync(self.folder)
+                LOG.info("series %s: the first image has arrived", taken.series)
             try:
                 os.link(file, target)  # unlike a rename, it replaces nothing
                 _sync(folder)
                 return True
             except FileExistsError:
                 if _data_set(file) != _data_set(target):
-                    raise Refused(NO_MATCH, "another object with the same UID is here") from None
+                    raise Refused(NO_MATCH, f"series {taken.series} has another object with the same UID") from None
                 return False
             except FileNotFoundError:
                 continue

@@ -66,7 +66,7 @@ class Receiver:
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_DIMSE_RECV, lambda event: event.assoc.guard.message_is_complete()),
-            (evt.EVT_REJECTED, lambda _: LOG.warning("an association was rejected: AE title")),
+            (evt.EVT_REJECTED, self._tell_rejected),
         ]
         try:
             self._server = ae.make_server(
@@ -109,6 +109,17 @@ class Receiver:
                 association.abort()
             else:
                 association.kill()
+
+    def _tell_rejected(self, event: Event) -> None:
+        """Say which title was wrong, and where the caller is. The title itself may be anything, also a name."""
+        requestor: Any = event.assoc.requestor
+        asked = requestor.primitive
+        if asked is None:
+            return
+        if asked.called_ae_title != self._ae.ae_title:
+            LOG.warning("an association from %s was rejected: it did not call %s", requestor.address, self._ae.ae_title)
+        elif asked.calling_ae_title not in self._ae.require_calling_aet:
+            LOG.warning("an association from %s was rejected: its AE title is not in callers", requestor.address)
 
     def _store(self, event: Event) -> int:
         """Answer a C-STORE."""

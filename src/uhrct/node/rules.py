@@ -101,10 +101,11 @@ def decide(facts: SeriesFacts, config: NodeConfig) -> Decision:
         return Decision(None, "a localizer")
     if any(fits(facts, match) for match in config.never):
         return Decision(None, "listed under never")
-    for rule in config.rules:
-        if fits(facts, rule) and (rule.derived or not facts.derived):
+    fitting = [rule for rule in config.rules if fits(facts, rule)]
+    for rule in fitting:
+        if rule.derived or not facts.derived:
             return Decision(rule)
-    return Decision(None, "no rule fits")
+    return Decision(None, "a derived series; its rule needs derived: true" if fitting else "no rule fits")
 
 
 def fits(facts: SeriesFacts, match: Match) -> bool:

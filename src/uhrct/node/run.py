@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from uhrct.batch.ledger import FAILED, SET_ASIDE
@@ -25,39 +24,6 @@ LOOK_S = 0.5
 STOP_S = 20.0
 #: between two looks for old files
 RETENTION_S = 600.0
-
-
-def check_libraries(config: NodeConfig) -> None:
-    """Raise `UhrctError` if a library that this configuration needs is missing."""
-    try:
-        import pynetdicom  # noqa: F401
-        import requests  # noqa: F401
-
-        if config.stow is not None:
-            import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UhrctError(f"a node needs {error.name}: pip install 'uhrct[node]'") from None
-
-
-def check_peers(config: NodeConfig) -> dict[str, str]:
-    """Ask every peer and every polled server whether it is there. The reason for each that is not, "" for the others.
-
-    Raises
-    ------
-    UhrctError
-        If a certificate cannot be used.
-    """
-    from uhrct.node.peers import echo
-    from uhrct.node.tls import server_context
-
-    start_log()
-    for tls in (config.receive.tls, config.stow.tls if config.stow else None):
-        server_context(tls)
-    found = {name: echo(peer, config.ae_title) for name, peer in config.peers.items()}
-    for poll in config.poll:
-        server = {name: getattr(poll, name) for name in ("url", "ca", "timeout_s", "token_file", "token_env")}
-        found[poll.url] = echo(Peer.model_validate(server), config.ae_title)
-    return found
 
 
 def run_node(config: NodeConfig, *, retry_failed: bool = False) -> None:
@@ -118,6 +84,7 @@ class _Node:
             from uhrct.node.stow import StowServer
 
             self._stow = StowServer(config.stow, self._incoming)
+        self._running: set[str] = set()
         self._failed: set[str] = {name for name, _ in ledger.failed()}
 
     def run(self) -> None:
@@ -148,7 +115,7 @@ class _Node:
                 self._enrolment.look()
                 self._workers.look(self._ledger)
                 self._ledger.plan_deliveries()
-                self._tell_failed()
+                self._tell_states()
                 if time.monotonic() >= next_removal:
                     remove_old(self._config, self._incoming, self._ledger)
                     next_removal = time.monotonic() + RETENTION_S
@@ -156,7 +123,12 @@ class _Node:
                 LOG.warning("a look at the folders failed (%s)", in_short(error))
                 self._stopped.wait(10 * LOOK_S)
 
-    def _tell_failed(self) -> None:
+    def _tell_states(self) -> None:
+        """Say which series are computed now, and which have failed."""
+        running = self._ledger.running()
+        for name in sorted(running - self._running):
+            LOG.info("series %s: is being computed", name)
+        self._running = running
         failed = self._ledger.failed()
         for name, state in failed:
             if name not in self._failed:
@@ -178,8 +150,8 @@ def where(peer: Peer) -> str:
     return peer.url or f"{peer.ae_title} at {peer.host}:{peer.port}"
 
 
-def status_lines(out: Path) -> list[str]:
-    """What the ledger of a node says: counts, and a line for each series or delivery that failed.
+def status_lines(config: NodeConfig) -> list[str]:
+    """What a node knows: counts, and a line for each series or delivery that failed.
 
     Raises
     ------
@@ -189,11 +161,14 @@ def status_lines(out: Path) -> list[str]:
     from uhrct.batch.ledger import LEDGER
     from uhrct.batch.summary import sentence
 
+    out = config.outgoing
     if not (out / LEDGER).is_file():
         raise UhrctError(f"{out}: holds no {LEDGER}; has this node been started before?")
     with contextlib.closing(NodeLedger(out)) as ledger:
         counts = ledger.counts_of_deliveries()
-        lines = [sentence(ledger.counts()), f"deliveries: {', '.join(f'{n} {state}' for state, n in counts.items())}"]
+        arriving = {p.name for p in config.incoming.glob("[!.]*")} - set(ledger.known())
+        lines = [f"{len(arriving)} series are arriving, or wait to be decided"] if arriving else []
+        lines += [sentence(ledger.counts()), f"deliveries: {', '.join(f'{n} {state}' for state, n in counts.items())}"]
         lines += [
             f"{row['name']}: {row['state']}: {row['error']}"
             for row in ledger.rows()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from uhrct.core.errors import UhrctError
+from uhrct.core.yaml_text import parsed_yaml
 from uhrct.models.model import ModelConfig
 from uhrct.models.settings import Settings, checked
 
@@ -195,9 +195,11 @@ def read_settings(path: str | Path | None, overrides: list[str] | None = None) -
     raw: Any = {}
     if path is not None:
         try:
-            raw = _yaml(Path(path).read_text()) or {}
+            raw = parsed_yaml(Path(path).read_text()) or {}
         except OSError as error:
             raise UhrctError(f"{path}: configuration not readable ({error.strerror})") from error
+        except UhrctError as error:
+            raise UhrctError(f"{path}: {error}") from None
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise UhrctError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
         if not isinstance(raw, dict):
@@ -234,7 +236,7 @@ def _change(raw: dict[str, Any], item: str) -> None:
     if isinstance(level, list):
         raise UhrctError(f"{item!r}: name a setting of the stage, such as {key}.steps")
     try:
-        level[last] = _yaml(value)
+        level[last] = parsed_yaml(value)
     except (yaml.YAMLError, RecursionError) as error:
         raise UhrctError(f"{item!r}: not a YAML value") from error
 
@@ -245,15 +247,3 @@ def _find(stages: list[Any], name: str, item: str) -> dict[str, Any]:
     if name not in named:
         raise UhrctError(f"{item!r}: no stage {name}; there are {', '.join(named)}")
     return named[name]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 8e-4 as a number. YAML 1.1 wants a point in it and makes a word of it."""
-
-
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-
-
-def _yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)

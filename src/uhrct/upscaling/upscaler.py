@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from uhrct.core.arguments import shown
+from uhrct.core.arguments import scale_factors, shown
 from uhrct.core.errors import UhrctError
 from uhrct.core.notes import collected_warnings
 from uhrct.core.volume import Volume
-from uhrct.models.choice import load_for_scale
+from uhrct.models.choice import fast_weights, folder_for_scale, load_for_scale, pick_device
+from uhrct.models.engines import engine_version
 from uhrct.models.model import Model
 from uhrct.upscaling.body_residual import BodyResidual
 from uhrct.upscaling.inputs import as_volume
@@ -117,6 +118,21 @@ class Upscaler:
         self.settings = UpscaleSettings(**settings)
         self.model = model
         self._loaded: dict[tuple[Any, ...], Model] = {}
+
+    def check(self) -> None:
+        """Ask whether the settings can work on this machine, before there is a volume.
+
+        Raises
+        ------
+        UhrctError
+            If no weights serve the scale, or a device or a library is missing.
+        """
+        wanted = self.settings
+        pick_device(wanted.device)
+        engine_version(wanted.engine)
+        if self.model is None and wanted.target_spacing_mm is None:
+            scale = scale_factors("scale", wanted.scale or 2)
+            folder_for_scale(scale, fast_weights(scale) if wanted.quality == "fast" else wanted.weights)
 
     def plan(self, volume: Volume) -> Plan:
         """Decide how a volume will be super-resolved. Raises `UhrctError` if it cannot be."""
