@@ -80,6 +80,13 @@ def test_every_result_is_that_of_the_upscaler_and_a_damaged_scan_stops_nobody(
     assert rows["p1/ct"]["fingerprint"] != rows["p2/ct"]["fingerprint"]
 
 
+def test_what_can_never_work_is_said_once_and_not_by_every_series(cohort: Path, tmp_path: Path) -> None:
+    for settings, words in (({"scale": 3}, "no weights serve scale x3"), ({"device": "cuda:99"}, "this machine has")):
+        with pytest.raises(UhrctError, match=words):
+            run_batch(find_series(str(cohort)), tmp_path / "out", settings=settings, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_files_of_the_next_series_are_read_meanwhile(
     cohort: Path, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,10 @@ def run_batch(
         If an output is not ours, a setting is impossible, the disk is full, or workers die before they begin.
     """
     settings = settings or {}
+    if scheduler is None:  # workers of a cluster may have other devices
+        from uhrct.upscaling.upscaler import Upscaler
+
+        Upscaler(**settings).check()
     wanted = settings_hash(settings, suffix, anonymize)
     start = len(found) * part[0] // part[1] if part else 0
     # a worker of a cluster knows its own cores
