@@ -75,7 +75,7 @@ def batch(
         str | None,
         typer.Option(
             help="Address of a Dask scheduler (tcp://HOST:8786). Its workers do the work; they need the same uhrct and "
-            "the same paths. Needs uhrct[dask].",
+            "the same paths. Needs the extra dask.",
             rich_help_panel=HOW,
         ),
     ] = None,

@@ -24,7 +24,7 @@ def export(
         ModelFormat,
         typer.Option(
             help="huggingface: a folder for the Hugging Face Hub. monai: a MONAI bundle. onnx: one file that restores "
-            "slices without torch (needs uhrct[onnx]).",
+            "slices without torch (needs the extra onnx).",
         ),
     ] = ModelFormat.huggingface,
     overwrite: Overwrite = False,

@@ -175,7 +175,7 @@ def upscale(
         Engine,
         typer.Option(
             help="int8: the network of the posterior mean runs in 8-bit integers on a CPU. It is faster and nearly as "
-            "good, and needs uhrct[int8].",
+            "good, and needs the extra int8.",
             rich_help_panel=ADVANCED,
         ),
     ] = Engine.torch,

@@ -18,7 +18,7 @@ from uhrct.evaluation.consistency import consistency
 from uhrct.evaluation.flicker import flicker
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, NOTE, VOLUME_MEASURES, Scores, constants, score_all
-from uhrct.evaluation.rim import padding_and_rim
+from uhrct.evaluation.rim import RIM_PX, padding_and_rim
 from uhrct.physics.acquisition import Acquisition
 from uhrct.structure.topology import CROP, betti_error_sums
 
@@ -137,6 +137,7 @@ class Comparison:
             "uhrct": __version__,
             "note": NOTE,
             "constants": constants() | {"acquisition": _described(self.acquisition)},
+            "rim_left_out_px": 0 if self.count_padding else RIM_PX,
             "measures": {
                 n: {"label": m.label, "better": m.better, "unit": "" if m.printed_times != 1 else m.unit}
                 for n, m in (MEASURES | VOLUME_MEASURES).items()
