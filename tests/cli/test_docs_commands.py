@@ -201,8 +201,8 @@ def is_cheap(words: tuple[str, ...]) -> bool:
     return verb in CHEAP or (verb == "batch" and "--dry-run" in rest)
 
 
-#: run in full below, and in test_docs_pacs.py
-IN_FULL = {"quickstart", "pacs"}
+#: run in full below, in test_docs_pacs.py and in test_docs_node.py
+IN_FULL = {"quickstart", "pacs", "node"}
 RUN_PAGES = [p for p in PAGES if p.stem not in IN_FULL and any(is_cheap(c.words[1:]) for c in of_program(p))]
 
 
