@@ -139,6 +139,8 @@ class Soak:
         self._lock = threading.Lock()
         self._seed = seed
         self.over = threading.Event()
+        #: memory in MB, each minute
+        self.memory: dict[str, list[float]] = {serve.name: [], view.name: []}
 
     def count(self, what: str, status: int | str) -> None:
         with self._lock:
@@ -349,7 +351,8 @@ class Soak:
         threads = [threading.Thread(target=self.loop, args=(k, acts)) for k, acts in enumerate(groups)]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + 60 * minutes
+        begin = time.monotonic()
+        until = begin + 60 * minutes
         while time.monotonic() < until:
             time.sleep(min(20, max(0.0, until - time.monotonic())))
             self.burst()
@@ -357,6 +360,8 @@ class Soak:
                 if server.process.poll() is not None:
                     self.wrong.append(f"{server.name} ended with {server.process.returncode}")
                     until = 0
+                elif time.monotonic() - begin > 60 * len(self.memory[server.name]):
+                    self.memory[server.name].append(server.state()["memory_mb"])
         self.over.set()
         for thread in threads:
             thread.join()
@@ -409,6 +414,7 @@ def main() -> None:
             "answers": {what: dict(sorted(counts.items())) for what, counts in sorted(soak.counts.items())},
             "wrong": soak.wrong[:50],
             "before": before,
+            "memory_mb_each_minute": soak.memory,
             "after": after,
             "files_left_after_deletion": left,
             "entries_left_after_the_end": len(list((folder / "jobs").iterdir())),
