@@ -13,8 +13,9 @@ from uhrct.core.files import write_atomic
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
 from uhrct.models.folder import TASKS_DIR, model_folder, read_settings
+from uhrct.tasks.even_grid import EvenGrid
 from uhrct.tasks.lung_cubes import lung_cubes
-from uhrct.tasks.nodule_candidates import find_candidates
+from uhrct.tasks.nodule_candidates import Candidate, find_candidates
 
 SCHEMA = "uhrct-detect-1"
 NOTE = "Research use only; not a medical device."
@@ -49,8 +50,38 @@ class Nodule:
     score: float
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A scan on cubes, and the bright balls in its lungs."""
+
+    grid: EvenGrid
+    candidates: list[Candidate]
+
+
+def search(volume: Volume, *, most: int = 300, quiet: bool = True) -> Searched:
+    """The part of `detect` that does not depend on weights.
+
+    Raises
+    ------
+    InputRefused
+        If the scan has no lungs, or too few slices.
+    """
+    if volume.shape[0] < LEAST_SLICES:
+        raise InputRefused(f"the scan has {volume.shape[0]} slices; the detection of nodules needs {LEAST_SLICES}")
+    cubes = lung_cubes(volume, quiet=quiet)
+    if cubes is None:
+        raise InputRefused("no lungs were found; nodules are looked for in the lungs of a CT of the chest")
+    return Searched(cubes[0], find_candidates(*cubes, most=most, quiet=quiet))
+
+
 def detect(
-    volume: Volume, *, weights: str | Path | None = None, most: int = 300, device: str = "cpu", quiet: bool = True
+    volume: Volume,
+    *,
+    weights: str | Path | None = None,
+    most: int = 300,
+    device: str = "cpu",
+    searched: Searched | None = None,
+    quiet: bool = True,
 ) -> list[Nodule]:
     """Candidates for nodules in the lungs of a CT scan, the most likely first.
 
@@ -58,6 +89,7 @@ def detect(
     ----------
     weights : name or folder of a nodule network; None: the shipped one, if there is one; "none": the filter alone
     most : number of candidates that are looked at
+    searched : of `search` for this volume, if it was searched before
 
     Raises
     ------
@@ -74,20 +106,15 @@ def detect(
     >>> [round(v) for v in first.voxel]
     [12, 50, 75]
     """
-    if volume.shape[0] < LEAST_SLICES:
-        raise InputRefused(f"the scan has {volume.shape[0]} slices; the detection of nodules needs {LEAST_SLICES}")
-    cubes = lung_cubes(volume, quiet=quiet)
-    if cubes is None:
-        raise InputRefused("no lungs were found; nodules are looked for in the lungs of a CT of the chest")
-    grid, lungs = cubes
-    found = find_candidates(grid, lungs, most=most, quiet=quiet)
+    searched = searched or search(volume, most=most, quiet=quiet)
+    found = searched.candidates
     scores = [c.response_hu / (c.response_hu + HALF_HU) for c in found]
     if (name := network_name(weights)) is not None:
         from uhrct.models.choice import pick_device
         from uhrct.tasks.nodule_network import NoduleNetwork
 
         network = NoduleNetwork.from_pretrained(name, pick_device(device))
-        scores = [float(p) for p in network.probabilities(grid, found)]
+        scores = [float(p) for p in network.probabilities(searched.grid, found)]
     nodules = [
         Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
         for c, score in zip(found, scores, strict=True)

@@ -22,6 +22,7 @@ from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.evaluation.protocol import degraded_stack
 from uhrct.physics.acquisition import Acquisition
+from uhrct.tasks.detect import Searched
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,11 @@ class TaskBenchmark:
         begin = time.perf_counter()
         volume = scan.volume if step.ready is None else self._restored(scan.volume, step.ready)
         seconds = time.perf_counter() - begin
+        kept: dict[str, Searched] = {}
         for tool in step.tools:
             head = self._head(step.case, step.protocol, step.ready, tool)
             begin = time.perf_counter()
-            found, mask = tool.measure(volume, scan)
+            found, mask = tool.measure(volume, scan, kept)
             times = {"seconds": round(seconds, 2), "tool_seconds": round(time.perf_counter() - begin, 2)}
             if mask is not None and pictured[tool.task] == step.case.name:
                 store_mask(mask, volume.spacing_mm, mask_file(self.config.out, head, tool.task, step.case.name))

@@ -15,7 +15,7 @@ from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
 from uhrct.evaluation.trees import score_tree
 from uhrct.models.folder import model_folder, read_settings
-from uhrct.tasks.detect import NO_NETWORK, detect
+from uhrct.tasks.detect import NO_NETWORK, Searched, detect, search
 from uhrct.tasks.mask_network import MaskNetwork
 from uhrct.tasks.nodule_network import NoduleNetwork
 from uhrct.tasks.segment import load_network, segment
@@ -58,13 +58,19 @@ class Tool:
         network = load_network(name, MARKED.get(task, task), device)
         return cls(task, name, device, network.weights_sha256[:12], network)
 
-    def measure(self, volume: Volume, scan: Scan) -> tuple[dict[str, Any], np.ndarray | None]:
+    def measure(
+        self, volume: Volume, scan: Scan, kept: dict[str, Searched]
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
         """(what a row holds about a volume, the mask that was found if it is a tree).
 
         A volume in which the tool finds nothing, or that it refuses, has no findings; the reason is kept.
+
+        Parameters
+        ----------
+        kept : for tools that search the same volume; the first one stores its candidates in it
         """
         if self.task == "nodules":
-            return self._nodules(volume, scan), None
+            return self._nodules(volume, scan, kept), None
         row: dict[str, Any] = {}
         try:
             mask = segment(volume, MARKED.get(self.task, self.task), network=self.network).labels > 0
@@ -75,11 +81,13 @@ class Tool:
         scores = score_tree(mask, scan.trees[self.task])
         return row | {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}, mask
 
-    def _nodules(self, volume: Volume, scan: Scan) -> dict[str, Any]:
+    def _nodules(self, volume: Volume, scan: Scan, kept: dict[str, Searched]) -> dict[str, Any]:
         row: dict[str, Any] = {}
+        weights = NO_NETWORK if self.name == CLASSICAL else self.name
         try:
-            weights = NO_NETWORK if self.name == CLASSICAL else self.name
-            found = [Place(n.centre_mm, score=n.score) for n in detect(volume, weights=weights, device=self.device)]
+            kept["nodules"] = kept.get("nodules") or search(volume)
+            nodules = detect(volume, weights=weights, device=self.device, searched=kept["nodules"])
+            found = [Place(n.centre_mm, score=n.score) for n in nodules]
         except InputRefused as reason:
             found, row["refused"] = [], str(reason)
         row["found"] = [[*p.centre_mm, p.score] for p in found]
