@@ -14,6 +14,7 @@ from uhrct.core.volume import Volume
 from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.tasks.airways import segment_airways
 from uhrct.tasks.leaks import without_leaks
+from uhrct.tasks.trachea import trachea
 
 
 def test_a_hole_in_the_wall_does_not_flood_the_lung() -> None:
@@ -86,3 +87,16 @@ def test_the_number_of_slices_is_that_along_the_body() -> None:
     few = Volume(volume.hu[40:48], volume.spacing_mm)
     with pytest.raises(Exception, match="8 slices"):
         segment_airways(few.hu, few.spacing_mm, few.direction)
+
+
+def test_the_air_between_back_and_table_is_no_trachea() -> None:
+    z, y, x = np.mgrid[:20, :100, :100]
+    chest = np.where(np.hypot(y - 50, x - 50) < 48, 40, -1000)
+    lungs = (np.hypot(y - 50, x - 25) < 15) | (np.hypot(y - 50, x - 75) < 15)
+    chest[lungs] = -850
+    chest[(np.hypot(y - 50, x - 50) < 5) & (z < 8)] = -1000
+    gap = (abs(y - 88) < 2) & (abs(x - 50) < 15)  # longer than the trachea
+    chest[gap] = -1000
+    found = trachea(chest, lungs, (2.0, 2.0, 2.0))
+    assert found[4, 50, 50]
+    assert not found[gap].any()

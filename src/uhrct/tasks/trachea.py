@@ -11,6 +11,8 @@ from uhrct.evaluation.fast_lungs import coarse_factors, coarsen
 COARSE_MM = 2.0
 AIR_BELOW_HU = -900.0
 SECTION_CM2 = (0.5, 9.0)
+#: a section is at most so many times as wide as deep, or as deep as wide. The air between back and table is flatter.
+MOST_FLAT = 3.0
 WALL_FROM_HU = -650.0  # mean around the section; it includes partial volume
 LEAST_LENGTH_MM = 10.0
 OFF_CENTRE_MM = 45.0
@@ -78,6 +80,9 @@ def _sections(plane: np.ndarray, lung: np.ndarray, mm: tuple[float, ...], middle
         if rows.start < 2 or columns.start < 2 or rows.stop > plane.shape[0] - 2 or columns.stop > plane.shape[1] - 2:
             continue
         piece = pieces[where] == k
+        sides_mm = sorted(n * side for n, side in zip(piece.shape, mm[1:], strict=True))
+        if sides_mm[1] > MOST_FLAT * sides_mm[0]:
+            continue
         centre_mm = mm[2] * (columns.start + ndimage.center_of_mass(piece)[1])
         if not SECTION_CM2[0] <= piece.sum() * cm2 <= SECTION_CM2[1] or abs(centre_mm - middle_mm) > OFF_CENTRE_MM:
             continue
