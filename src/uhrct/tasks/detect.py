@@ -116,7 +116,7 @@ def detect(
         network = NoduleNetwork.from_pretrained(name, pick_device(device))
         scores = [float(p) for p in network.probabilities(searched.grid, found)]
     nodules = [
-        Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 4))
+        Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 6))
         for c, score in zip(found, scores, strict=True)
     ]
     return sorted(nodules, key=lambda n: -n.score)
