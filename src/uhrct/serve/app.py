@@ -7,6 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class Service:
     def __init__(self, store: Store, device: str = "auto", wording: Wording = str) -> None:
         self.store, self._device, self.worded = store, device, wording
         self._lookers, self._workers = (Lane(store, device, store.limits.kept_free) for _ in range(2))
-        self._viewer = Viewer()
+        self.viewer = Viewer()
 
     def close(self) -> None:
         """End all work."""
@@ -94,7 +95,7 @@ class Service:
         """End the work on a job and remove its files."""
         for lane in (self._lookers, self._workers):
             lane.drop(job)
-        self._viewer.close(job)
+        self.viewer.close(job)
         self.store.remove(job)
 
     def made(self, name: str) -> Job:
@@ -104,13 +105,17 @@ class Service:
             raise Refused(409, "this scan has no result yet")
         return job
 
-    def viewer(self, name: str) -> Any:
-        """The application that shows scan and result of a job."""
+    def reader(self, name: str) -> "_Reader":
+        """What reads scan and result of a job for the viewer."""
         job = self.made(name)
         shape = json.loads((job.folder / REPORT).read_text())["output"]["shape"]
         if math.prod(shape) > _MOST_VOXELS:
             raise Refused(413, "the result is too large to be shown here; download it and use uhrct view --box")
-        return self._viewer.open(job)
+        return self.viewer.open(job)
+
+
+#: what the viewer shows in the present request
+_READER: "ContextVar[_Reader]" = ContextVar("reader")
 
 
 class Viewer:
@@ -119,46 +124,58 @@ class Viewer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._shown: tuple[str, int] | None = None
+        self._reader: _Reader | None = None
         self._app: Any = None
 
-    def open(self, job: Job) -> Any:
-        """The application for a finished job. Voxels are read at its first request that needs them."""
+    @property
+    def app(self) -> Any:
+        """The application. There is one for all jobs: FastAPI keeps a part of every application in memory."""
         from uhrct.viewer.server import make_app
 
         with self._lock:
-            if self._shown != (job.name, job.run):
-                self._shown, self._app = (job.name, job.run), make_app(_reader(job))
+            self._app = self._app or make_app(lambda: _READER.get()())
             return self._app
+
+    def open(self, job: Job) -> "_Reader":
+        """What reads a finished job, at its first request that needs voxels."""
+        with self._lock:
+            if self._reader is None or self._shown != (job.name, job.run):
+                self._shown, self._reader = (job.name, job.run), _Reader(job)
+            return self._reader
 
     def close(self, job: Job) -> None:
         """Forget the voxels of a job."""
         with self._lock:
             if self._shown is not None and self._shown[0] == job.name:
-                self._shown = self._app = None
+                self._shown = self._reader = None
 
 
-def _reader(job: Job) -> Callable[[], "tuple[Study, View]"]:
-    """A function that reads scan and result at its first call, and then gives the same again."""
-    from uhrct import io
-    from uhrct.viewer.files import read_study
+class _Reader:
+    """Reads scan and result of a job at its first call, and then gives the same again."""
 
-    wish, shown = job.wish, {key: job.folder / path for key, path in job.shown.items()}
-    scan, result = job.folder / job.scan, shown["result"]
-    series = str(wish.series) if wish is not None and io.paths.is_dicom(io.paths.readable(scan)[1]) else None
-    held: list[tuple[Study, View]] = []
+    def __init__(self, job: Job) -> None:
+        self._wish, self._shown = job.wish, {key: job.folder / path for key, path in job.shown.items()}
+        self._scan = job.folder / job.scan
+        self._held: tuple[Study, View] | None = None
 
-    def read(path: Path) -> Any:
-        of_scan = path == scan
-        return io.read(path, series=series if of_scan else None, untilt=of_scan and wish is not None and wish.untilt)
+    def __call__(self) -> "tuple[Study, View]":
+        from uhrct.viewer.files import read_study
 
-    def opened() -> "tuple[Study, View]":
-        if not held:
-            overlays = [shown["grades"]] if _has_grades(shown) else []
-            study = read_study(read, [scan, result], overlays=overlays, audit=shown.get("audit"))
-            held.append((study, study.whole()))
-        return held[0]
+        if self._held is None:
+            overlays = [self._shown["grades"]] if _has_grades(self._shown) else []
+            paths = [self._scan, self._shown["result"]]
+            study = read_study(self._read, paths, overlays=overlays, audit=self._shown.get("audit"))
+            self._held = study, study.whole()
+        return self._held
 
-    return opened
+    def _read(self, path: Path) -> Any:
+        from uhrct import io
+
+        wish = self._wish
+        if path != self._scan or wish is None:
+            return io.read(path)
+        several = io.paths.is_dicom(io.paths.readable(path)[1])
+        return io.read(path, series=str(wish.series) if several else None, untilt=wish.untilt)
 
 
 def _has_grades(shown: dict[str, Path]) -> bool:
@@ -258,8 +275,9 @@ def make_app(service: Service) -> "FastAPI":
         return FileResponse(file, media_type="application/json", headers=_saved_as("uhrct-report.json"))
 
     async def viewer(scope: Any, receive: Any, send: Any) -> None:
-        pages = await asyncio.to_thread(service.viewer, scope["path_params"]["name"])
-        await pages(scope, receive, send)
+        reader = await asyncio.to_thread(service.reader, scope["path_params"]["name"])
+        _READER.set(reader)  # of this request alone: others may look at another job meanwhile
+        await service.viewer.app(scope, receive, send)
 
     app.mount("/jobs/{name}/view", viewer)
 
