@@ -146,6 +146,7 @@ def main() -> None:
             result = json.loads(RESULT.read_text())
         else:
             result["cost"] = costs(arguments.data, Path(temporary))
+            write_json(RESULT, result)
         result["phantoms"] = {"spacing_mm": SPACING_MM}
         for family, seed in PHANTOMS:
             folder = work / f"{family}-{seed}"
