@@ -86,8 +86,6 @@ def measure(args: argparse.Namespace) -> None:
             methods["ours, mean, no noise removed"] = restorer(Upscaler(model, denoise=0.0))
             told = Upscaler(model, denoise=0.0, overrides=CLEAN)
             methods["ours, mean, no noise removed, told it is clean"] = restorer(told)
-        if model.denoiser is not None:
-            methods["ours, 4-step sample"] = restorer(Upscaler(model, steps=4))
         for name, other in others.items():
             methods[name] = restorer(Upscaler(other, consistency="off"))
         volume = io.read(args.data / case)

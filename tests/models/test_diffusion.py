@@ -18,14 +18,8 @@ def test_split_undoes_target(prediction):
     assert torch.allclose(back_n, n)
 
 
-@pytest.mark.parametrize("d", [Diffusion(), PAPER, Diffusion("v", sampler="ancestral"), Diffusion("x0")], ids=str)
-@pytest.mark.parametrize("steps", [8, 100])
-def test_sampler_draws_the_distribution_that_a_perfect_denoiser_knows(d, steps):
-    if d is PAPER and steps == 8:
-        pytest.skip("the paper's linear schedule does not start from noise in 8 steps")
-    # e ~ N(m, s^2): the best denoiser is linear and known in closed form
-    m, s = 0.7, 0.5
-    generator = torch.Generator().manual_seed(0)
+def gaussian(d, m, s):
+    """The best denoiser if e ~ N(m, s^2): it is linear and known in closed form."""
 
     def denoise(z, sqrt_g):
         g = sqrt_g**2
@@ -33,9 +27,33 @@ def test_sampler_draws_the_distribution_that_a_perfect_denoiser_knows(d, steps):
         n = (z - sqrt_g * e) / (1 - g).sqrt().clamp(min=1e-6)
         return d.target(e, n, g)
 
-    out = d.sample(denoise, lambda _: torch.randn(20000, generator=generator, dtype=torch.float64), steps)
+    return denoise
+
+
+SAMPLERS = [Diffusion(), PAPER, Diffusion("v", sampler="ancestral"), Diffusion("v", sampler="ddim"), Diffusion("x0")]
+
+
+@pytest.mark.parametrize("d", SAMPLERS, ids=str)
+@pytest.mark.parametrize("steps", [8, 100])
+def test_sampler_draws_the_distribution_that_a_perfect_denoiser_knows(d, steps):
+    if d is PAPER and steps == 8:
+        pytest.skip("the paper's linear schedule does not start from noise in 8 steps")
+    m, s = 0.7, 0.5
+    generator = torch.Generator().manual_seed(0)
+    out = d.sample(gaussian(d, m, s), lambda _: torch.randn(20000, generator=generator, dtype=torch.float64), steps)
     assert float(out.mean()) == pytest.approx(m, abs=0.06)
     assert float(out.std()) == pytest.approx(s, abs=0.12 if steps == 8 else 0.04)
+
+
+@pytest.mark.parametrize("s", [0.6, 1.0, 1.5])
+def test_four_steps_of_multistep_keep_the_spread_that_ddim_loses(s):
+    noise = torch.randn(20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kept = {}
+    for sampler in ("multistep", "ddim"):
+        d = Diffusion("v", sampler=sampler)
+        kept[sampler] = float(d.sample(gaussian(d, 0.0, s), lambda _: noise, 4).std()) / s
+    assert 0.88 < kept["multistep"] < 1.05
+    assert kept["ddim"] < 0.76
 
 
 def test_papers_schedule():

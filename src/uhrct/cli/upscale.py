@@ -142,7 +142,7 @@ def upscale(
     steps: Annotated[
         int,
         typer.Option(
-            help="1: posterior mean. 2 or more: number of diffusion steps to draw a sample (not with --quality fast).",
+            help="1: posterior mean. 2 or more: draw a sample in so many steps; 5 are good (not with --quality fast).",
             rich_help_panel=ADVANCED,
         ),
     ] = 1,
