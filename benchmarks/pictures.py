@@ -78,7 +78,7 @@ def three_planes(args: argparse.Namespace, model: Model) -> None:
         "ours, mean": (upscaled(model, low, overrides=known), high.spacing_mm),
     }
     if model.denoiser is not None:
-        images["ours, 8-step sample"] = (upscaled(model, low, steps=8, overrides=known), high.spacing_mm)
+        images["ours, 5-step sample"] = (upscaled(model, low, steps=5, overrides=known), high.spacing_mm)
     images["truth"] = (truth.hu, high.spacing_mm)
     centre = (truth.shape[0] * truth.spacing_mm[0] / 2, args.y_mm - corner_mm[0], args.x_mm - corner_mm[1])
     plt = pyplot()
