@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,6 @@ NODULE_MEASURES = {
 }
 #: diameters of small nodules
 SMALL_MM = (3.0, 5.0)
-#: with fewer cases no p value can be below 0.05
-FEWEST_FOR_P = 6
 #: false positives per scan at which sensitivities are compared
 OPERATING_POINT = 4.0
 
@@ -190,6 +189,7 @@ def _differences(title: str, task: str, methods: dict[str, Measured], base: str)
     cells += [[name, str(len(common[name]))] for name in others]
     for metric, m in measures.items():
         texts, p_values = [], []
+        fewest = fewest_for_p(len(others))
         for name in others:
             a, b = methods[name], methods[base]
 
@@ -197,23 +197,37 @@ def _differences(title: str, task: str, methods: dict[str, Measured], base: str)
                 return a.value(k, some) - b.value(k, some)
 
             texts.append(_text(estimate(gap, common[name]), m, signed=True))
-            p_values.append(_p_value(a, b, metric, common[name]))
+            p_values.append(_p_value(a, b, metric, common[name], fewest))
         corrected = iter(holm([p for p in p_values if p is not None]))
         for line, text, p in zip(cells[1:], texts, p_values, strict=True):
             line.append(text if p is None else f"{text} {_significance(next(corrected))}")
     note = (
         f"Difference from **{base}**, in points where the unit is per cent [95 % bootstrap interval over cases]. p: "
         "Wilcoxon's signed-rank test on the values of single cases, corrected by Holm over the methods of a column "
-        f"(n.s.: no difference shown at {ALPHA:g}); given from {FEWEST_FOR_P} cases on."
+        f"(n.s.: no difference shown at {ALPHA:g}); given from {fewest_for_p(len(others))} cases on, since with fewer "
+        f"none below {ALPHA:g} is possible."
     )
     return Table(f"{title}: against {base}", note, cells)
 
 
-def _p_value(a: Measured, b: Measured, metric: str, cases: Sequence[str]) -> float | None:
-    """Of the values of single cases where both are defined; None with too few of them."""
+def fewest_for_p(methods: int) -> int:
+    """Cases from which a difference of so many methods can be shown.
+
+    The smallest p of the signed-rank test of n cases is 2 / 2^n; Holm's correction multiplies it by the methods.
+
+    Example
+    -------
+    >>> fewest_for_p(1), fewest_for_p(2), fewest_for_p(9)
+    (6, 7, 9)
+    """
+    return math.ceil(math.log2(2 * max(methods, 1) / ALPHA))
+
+
+def _p_value(a: Measured, b: Measured, metric: str, cases: Sequence[str], fewest: int) -> float | None:
+    """Of the values of single cases where both are defined; None with fewer than `fewest` of them."""
     pairs = np.array([[m.value(metric, [c]) for m in (a, b)] for c in cases], float).reshape(-1, 2)
     pairs = pairs[~np.isnan(pairs).any(1)]
-    return paired_test(pairs[:, 0], pairs[:, 1]) if len(pairs) >= FEWEST_FOR_P else None
+    return paired_test(pairs[:, 0], pairs[:, 1]) if len(pairs) >= fewest else None
 
 
 def _significance(p: float) -> str:
