@@ -1,10 +1,11 @@
 """Measure the segmenters of `uhrct segment` on phantoms with exact masks, and their cost on a real chest.
 
-The cost of the network for vessels and of `uhrct detect` is measured too.
+The costs of the networks for vessels and of `uhrct detect` are measured too.
 
     python benchmarks/segmenters.py                       # -> results/segmenters.json
     python benchmarks/segmenters.py --work FOLDER         # keeps the phantoms there, and uses those that it finds
-    python benchmarks/segmenters.py --scores              # the scores again; the costs in the file stay
+    python benchmarks/segmenters.py --only scores         # the costs in the file stay
+    python benchmarks/segmenters.py --only costs          # the scores in the file stay
 
 Scores need no idle machine. Seconds do: the file holds both wall-clock and processor seconds.
 """
@@ -123,7 +124,8 @@ def costs(data: Path, temporary: Path) -> dict[str, Any]:
     io.write(Volume(repeated, scan.spacing_mm), chest)
     out = "{folder}/out.nii.gz"
     commands = {task: ["segment", str(chest), out, "--task", task] for task in TASKS}
-    commands["vessels, network"] = [*commands["vessels"], "--weights", "vessels"]
+    for name in ("vessels", "vessels-segresnet"):
+        commands[f"vessels, weights {name}"] = [*commands["vessels"], "--weights", name]
     commands["nodules"] = ["detect", str(chest), "--most", "300"]
     rows: dict[str, Any] = {"scan": f"lidc0314, mirrored to {COST_SLICES} slices of 512 x 512"}
     for name, command in commands.items():
@@ -136,17 +138,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder for phantoms")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "ct")
-    parser.add_argument("--scores", action="store_true", help="keep the costs that were measured before")
+    parser.add_argument("--only", choices=["costs", "scores"], help="keep what else was measured before")
     arguments = parser.parse_args()
-    result: dict[str, Any] = {"machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"}
+    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    result: dict[str, Any] = json.loads(RESULT.read_text()) if arguments.only else {}
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        if arguments.scores:
-            result = json.loads(RESULT.read_text())
-        else:
-            result["cost"] = costs(arguments.data, Path(temporary))
+        if arguments.only != "scores":
+            result |= {"machine": machine, "cost": costs(arguments.data, Path(temporary))}
             write_json(RESULT, result)
+        if arguments.only == "costs":
+            return
         result["phantoms"] = {"spacing_mm": SPACING_MM}
         for family, seed in PHANTOMS:
             folder = work / f"{family}-{seed}"

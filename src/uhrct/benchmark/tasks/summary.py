@@ -187,9 +187,9 @@ def _differences(title: str, task: str, methods: dict[str, Measured], base: str)
     cells = [["method", "cases", *(_heading(m) for m in measures.values())]]
     common = {name: [c for c in methods[base].rows if c in methods[name].rows] for name in others}
     cells += [[name, str(len(common[name]))] for name in others]
+    fewest = fewest_for_p(len(others))
     for metric, m in measures.items():
         texts, p_values = [], []
-        fewest = fewest_for_p(len(others))
         for name in others:
             a, b = methods[name], methods[base]
 
@@ -204,7 +204,7 @@ def _differences(title: str, task: str, methods: dict[str, Measured], base: str)
     note = (
         f"Difference from **{base}**, in points where the unit is per cent [95 % bootstrap interval over cases]. p: "
         "Wilcoxon's signed-rank test on the values of single cases, corrected by Holm over the methods of a column "
-        f"(n.s.: no difference shown at {ALPHA:g}); given from {fewest_for_p(len(others))} cases on, since with fewer "
+        f"(n.s.: no difference shown at {ALPHA:g}); given from {fewest} cases on, since with fewer "
         f"none below {ALPHA:g} is possible."
     )
     return Table(f"{title}: against {base}", note, cells)
