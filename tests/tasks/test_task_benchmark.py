@@ -137,6 +137,31 @@ def test_the_report_has_the_numbers_of_the_rows(measured: Path, tmp_path: Path) 
     }
 
 
+def test_without_a_true_mask_a_tool_is_compared_with_what_it_finds_in_the_true_scan(place: Path) -> None:
+    (place / "results.jsonl").unlink()
+    change(place, "cases/chest]", "cases/chest/ct.nii.gz}]")
+    change(place, "{cases: [", "{cases: [{scan: ")
+    change(place, "  nodules:", "  # nodules:")
+    change(place, "{x4: [1, 4, 4]}", "{x2: [1, 2, 2]}")
+    run(place)
+    vessels = rows(place, "vessels")
+    assert vessels[TRUE_SCAN]["values"]["dice"] == 1
+    assert vessels[TRUE_SCAN]["values"]["leak_ml"] == 0
+    assert 0.1 < vessels["bicubic"]["values"]["dice"] < 0.9
+    benchmark(place / "config.yaml", report=place / "report", quiet=True)
+    assert (place / "report" / "figures" / "vessels-classical-x2-trees.png").is_file()
+
+
+def test_a_scan_in_which_a_tool_finds_nothing_is_no_reference(place: Path) -> None:
+    (place / "results.jsonl").unlink()
+    io.write(Volume(np.full((12, 64, 64), 40, np.int16), (1.0, 1.0, 1.0)), place / "cases" / "water.nii.gz")
+    change(place, "cases/chest]", "cases/water.nii.gz}]")
+    change(place, "{cases: [", "{cases: [{scan: ")
+    change(place, "  nodules:", "  # nodules:")
+    with pytest.raises(UhrctError, match=r"water.nii.gz: classical finds no vessels in the true scan"):
+        run(place)
+
+
 def nodule_rows(found: list[list[float]]) -> dict[str, Any]:
     known = [[0.0, 0.0, 0.0, 4.0], [50.0, 0.0, 0.0, 10.0]]
     return {"nodules": known, "excluded": [[90.0, 0.0, 0.0, 6.0]], "found": found}
@@ -175,6 +200,7 @@ def test_rows_of_other_weights_do_not_count(measured: Path) -> None:
         ("/chest]", "/nothing]", "no such folder"),
         ("  vessels: {", "  veins: {", "unknown setting tasks.veins"),
         ("/chest]", "/chest], tools: []", "tools"),
+        ("/chest]", "/chest, {scan: chest}]", "a configuration of their own"),
     ],
 )
 def test_a_bad_configuration_gives_one_line(place: Path, old: str, new: str, words: str | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage  # evaluation extra
 
 from uhrct import io
-from uhrct.benchmark.tasks.config import NoduleCase, NoduleTask, TasksConfig
+from uhrct.benchmark.tasks.config import NoduleCase, NoduleTask, TasksConfig, UnmarkedCase
 from uhrct.benchmark.tasks.vessel12 import Marks, read_marks, vessel12_scans
 from uhrct.core.errors import UhrctError
 from uhrct.core.hu import FLOOR_HU
@@ -40,7 +40,7 @@ class Case:
     ----------
     name : in results
     scan : file or folder
-    masks : task -> file of the true mask
+    masks : task -> file of the true mask; None: nobody made one
     nodules : how nodules get into the scan; None: the task nodules does not use this case
     known : nodules, and findings that are neither right nor wrong, of a table; None: `nodules` says where they are
     series : of a DICOM folder
@@ -49,7 +49,7 @@ class Case:
 
     name: str
     scan: Path
-    masks: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path | None] = field(default_factory=dict)
     nodules: NoduleCase | None = None
     known: tuple[list[Place], list[Place]] | None = None
     series: str | None = None
@@ -69,14 +69,14 @@ class Scan:
     Parameters
     ----------
     volume : int16, padding counts as -1024 HU; cropped to a multiple of all scales
-    trees : task -> true tree
+    trees : task -> true tree; without a true mask (task, tool) -> what the tool finds in this scan
     nodules, excluded : in mm (LPS); findings inside an excluded one are neither right nor wrong
     marks : voxels that readers marked as vessel or not
     sha256 : of the voxels
     """
 
     volume: Volume
-    trees: dict[str, TreeReference]
+    trees: dict[str | tuple[str, str], TreeReference]
     nodules: list[Place]
     excluded: list[Place]
     marks: Marks | None
@@ -94,11 +94,8 @@ def list_cases(config: TasksConfig) -> list[Case]:
     tasks = config.file.tasks
     out: dict[Path, Case] = {}
     for task, settings in (("vessels", tasks.vessels), ("airways", tasks.airways)):
-        for root in settings.cases if settings else ():
-            pairs = list(image_mask_pairs(Path(root), task))
-            if not pairs:
-                raise UhrctError(f"{root}: no {task}.nii.gz in it; make a phantom there with uhrct phantom")
-            for image, mask in pairs:
+        for entry in settings.cases if settings else ():
+            for image, mask in _tree_cases(entry, task):
                 case = out.setdefault(image, Case(_name(image), image))
                 out[image] = replace(case, masks={**case.masks, task: mask})
     points = [Path(root) for root in (tasks.vessel_points.cases if tasks.vessel_points else ())]
@@ -108,6 +105,17 @@ def list_cases(config: TasksConfig) -> list[Case]:
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise UhrctError(f"two cases are called {twice!r}; name each scan once, or give another seed")
     return cases
+
+
+def _tree_cases(entry: str | UnmarkedCase, task: str) -> list[tuple[Path, Path | None]]:
+    """(scan, file of the true mask or None) of each case in an entry of the configuration."""
+    if isinstance(entry, UnmarkedCase):
+        if not Path(entry.scan).exists():
+            raise UhrctError(f"{entry.scan}: no such scan")
+        return [(Path(entry.scan), None)]
+    if pairs := list(image_mask_pairs(Path(entry), task)):
+        return [*pairs]
+    raise UhrctError(f"{entry}: no {task}.nii.gz in it; make a phantom there with uhrct phantom")
 
 
 def _name(image: Path) -> str:
@@ -172,7 +180,9 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
         raise UhrctError(f"{case.scan}: {whole.shape} voxels are too few for a scale of {multiple}")
     hu = np.maximum(whole.hu[kept], np.int16(FLOOR_HU)).round().astype(np.int16)
     volume = replace(whole, hu=hu, meta={})
-    trees = {task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items()}
+    trees: dict[str | tuple[str, str], TreeReference] = {
+        task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items() if mask is not None
+    }
     nodules: list[Place] = []
     excluded: list[Place] = []
     if case.known is not None:

@@ -21,12 +21,33 @@ TRUE_SCAN = "true scan"
 Scale = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
+class UnmarkedCase(Settings):
+    """A scan in which nobody marked the tree: what a tool finds in it is that tool's truth, a pseudo-reference."""
+
+    scan: str
+
+
 class TreeTask(Settings):
     """Vessels or airways."""
 
     #: "classical", or names or folders of mask networks
     tools: Annotated[Paths, Field(min_length=1)] = (CLASSICAL,)
-    #: folders with scans and true masks (`uhrct.tasks.cases.image_mask_pairs`)
+    #: folders with scans and true masks (`uhrct.tasks.cases.image_mask_pairs`), and scans without masks
+    cases: Annotated[tuple[str | UnmarkedCase, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TreeTask:
+        if len({type(case) for case in self.cases}) > 1:
+            raise ValueError("scans without masks need a configuration of their own: means over both say nothing")
+        return self
+
+
+class PointTask(Settings):
+    """Single voxels that readers marked as vessel or not."""
+
+    #: as for vessels
+    tools: Annotated[Paths, Field(min_length=1)] = (CLASSICAL,)
+    #: folders of VESSEL12 (`uhrct.benchmark.tasks.vessel12`)
     cases: Annotated[Paths, Field(min_length=1)]
 
 
@@ -70,8 +91,7 @@ class Tasks(Settings):
     """What is looked for. A task that is left out is not measured."""
 
     vessels: TreeTask | None = None
-    #: the cases are folders of VESSEL12, in which single voxels are marked (`uhrct.benchmark.tasks.vessel12`)
-    vessel_points: TreeTask | None = None
+    vessel_points: PointTask | None = None
     airways: TreeTask | None = None
     nodules: NoduleTask | None = None
 

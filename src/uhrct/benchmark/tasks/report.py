@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from uhrct.benchmark.tasks import figures
-from uhrct.benchmark.tasks.config import TasksConfig
+from uhrct.benchmark.tasks.config import TRUE_SCAN, TasksConfig
 from uhrct.benchmark.tasks.render import TreePanel, trees_side_by_side
 from uhrct.benchmark.tasks.rows import TaskResults, mask_file, read_task_results, stored_mask
 from uhrct.benchmark.tasks.summary import Measured, groups, markdown
@@ -48,18 +48,19 @@ def write_task_report(config: TasksConfig, folder: Path, *, quiet: bool = False)
 
 def _trees(results: TaskResults, task: str, methods: dict[str, Measured], title: str, path: Path) -> None:
     """The trees of the first case whose masks were stored; nothing without them."""
-    for case in next(iter(methods.values())).rows:
-        truth = mask_file(results.path, None, task, case)
-        if truth.is_file():
+    for case, row in (methods[TRUE_SCAN].rows if TRUE_SCAN in methods else {}).items():
+        # without a true mask the tree of the true scan is what others are compared with
+        files = [mask_file(results.path, some, task, case) for some in (None, row)]
+        if truth := next((file for file in files if file.is_file()), None):
             break
     else:
         return
     mask, spacing_mm = stored_mask(truth)
     panels = []
     for name, measured in methods.items():
-        row = measured.rows.get(case)
-        if row is not None and (file := mask_file(results.path, row, task, case)).is_file():
-            values = row["values"]
+        mine = measured.rows.get(case)
+        if mine is not None and (file := mask_file(results.path, mine, task, case)).is_file():
+            values = mine["values"]
             dice, length = (f"{label} {100 * values[k]:.0f} %" for k, label in list(SHOWN.items())[:2])
             panels.append(
                 TreePanel(f"{name}: {dice}, {length}, leaks {values['leak_ml']:.1f} ml", stored_mask(file)[0])

@@ -124,11 +124,14 @@ class TaskBenchmark:
         for tool in step.tools:
             head = self._head(step.case, step.protocol, step.ready, tool)
             begin = time.perf_counter()
-            found, mask = tool.measure(volume, scan, kept)
+            try:
+                found, mask = tool.measure(volume, scan, kept)
+            except UhrctError as error:
+                raise UhrctError(f"{step.case.scan}: {error}") from error
             times = {"seconds": round(seconds, 2), "tool_seconds": round(time.perf_counter() - begin, 2)}
             if mask is not None and pictured[tool.task] == step.case.name:
                 store_mask(mask, volume.spacing_mm, mask_file(self.config.out, head, tool.task, step.case.name))
-                if step.ready is None:
+                if step.ready is None and tool.task in scan.trees:
                     truth = scan.trees[tool.task].mask
                     store_mask(truth, volume.spacing_mm, mask_file(self.config.out, None, tool.task, step.case.name))
             yield {**head, "scan": scan.sha256, **times, **found}

@@ -10,10 +10,10 @@ import numpy as np
 from uhrct.benchmark.tasks.cases import Scan
 from uhrct.benchmark.tasks.config import CLASSICAL
 from uhrct.benchmark.tasks.vessel12 import score_marks
-from uhrct.core.errors import InputRefused
+from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
-from uhrct.evaluation.trees import score_tree
+from uhrct.evaluation.trees import TreeReference, score_tree
 from uhrct.models.folder import model_folder, read_settings
 from uhrct.tasks.detect import NO_NETWORK, Searched, detect, search
 from uhrct.tasks.mask_network import MaskNetwork
@@ -73,13 +73,28 @@ class Tool:
             return self._nodules(volume, scan, kept), None
         row: dict[str, Any] = {}
         try:
-            mask = segment(volume, MARKED.get(self.task, self.task), network=self.network).labels > 0
+            mask = self._mask(volume)
         except InputRefused as reason:
             mask, row["refused"] = np.zeros(volume.shape, bool), str(reason)
         if scan.marks is not None:
             return row | {"values": score_marks(mask, scan.marks)}, None
-        scores = score_tree(mask, scan.trees[self.task])
+        scores = score_tree(mask, self._reference(scan))
         return row | {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}, mask
+
+    def _mask(self, volume: Volume) -> np.ndarray:
+        return segment(volume, MARKED.get(self.task, self.task), network=self.network).labels > 0
+
+    def _reference(self, scan: Scan) -> TreeReference:
+        """The true tree of a scan. Where there is none, it is what this tool finds in the scan."""
+        if self.task in scan.trees:
+            return scan.trees[self.task]
+        own = self.task, self.name
+        if own not in scan.trees:
+            try:
+                scan.trees[own] = TreeReference.of(self._mask(scan.volume), scan.volume.spacing_mm)
+            except UhrctError as reason:
+                raise UhrctError(f"{self.name} finds no {self.task} in the true scan ({reason})") from reason
+        return scan.trees[own]
 
     def _nodules(self, volume: Volume, scan: Scan, kept: dict[str, Searched]) -> dict[str, Any]:
         row: dict[str, Any] = {}
