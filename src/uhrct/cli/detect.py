@@ -32,7 +32,7 @@ from uhrct.cli.app import (
 )
 from uhrct.core.errors import UhrctError
 
-FILTER_ALONE = "no nodule network is installed; the score is that of the filter alone"
+FILTER_ALONE = "the score is that of the filter alone; `weights` nodules-small adds a network"
 
 
 def detect(

@@ -33,13 +33,13 @@ class TreePanel:
 
 
 def trees_side_by_side(
-    truth: np.ndarray, panels: Sequence[TreePanel], spacing_mm: tuple[float, float, float], title: str, path: Path
+    truth: TreePanel, panels: Sequence[TreePanel], spacing_mm: tuple[float, float, float], title: str, path: Path
 ) -> Path:
     """Write a PNG with the true tree and one picture per panel, with missed parts and leaks in colour.
 
     Parameters
     ----------
-    truth : bool (z, y, x)
+    truth : the tree that the others are compared with
     panels : masks of the same shape
     spacing_mm : (z, y, x)
 
@@ -49,19 +49,20 @@ def trees_side_by_side(
         If a mask does not fit.
     """
     plt = pyplot()
-    if any(p.mask.shape != truth.shape for p in panels):
-        raise UhrctError(f"{path}: a mask does not fit the truth of shape {truth.shape}")
-    everything = truth.copy()
+    true = truth.mask
+    if any(p.mask.shape != true.shape for p in panels):
+        raise UhrctError(f"{path}: a mask does not fit the truth of shape {true.shape}")
+    everything = true.copy()
     for panel in panels:
         everything |= panel.mask
     box = ndimage.find_objects(everything.astype(np.uint8))[0]
-    near = within(truth[box], LEAK_FROM_MM, spacing_mm)
-    images = [("true tree", render([(truth[box], FOUND)], spacing_mm))]
+    near = within(true[box], LEAK_FROM_MM, spacing_mm)
+    images = [(truth.title, render([(true[box], FOUND)], spacing_mm))]
     for panel in panels:
         found = panel.mask[box]
         around = within(found, LEAK_FROM_MM, spacing_mm)
         front = render([(found & near, FOUND), (found & ~near, LEAK)], spacing_mm)
-        behind = render([(truth[box] & ~around, MISSED)], spacing_mm)
+        behind = render([(true[box] & ~around, MISSED)], spacing_mm)
         # many thin missed branches would hide the tree that was found
         images.append((panel.title, np.where(front.any(2, keepdims=True), front, behind)))
     height, width = images[0][1].shape[:2]

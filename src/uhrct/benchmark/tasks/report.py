@@ -50,20 +50,21 @@ def _trees(results: TaskResults, task: str, methods: dict[str, Measured], title:
     """The trees of the first case whose masks were stored; nothing without them."""
     for case, row in (methods[TRUE_SCAN].rows if TRUE_SCAN in methods else {}).items():
         # without a true mask the tree of the true scan is what others are compared with
-        files = [mask_file(results.path, some, task, case) for some in (None, row)]
-        if truth := next((file for file in files if file.is_file()), None):
+        marked, own = (mask_file(results.path, some, task, case) for some in (None, row))
+        if marked.is_file() or own.is_file():
             break
     else:
         return
-    mask, spacing_mm = stored_mask(truth)
+    file = marked if marked.is_file() else own
+    mask, spacing_mm = stored_mask(file)
+    truth = TreePanel("true tree" if marked.is_file() else TRUE_SCAN, mask)
     panels = []
     for name, measured in methods.items():
         mine = measured.rows.get(case)
-        if mine is not None and (file := mask_file(results.path, mine, task, case)).is_file():
-            values = mine["values"]
-            dice, length = (f"{label} {100 * values[k]:.0f} %" for k, label in list(SHOWN.items())[:2])
-            panels.append(
-                TreePanel(f"{name}: {dice}, {length}, leaks {values['leak_ml']:.1f} ml", stored_mask(file)[0])
-            )
+        if mine is None or (found := mask_file(results.path, mine, task, case)) == file or not found.is_file():
+            continue
+        values = mine["values"]
+        dice, length = (f"{label} {100 * values[k]:.0f} %" for k, label in list(SHOWN.items())[:2])
+        panels.append(TreePanel(f"{name}: {dice}, {length}, leaks {values['leak_ml']:.1f} ml", stored_mask(found)[0]))
     if panels:
-        trees_side_by_side(mask, panels, spacing_mm, f"{title}, {case}", path)
+        trees_side_by_side(truth, panels, spacing_mm, f"{title}, {case}", path)
