@@ -34,6 +34,7 @@ OUTSIDE = {
             "results/benchmark-through-plane/summary.md",
             "results/benchmark-through-plane/tables.md",
             "results/benchmark-tasks/tables.md",
+            "results/benchmark-patient-trees/tables.md",
             "deploy/Dockerfile",
             "deploy/compose.yaml",
             "deploy/node.yaml",
