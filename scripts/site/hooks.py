@@ -16,38 +16,29 @@ from python_page import python_page
 
 ROOT = Path(__file__).parents[2]
 
+LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
+#: pages outside of docs/
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def linked_files() -> list[str]:
+    """The files outside of docs/ to which pages link."""
+    found: list[str] = []
+    for page in (*(ROOT / name for name in PAGES), *sorted((ROOT / "docs").glob("*.md"))):
+        folder = page.parent.relative_to(ROOT).as_posix()
+        targets = [posixpath.normpath(posixpath.join(folder, m[2])) for m in LINK.finditer(page.read_text("utf-8"))]
+        found += [t for t in targets if not t.startswith("docs/") and (ROOT / t).is_file()]
+    return sorted({*found} - {*PAGES})
+
+
+LINKED = linked_files()
 #: files of the repository outside of docs/ -> where they are on the site
-OUTSIDE = {
-    "README.md": "index.md",
-    "CITATION.cff": "CITATION.cff",
-    **{
-        path: path
-        for path in (
-            "CONTRIBUTING.md",
-            "CHANGELOG.md",
-            "examples/onnx_upscale.py",
-            "notebooks/01_first_scan.ipynb",
-            "notebooks/02_own_data.ipynb",
-            "notebooks/03_evaluation.ipynb",
-            "results/benchmark/summary.md",
-            "results/benchmark/tables.md",
-            "results/benchmark-through-plane/summary.md",
-            "results/benchmark-through-plane/tables.md",
-            "results/benchmark-tasks/tables.md",
-            "results/benchmark-patient-trees/tables.md",
-            "deploy/Dockerfile",
-            "deploy/compose.yaml",
-            "deploy/node.yaml",
-            "deploy/uhrct-node.service",
-        )
-    },
-}
+OUTSIDE = {**{path: path for path in (*PAGES, *LINKED)}, "README.md": "index.md"}
 #: reached by links of a page, not by the menu
-NOT_IN_MENU = tuple(path for path in OUTSIDE if path.startswith(("results/", "deploy/")))
+NOT_IN_MENU = tuple(path for path in LINKED if path.startswith(("results/", "deploy/")))
 GENERATED = {"commands.md": commands_page, "python.md": python_page}
 ASSETS = ("iframe-worker.js", "site.css")
 
-LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
 FENCE = re.compile(r"^\s*(```|~~~)")
 ITEM = re.compile(r"^([-*]|\d+\.) ")
 

@@ -17,7 +17,7 @@ from uhrct.benchmark.tasks.config import TRUE_SCAN, load_tasks
 from uhrct.benchmark.tasks.render import FOUND, render
 from uhrct.benchmark.tasks.rows import TaskResults, read_task_results
 from uhrct.benchmark.tasks.runner import TaskBenchmark
-from uhrct.benchmark.tasks.summary import Measured, groups
+from uhrct.benchmark.tasks.summary import Measured, by_patient, groups
 from uhrct.cli.benchmark import benchmark
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
@@ -178,6 +178,16 @@ def test_sensitivity_of_small_nodules() -> None:
     assert len(one.matches["a"].wrong) == 8
     two = Measured.of({"a": nodule_rows(found), "b": nodule_rows([[0.0, 1.0, 0.0, 0.5]])})
     assert two.value("sensitivity_4_small", ["a", "b"]) == 1  # eight false positives in two scans
+
+
+def test_seeds_of_one_patient_are_reported_by_patient() -> None:
+    rows = {name: nodule_rows([[0.0, 1.0, 0.0, 0.5]]) for name in ("a", "a, seed 1", "b, seed 1")}
+    parts = by_patient({TRUE_SCAN: Measured.of(rows), "ours": Measured.of({"a": rows["a"]})})
+    assert {p: {name: [*m.rows] for name, m in methods.items()} for p, methods in parts.items()} == {
+        "a": {TRUE_SCAN: ["a", "a, seed 1"], "ours": ["a"]},
+        "b": {TRUE_SCAN: ["b, seed 1"]},
+    }
+    assert by_patient({TRUE_SCAN: Measured.of({"a": rows["a"], "b": rows["a"]})}) == {}  # LUNA16: one case of each
 
 
 def test_rows_of_other_weights_do_not_count(measured: Path) -> None:

@@ -32,7 +32,7 @@ from uhrct.cli.app import (
 )
 from uhrct.core.errors import UhrctError
 
-FILTER_ALONE = "the score is that of the filter alone; docs/nodules.md compares it with a network"
+FILTER_ALONE = "the score is that of the filter alone; --weights nodules-small uses a network (docs/nodules.md)"
 
 
 def detect(

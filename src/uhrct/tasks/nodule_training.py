@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
@@ -40,6 +42,13 @@ JITTER = 2
 MOST_PLACES = 300_000
 #: share of the counter-examples that are among the strongest candidates of their scan, and the part that these are
 STRONG, STRONGEST = 0.5, 0.25
+#: share of the cubes that are turned and zoomed, and how far; few scans shall look like many
+TURNED, ZOOM = 0.5, 1.25
+#: side of the cube from which a turned and zoomed one is cut
+AROUND = 2 * math.ceil(ZOOM * SIDE * math.sqrt(3) / 2)
+#: exponent of the robust loss of Zhang and Sabuncu (arXiv 1805.07836): 0 is cross-entropy, 1 the mean absolute error.
+#: It grows to this in the first part of the training, since at the start the network trusts the filter too much.
+ROBUST, ROBUST_AFTER = 0.7, 0.5
 #: a candidate as near as this to a reader's nodule is not used as a counter-example
 NEAR_MM = 4.0
 
@@ -76,6 +85,7 @@ class NoduleScan:
     lung : where nodules can be put
     others : (n, 3), places of candidates that are no reader's nodule, the strongest first
     real : (n, 3), places in the nodules of readers
+    marked : readers looked for all nodules; in other scans some of `others` are nodules that nobody outlined
     """
 
     name: str
@@ -83,14 +93,16 @@ class NoduleScan:
     lung: Lung
     others: np.ndarray
     real: np.ndarray
+    marked: bool
 
 
 @dataclass(frozen=True)
 class CubeBatch:
-    """hu : (B, 1, side, side, side);  nodule : (B,) of 0 and 1"""
+    """hu : (B, 1, side, side, side);  nodule : (B,) of 0 and 1;  sure : (B,) bool, whether that is known"""
 
     hu: Tensor
     nodule: Tensor
+    sure: Tensor
 
 
 class CubeMaker:
@@ -107,42 +119,50 @@ class CubeMaker:
         """The batch of a step."""
         rng = np.random.default_rng([self.seed, step, rank])
         truth = rng.random(self.batch) < NODULES
-        cubes = [self._nodule(rng) if wanted else self._other(rng) for wanted in truth]
-        hu = torch.stack([_varied(c, rng) for c in cubes])[:, None]
-        return CubeBatch(hu.to(self.device), torch.from_numpy(truth).float().to(self.device))
+        made = [(self._nodule(rng), True) if wanted else self._other(rng) for wanted in truth]
+        hu = torch.stack([_varied(around, rng) for around, _ in made])[:, None]
+        sure = torch.tensor([known for _, known in made])
+        return CubeBatch(*(t.to(self.device) for t in (hu, torch.from_numpy(truth).float(), sure)))
 
     def _nodule(self, rng: np.random.Generator) -> Tensor:
         real = [scan for scan in self.patients if len(scan.real)]
         jitter = rng.uniform(-JITTER, JITTER, 3)
         if real and rng.random() > INSERTED:
             scan = real[rng.integers(len(real))]
-            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + jitter)
+            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + jitter, AROUND)
         while True:
             scan = self.patients[rng.integers(len(self.patients))]
             nodule = draw_nodule(scan.lung, rng)
             if nodule is not None:
                 return with_nodule(scan.hu, nodule, jitter)
 
-    def _other(self, rng: np.random.Generator) -> Tensor:
+    def _other(self, rng: np.random.Generator) -> tuple[Tensor, bool]:
         scan = self.patients[rng.choice(len(self.patients), p=self.shares)]
         count = len(scan.others)
         if rng.random() < STRONG:  # these decide how many false positives a scan has
             count = max(1, round(STRONGEST * count))
-        return cube(scan.hu, scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3))
+        place = scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3)
+        return cube(scan.hu, place, AROUND), scan.marked
 
 
 def with_nodule(hu: Tensor, nodule: Nodule, jitter: np.ndarray) -> Tensor:
-    """A cube of a scan around an inserted nodule."""
+    """A cube of side `AROUND` of a scan, around an inserted nodule."""
     place = np.array(nodule.centre_mm) / CUBE_MM
-    out = cube(hu, place + jitter).numpy()
-    first = np.rint(place + jitter).astype(int) - SIDE // 2
+    out = cube(hu, place + jitter, AROUND).numpy()
+    first = np.rint(place + jitter).astype(int) - AROUND // 2
     z, y, x = ((place - first) * CUBE_MM).tolist()
     insert(out, (CUBE_MM,) * 3, replace(nodule, centre_mm=(z, y, x)))
     return torch.from_numpy(out)
 
 
-def _varied(hu: Tensor, rng: np.random.Generator) -> Tensor:
-    """A cube flipped, turned, blurred and with noise, so that few scans look like many."""
+def _varied(around: Tensor, rng: np.random.Generator) -> Tensor:
+    """The middle of a cube of side `AROUND`, turned, zoomed, flipped, blurred and with noise."""
+    if rng.random() < TURNED:
+        hu = _turned(around, rng)
+    else:
+        low = (AROUND - SIDE) // 2
+        part = slice(low, low + SIDE)
+        hu = around[part, part, part]
     hu = hu.flip([axis for axis in range(3) if rng.random() < 0.5])
     if rng.random() < 0.5:
         hu = hu.mT
@@ -150,6 +170,18 @@ def _varied(hu: Tensor, rng: np.random.Generator) -> Tensor:
         blurred = F.avg_pool3d(F.pad(hu[None, None], (1,) * 6, mode="replicate"), 3, 1)[0, 0]
         hu = hu.lerp(blurred, float(rng.random()))
     return hu + float(rng.uniform(0, 40)) * torch.from_numpy(rng.standard_normal(hu.shape, np.float32))
+
+
+def _turned(around: Tensor, rng: np.random.Generator) -> Tensor:
+    """A cube of side `SIDE` around the same middle, in any direction and up to `ZOOM` times larger or smaller."""
+    axes = ZOOM ** rng.uniform(-1, 1) * Rotation.random(random_state=rng).as_matrix()
+    # grid_sample counts from -1 to 1 between the first and the last voxel; the middle is voxel side // 2
+    half = (SIDE - 1) / 2
+    shift = AROUND // 2 - (SIDE // 2 - half) * axes.sum(1)
+    theta = np.concatenate([axes * half, shift[:, None]], axis=1) * 2 / (AROUND - 1)
+    theta[:, 3] -= 1
+    grid = F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, SIDE, SIDE, SIDE], align_corners=True)
+    return F.grid_sample(around[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -161,8 +193,27 @@ class NoduleScans:
     sha256: str
 
 
+def nodule_loss(logits: Tensor, batch: CubeBatch, exponent: float) -> Tensor:
+    """Mean loss of logits (B,): cross-entropy where it is known what a cube shows.
+
+    A counter-example of a scan that no reader marked may be a nodule. It gets the robust loss with this exponent, which
+    gives up where the network is sure that the label is wrong.
+
+    Example
+    -------
+    >>> batch = CubeBatch(torch.zeros(2), torch.zeros(2), torch.tensor([True, False]))
+    >>> logits = torch.full((2,), 8.0, requires_grad=True)
+    >>> nodule_loss(logits, batch, 0.7).backward()
+    >>> logits.grad
+    tensor([0.4998, 0.0018])
+    """
+    plain = F.binary_cross_entropy_with_logits(logits, batch.nodule, reduction="none")
+    robust = (1 - (-exponent * plain).exp()) / exponent
+    return torch.where(batch.sure, plain, robust).mean()
+
+
 class NoduleTrainer(Trainer):
-    """Trains a nodule network by cross-entropy."""
+    """Trains a nodule network by `nodule_loss`."""
 
     def __init__(self, config: NoduleTraining, run: Run, scans: NoduleScans, budget: Budget) -> None:
         torch.manual_seed(config.seed)
@@ -174,7 +225,7 @@ class NoduleTrainer(Trainer):
     def loss(
         self, network: nn.Module, batch: CubeBatch, generator: torch.Generator, done: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        value = F.binary_cross_entropy_with_logits(network(batch.hu).float(), batch.nodule)
+        value = nodule_loss(network(batch.hu).float(), batch, max(1e-3, ROBUST * min(1.0, done / ROBUST_AFTER)))
         return value, {"loss": value}
 
     def validate(self, patient: NoduleScan) -> dict[str, float]:
@@ -192,7 +243,7 @@ class NoduleTrainer(Trainer):
 
     @property
     def explanation(self) -> str:
-        return "loss: cross-entropy; 0.69 is a guess"
+        return "loss: cross-entropy, and a robust one where nodules may be unmarked; 0.6 is a guess"
 
     def save_result(self) -> None:
         self.averaged.save_pretrained(self.folder.out / "model")
@@ -290,4 +341,5 @@ def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan
         if "empty" in stored or not len(stored["others"]):
             return None
         lung = Lung(stored["lung_voxel"], stored["depth_mm"], stored["gap_mm"])
-        return NoduleScan(name, torch.from_numpy(stored["hu"]), lung, stored["others"], stored["real"])
+        marked, hu_on_cubes = votes.is_file(), torch.from_numpy(stored["hu"])
+        return NoduleScan(name, hu_on_cubes, lung, stored["others"], stored["real"], marked)

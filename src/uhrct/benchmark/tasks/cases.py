@@ -69,18 +69,20 @@ class Scan:
     Parameters
     ----------
     volume : int16, padding counts as -1024 HU; cropped to a multiple of all scales
-    trees : task -> true tree; without a true mask (task, tool) -> what the tool finds in this scan
+    trees : task -> true tree, where somebody made a mask
     nodules, excluded : in mm (LPS); findings inside an excluded one are neither right nor wrong
     marks : voxels that readers marked as vessel or not
     sha256 : of the voxels
+    found : (task, tool) -> what the tool finds in this scan; the tools fill it where there is no true tree
     """
 
     volume: Volume
-    trees: dict[str | tuple[str, str], TreeReference]
+    trees: dict[str, TreeReference]
     nodules: list[Place]
     excluded: list[Place]
     marks: Marks | None
     sha256: str
+    found: dict[tuple[str, str], TreeReference] = field(default_factory=dict)
 
 
 def list_cases(config: TasksConfig) -> list[Case]:
@@ -113,8 +115,9 @@ def _tree_cases(entry: str | UnmarkedCase, task: str) -> list[tuple[Path, Path |
         if not Path(entry.scan).exists():
             raise UhrctError(f"{entry.scan}: no such scan")
         return [(Path(entry.scan), None)]
-    if pairs := list(image_mask_pairs(Path(entry), task)):
-        return [*pairs]
+    pairs: list[tuple[Path, Path | None]] = [*image_mask_pairs(Path(entry), task)]
+    if pairs:
+        return pairs
     raise UhrctError(f"{entry}: no {task}.nii.gz in it; make a phantom there with uhrct phantom")
 
 
@@ -180,9 +183,7 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
         raise UhrctError(f"{case.scan}: {whole.shape} voxels are too few for a scale of {multiple}")
     hu = np.maximum(whole.hu[kept], np.int16(FLOOR_HU)).round().astype(np.int16)
     volume = replace(whole, hu=hu, meta={})
-    trees: dict[str | tuple[str, str], TreeReference] = {
-        task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items() if mask is not None
-    }
+    trees = {task: _tree(case, task, mask, volume, kept) for task, mask in case.masks.items() if mask is not None}
     nodules: list[Place] = []
     excluded: list[Place] = []
     if case.known is not None:

@@ -139,10 +139,37 @@ def tables(results: TaskResults, config: TasksConfig) -> list[Table]:
     out = []
     for (task, tool, protocol), methods in groups(results, config).items():
         title = f"{task} by {tool}, {protocol}"
-        out += [_scores(title, task, methods), _differences(title, task, methods, TRUE_SCAN)]
+        out.append(_scores(title, task, methods))
+        out += [_scores(f"{title}: {name}", task, some) for name, some in by_patient(methods).items()]
+        out.append(_differences(title, task, methods, TRUE_SCAN))
         if config.file.against in methods and len(methods) > 2:
             out.append(_differences(title, task, methods, config.file.against))
     return out
+
+
+def by_patient(methods: dict[str, Measured]) -> dict[str, dict[str, Measured]]:
+    """The results of each patient, if there are several of which one has several cases (seeds of inserted nodules)."""
+    cases = [c for c, row in methods[TRUE_SCAN].rows.items() if "nodules" in row]
+    patients = dict.fromkeys(patient_of(c) for c in cases)
+    if not 1 < len(patients) < len(cases):
+        return {}
+    out: dict[str, dict[str, Measured]] = {p: {} for p in patients}
+    for p, parts in out.items():
+        for name, measured in methods.items():
+            if rows := {c: row for c, row in measured.rows.items() if patient_of(c) == p}:
+                parts[name] = Measured.of(rows)
+    return out
+
+
+def patient_of(case: str) -> str:
+    """The scan that a case was made of.
+
+    Example
+    -------
+    >>> patient_of("test/lidc0314, 12 inserted, seed 1")
+    'test/lidc0314'
+    """
+    return case.split(",")[0]
 
 
 def markdown(results: TaskResults, config: TasksConfig) -> str:

@@ -71,30 +71,33 @@ class Tool:
         """
         if self.task == "nodules":
             return self._nodules(volume, scan, kept), None
+        reference = scan.trees.get(self.task)
+        if reference is None and scan.marks is None:
+            reference = self._own(scan)
+            if volume is scan.volume:
+                return _tree_scores(reference.mask, reference), reference.mask
         row: dict[str, Any] = {}
         try:
             mask = self._mask(volume)
         except InputRefused as reason:
             mask, row["refused"] = np.zeros(volume.shape, bool), str(reason)
-        if scan.marks is not None:
-            return row | {"values": score_marks(mask, scan.marks)}, None
-        scores = score_tree(mask, self._reference(scan))
-        return row | {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}, mask
+        if reference is not None:
+            return row | _tree_scores(mask, reference), mask
+        assert scan.marks is not None
+        return row | {"values": score_marks(mask, scan.marks)}, None
 
     def _mask(self, volume: Volume) -> np.ndarray:
         return segment(volume, MARKED.get(self.task, self.task), network=self.network).labels > 0
 
-    def _reference(self, scan: Scan) -> TreeReference:
-        """The true tree of a scan. Where there is none, it is what this tool finds in the scan."""
-        if self.task in scan.trees:
-            return scan.trees[self.task]
-        own = self.task, self.name
-        if own not in scan.trees:
+    def _own(self, scan: Scan) -> TreeReference:
+        """The reference where nobody made a mask: what this tool finds in the true scan. It is found once."""
+        key = self.task, self.name
+        if key not in scan.found:
             try:
-                scan.trees[own] = TreeReference.of(self._mask(scan.volume), scan.volume.spacing_mm)
+                scan.found[key] = TreeReference.of(self._mask(scan.volume), scan.volume.spacing_mm)
             except UhrctError as reason:
                 raise UhrctError(f"{self.name} finds no {self.task} in the true scan ({reason})") from reason
-        return scan.trees[own]
+        return scan.found[key]
 
     def _nodules(self, volume: Volume, scan: Scan, kept: dict[str, Searched]) -> dict[str, Any]:
         row: dict[str, Any] = {}
@@ -109,6 +112,11 @@ class Tool:
         row["nodules"] = [_rounded(p) for p in scan.nodules]
         row["excluded"] = [_rounded(p) for p in scan.excluded]
         return row
+
+
+def _tree_scores(mask: np.ndarray, reference: TreeReference) -> dict[str, Any]:
+    scores = score_tree(mask, reference)
+    return {"values": scores.values, "found_mm": scores.found_mm, "whole_mm": scores.whole_mm}
 
 
 def _rounded(place: Place) -> list[float]:
