@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from run_cli import REFUSED, Uhrct, done, refused
 
@@ -38,6 +39,26 @@ def test_the_nodule_is_in_table_json_and_csv(chest: Path, tmp_path: Path, uhrct:
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0].startswith("seriesuid,coordX")
     assert len(lines) == 1 + len(report["nodules"])
+    whole = tmp_path / "1.3.6.1.nii.gz"
+    whole.write_bytes(chest.read_bytes())
+    done(uhrct("detect", whole, "--csv", tmp_path / "b.csv", "-q"))
+    assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("1.3.6.1,")
+
+
+def test_the_order_of_the_axes_does_not_matter(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    volume = io.read(chest)
+    sagittal = Volume(
+        np.ascontiguousarray(volume.hu.transpose(2, 0, 1)),
+        (2.0, 2.0, 2.0),
+        origin_mm=volume.origin_mm,
+        direction=volume.direction[:, [2, 0, 1]],
+    )
+    io.write(sagittal, tmp_path / "sagittal.nii.gz")
+    a, b = (
+        json.loads(done(uhrct("detect", path, "--json", "-", "--most", "1", "-q")).out)["nodules"][0]["centre_mm"]
+        for path in (chest, tmp_path / "sagittal.nii.gz")
+    )
+    assert np.allclose(a, b, atol=0.5)
 
 
 def test_a_dicom_scan_gets_a_report(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
@@ -45,7 +66,13 @@ def test_a_dicom_scan_gets_a_report(chest: Path, tmp_path: Path, uhrct: Uhrct) -
     with io.open_writer(tmp_path / "in", volume.grid, dtype=np.int16, derivation=Derivation("t", key="t")) as writer:
         writer.write(volume.hu)
     done(uhrct("detect", tmp_path / "in", "--sr", tmp_path / "a.dcm", "--least-score", "0.4"))
-    assert (tmp_path / "a.dcm").is_file()
+    report = pydicom.dcmread(tmp_path / "a.dcm")
+    assert "Certainty" not in str(report)  # the score of the filter is no probability
+    done(uhrct("detect", tmp_path / "in", "--csv", tmp_path / "named.csv", "--most", "1"))
+    done(uhrct("detect", tmp_path / "in", "--csv", tmp_path / "anonymous.csv", "--most", "1", "--anonymize"))
+    names = [(tmp_path / f"{n}.csv").read_text().splitlines()[1].split(",")[0] for n in ("named", "anonymous")]
+    series = next((tmp_path / "in").glob("*.dcm"))
+    assert names == [pydicom.dcmread(series).SeriesInstanceUID, "anonymous"]
     nothing = done(uhrct("detect", tmp_path / "in", "--sr", tmp_path / "b.dcm", "--least-score", "1"))
     assert "not written, because there are no findings" in nothing.err
     assert not (tmp_path / "b.dcm").exists()
@@ -60,9 +87,7 @@ def test_a_dicom_scan_gets_a_report(chest: Path, tmp_path: Path, uhrct: Uhrct) -
 )
 def test_bad_scans_are_one_line(hu: np.ndarray, words: str, tmp_path: Path, uhrct: Uhrct) -> None:
     io.write(Volume(hu, (2.0, 2.0, 2.0)), tmp_path / "a.nii.gz")
-    result = uhrct("detect", tmp_path / "a.nii.gz", "--csv", tmp_path / "a.csv", "-q")
-    assert result.code == REFUSED
-    assert words in result.err.splitlines()[-1]
+    refused(uhrct("detect", tmp_path / "a.nii.gz", "--csv", tmp_path / "a.csv", "-q"), words, code=REFUSED)
     assert not (tmp_path / "a.csv").exists()
 
 
@@ -106,3 +131,14 @@ def test_annotations_that_do_not_fit_give_one_line(chest: Path, tmp_path: Path, 
         uhrct("detect", chest, "--annotations", other, "--sr", tmp_path / "a.dcm", "--weights", "none", "-q"),
         "one scan",
     )
+    for option in (["--series", "3"], ["--input-spacing", "1,1,1"], ["--untilt"], ["--anonymize"]):
+        result = uhrct("detect", chest.parent, "--annotations", other, *option, "-q")
+        refused(result, f"{option[0]}: has no meaning with --annotations")
+
+
+def test_two_scans_of_one_name_give_one_line(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    for folder in ("p1", "p2"):
+        (tmp_path / "scans" / folder).mkdir(parents=True)
+        (tmp_path / "scans" / folder / "ct.nii.gz").write_bytes(chest.read_bytes())
+    known = table(tmp_path / "annotations.csv", "ct,56,16,31,9.6")
+    refused(uhrct("detect", tmp_path / "scans", "--annotations", known, "-q"), "two scans are called 'ct'")

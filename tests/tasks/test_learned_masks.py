@@ -48,6 +48,20 @@ def test_vessels_lie_inside_the_lungs() -> None:
     assert (mask & case.vessels).sum() > 0.7 * case.vessels.sum()
 
 
+def test_the_network_sees_axial_slices_whatever_the_order_of_the_axes_is() -> None:
+    case = chest()
+    network, seen = marker("vessels", -400, 1), []
+    network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    axial = learned_mask(case.volume, network)
+    first, seen = seen, []
+    z, y, x = case.volume.spacing_mm
+    hu, direction = np.ascontiguousarray(case.volume.hu.transpose(2, 0, 1)), case.volume.direction[:, [2, 0, 1]]
+    turned = learned_mask(Volume(hu, (x, z, y), direction=direction), network)
+    assert np.array_equal(turned, axial.transpose(2, 0, 1))
+    assert len(first) > 0
+    assert all(torch.equal(a, b) for a, b in zip(first, seen, strict=True))
+
+
 def test_airways_are_one_tree() -> None:
     case = chest()
     hu = case.volume.hu.copy()

@@ -16,7 +16,7 @@ from uhrct.tasks.even_grid import CUBE_MM, EvenGrid
 from uhrct.tasks.nodule_candidates import Candidate
 from uhrct.tasks.nodule_insertion import Lung
 from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
-from uhrct.tasks.nodule_training import AROUND, ZOOM, CubeMaker, NoduleScan, _turned, train_nodules
+from uhrct.tasks.nodule_training import AROUND, ZOOM, CubeMaker, NoduleScan, _turned, load_scans, train_nodules
 
 #: to sum over, for the profile along each axis
 OTHER_AXES = ((1, 2), (0, 2), (0, 1))
@@ -125,6 +125,20 @@ def test_the_network_learns_from_a_folder_of_scans(tmp_path: Path) -> None:
     assert scores["a"]["auc"] > 0.7
     assert NoduleNetwork.from_pretrained(model).config.width == 4
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_scan_whose_readers_found_nothing_is_used(tmp_path: Path) -> None:
+    volume = Volume(chest(200)[0], (0.8, 0.8, 0.8))
+    (tmp_path / "scans").mkdir()
+    uhrct.write(volume, tmp_path / "scans" / "a.nii.gz")
+    np.savez(tmp_path / "scans" / "nodule_votes.npz", votes=np.zeros(volume.shape, np.uint8))
+    for _ in range(2):  # the second time from the cache
+        scans = load_scans((str(tmp_path / "scans"),), tmp_path / "cache", quiet=True)
+        assert [s.marked for s in scans] == [True]
+        assert len(scans[0].others) > 0
+    np.savez(tmp_path / "scans" / "nodule_votes.npz", votes=np.ones((3, 4, 5), np.uint8))
+    with pytest.raises(UhrctError, match="do not fit the scan"):
+        load_scans((str(tmp_path / "scans"),), tmp_path / "cache", quiet=True)
 
 
 def test_scans_without_lungs_are_refused(tmp_path: Path) -> None:

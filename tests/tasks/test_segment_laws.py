@@ -12,6 +12,7 @@ from uhrct.core.volume import Volume
 from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.evaluation.lungs import lung_mask
 from uhrct.tasks.airways import segment_airways
+from uhrct.tasks.lungs import sides
 from uhrct.tasks.measure import volume_ml
 from uhrct.tasks.segment import TASKS, segment
 from uhrct.tasks.vessels import segment_vessels
@@ -108,6 +109,15 @@ def test_one_slice() -> None:
     assert any("alone" in line for line in vessels.warnings)
     with pytest.raises(InputRefused, match="1 slices: airways are followed through 10 slices or more"):
         segment(one, "airways")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_two_pieces_of_one_lung_are_not_right_and_left(axis: int) -> None:
+    """A lung that is parted above and below, or in front and behind."""
+    lung = np.zeros((40, 60, 60), bool)
+    lung[5:35, 10:50, 20:40] = True
+    np.moveaxis(lung, axis, 0)[18:30] = False
+    assert sides(lung, (2.0, 2.0, 2.0), np.eye(3)[::-1]) is None
 
 
 def test_half_a_lung() -> None:

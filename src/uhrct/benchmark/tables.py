@@ -9,6 +9,7 @@ import numpy as np
 
 from uhrct.benchmark.config import BenchmarkConfig
 from uhrct.benchmark.results import Results, column
+from uhrct.core.purpose import NOTE
 from uhrct.core.undefined import Undefined
 from uhrct.evaluation.measures import MEASURES
 from uhrct.evaluation.slab import SLAB_MEASURES
@@ -55,7 +56,7 @@ def markdown(results: Results, config: BenchmarkConfig) -> str:
     run = results.runs[-1]
     head = (
         f"Made from `{results.path.name}` by `uhrct benchmark --report`: commit {run['commit'][:10]}, {run['device']}, "
-        f"{run['time']}.\nResearch use only; not a medical device.\n"
+        f"{run['time']}.\n{NOTE}\n"
     )
     return "\n".join([head, *(t.markdown() for t in tables(results, config))])
 

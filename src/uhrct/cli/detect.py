@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,11 @@ from uhrct.cli.app import (
 )
 from uhrct.core.errors import UhrctError
 
+if TYPE_CHECKING:
+    from uhrct.tasks.nodule_network import NoduleNetwork
+
+#: the name of a scan in a table if --anonymize is given
+ANONYMOUS = "anonymous"
 FILTER_ALONE = "the score is that of the filter alone; --weights nodules-small uses a network (docs/nodules.md)"
 
 
@@ -78,7 +83,7 @@ def detect(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of a nodule network; none: the filter alone. Default: the shipped one, if any.",
+            help="A nodule network: the shipped nodules-small, or a folder of your own. Default: the filter alone.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
@@ -95,7 +100,7 @@ def detect(
     from uhrct.core.files import write_json
     from uhrct.core.version import __version__
     from uhrct.io.findings import RoundFinding
-    from uhrct.tasks.detect import as_report, as_table, shipped, write_csv
+    from uhrct.tasks.detect import as_report, as_table, load_detector, write_csv
     from uhrct.tasks.detect import detect as find
 
     for path, suffix in ((csv, ".csv"), (sr, ".dcm")):
@@ -105,43 +110,48 @@ def detect(
         raise UhrctError(f"`excluded` {excluded}: needs `annotations` too")
     if sr is not None and annotations is not None:
         raise UhrctError(f"{sr}: a report is of one scan; leave out `annotations`")
+    of_one_scan = {"series": series, "input-spacing": input_spacing, "untilt": untilt, "anonymize": anonymize}
+    if annotations is not None and (unused := next((name for name, value in of_one_scan.items() if value), None)):
+        raise UhrctError(f"--{unused}: has no meaning with --annotations, which reads a folder of scans; leave it out")
     io.check_outputs(input, [], files=[csv, sr, json_path], overwrite=overwrite)
+    network = load_detector(weights, device)
     if annotations is not None:
-        _score_folder(input, annotations, excluded, csv, json_path, weights, device, quiet)
+        _score_folder(input, annotations, excluded, csv, json_path, network, quiet)
         return
     dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
     volume = read_input(input, series, input_spacing, untilt)
     if sr is not None and not volume.meta.get("dicom"):
         raise UhrctError(f"{sr}: a DICOM report refers to DICOM images, and {input} is none; use --csv or --json")
-    alone = weights == "none" or (weights is None and shipped() is None)
-    if alone and weights is None:
-        note(FILTER_ALONE)
     if least_score is None:
-        least_score = 0.0 if alone else 0.5
+        least_score = 0.0 if network is None else 0.5
     try:
-        found = find(volume, weights=weights, device=device, quiet=quiet)
+        found = find(volume, network=network, quiet=quiet)
     except UhrctError as error:
         raise type(error)(f"{input}: {error}") from error
+    if weights is None:
+        note(FILTER_ALONE)
     kept = [n for n in found if n.score >= least_score][:most]
     if csv is not None:
-        write_csv({_name(input, volume.meta): kept}, csv)
+        write_csv({ANONYMOUS if anonymize else _name(input, volume.meta): kept}, csv)
     if sr is not None and not kept:
         note(f"{sr}: not written, because there are no findings")
     elif sr is not None:
-        what = f"uhrct {__version__} detection of nodules"
+        what = f"uhrct {__version__} detection of nodules by "
+        what += "a filter" if network is None else f"{network.name} (sha256 {network.weights_sha256[:12]})"
         io.write_findings(
-            [RoundFinding(n.centre_mm, n.diameter_mm, n.score) for n in kept],
+            # the score of the filter is no probability, and the report would call it one
+            [RoundFinding(n.centre_mm, n.diameter_mm, None if network is None else n.score) for n in kept],
             sr,
             volume,
-            io.Derivation(what, key=f"{what} {weights} {least_score} {most}", suffix="nodules", codes=()),
+            io.Derivation(what, key=f"{what} {least_score} {most}", suffix="nodules", codes=()),
             dicom=dicom,
             overwrite=overwrite,
         )
     print_table(as_table(kept), json_path)
     if json_path is not None:
-        write_json(json_path, as_report(kept, weights) | {"input": str(input), "warnings": NOTES})
-    if alone:
-        say(f"{len(kept)} candidates, the most probable first; most of them are vessels. {NOTE}", quiet)
+        write_json(json_path, as_report(kept, network) | {"input": str(input), "warnings": NOTES})
+    if network is None:
+        say(f"{len(kept)} candidates, the most probable first; many of them are vessels. {NOTE}", quiet)
     else:
         say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
 
@@ -152,21 +162,20 @@ def _score_folder(
     excluded: Path | None,
     csv: Path | None,
     json_path: Path | None,
-    weights: str | None,
-    device: str,
+    network: NoduleNetwork | None,
     quiet: bool,
 ) -> None:
     """Findings and FROC of a folder of scans with known nodules."""
     from functools import partial
 
     from uhrct.core.files import write_json
-    from uhrct.tasks.detect import as_report, shipped, write_csv
+    from uhrct.tasks.detect import as_report, write_csv
     from uhrct.tasks.detect import detect as find
     from uhrct.tasks.detect_folder import detect_folder, froc_report, froc_table
 
-    detector = partial(find, weights=weights, device=device)
+    detector = partial(find, network=network)
     result = detect_folder(folder, annotations, excluded=excluded, find=detector, quiet=quiet)
-    if weights is None and shipped() is None:
+    if network is None:
         note(FILTER_ALONE)
     for line in result.notes:
         note(line)
@@ -174,8 +183,8 @@ def _score_folder(
         write_csv(result.found, csv)
     print_table(froc_table(result), json_path)
     if json_path is not None:
-        scans = {name: as_report(nodules, weights)["nodules"] for name, nodules in result.found.items()}
-        report = as_report([], weights) | {"froc": froc_report(result), "nodules": scans}
+        scans = {name: as_report(nodules, network)["nodules"] for name, nodules in result.found.items()}
+        report = as_report([], network) | {"froc": froc_report(result), "nodules": scans}
         write_json(json_path, report | {"input": str(folder), "warnings": NOTES})
     say(f"{result.nodules} nodules in {len(result.found)} scans. {NOTE}", quiet)
 
@@ -184,4 +193,6 @@ def _name(input: Path, meta: dict) -> str:
     """The name of a scan in a table: its SeriesInstanceUID, else the name of the file."""
     headers = meta.get("dicom")
     uid = str(headers[0].get("SeriesInstanceUID") or "") if headers else ""
-    return uid or input.name.split(".")[0]
+    from uhrct.training.data.datasets import stem
+
+    return uid or stem(input.resolve())

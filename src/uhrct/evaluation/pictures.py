@@ -13,6 +13,7 @@ import numpy as np
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
+from uhrct.core.purpose import NOTE
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def comparison(
     for k in range(len(zooms)):
         axes[whole_rows + 2 * k, 0].set_ylabel(f"zoom {k + 1}", fontsize=8)
         axes[whole_rows + 2 * k + 1, 0].set_ylabel(f"structure {k + 1}", fontsize=8)
-    note = "Research use only; not a medical device."
-    figure.suptitle(f"{title}  {note}" if title else note, fontsize=9)
+    figure.suptitle(f"{title}  {NOTE}" if title else NOTE, fontsize=9)
     return save_figure(figure, path)
 
 

@@ -21,10 +21,8 @@ from uhrct.core.hu import FLOOR_HU
 from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.tasks.phantom_lines import phantom_points, wide_part
-from uhrct.training.data.datasets import list_scans, read_scan, series_of
+from uhrct.training.data.datasets import VOTES, list_scans, read_scan, series_of
 
-#: votes of the LIDC readers beside a scan: uint8 (z, y, x), how many outlined the voxel
-VOTES = "nodule_votes.npz"
 #: millimetres around the mask that stay when a scan is cropped
 MARGIN_MM = 15.0
 
@@ -128,6 +126,27 @@ def image_mask_pairs(root: Path, task: str) -> Iterator[tuple[Path, Path]]:
         if not images:
             raise UhrctError(f"{label}: there is no image ct.nii.gz (or ct.nrrd, ...) beside it")
         yield images[0], label
+
+
+def votes_file(scan: Path) -> Path:
+    """Where the nodules of the readers of a scan (a file or a folder of slices) are, if anybody marked them."""
+    return (scan if scan.is_dir() else scan.parent) / VOTES
+
+
+def read_votes(scan: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """How many readers outlined each voxel (z, y, x) of a scan of this shape.
+
+    Raises
+    ------
+    UhrctError
+        If the file does not fit the scan.
+    """
+    file = votes_file(scan)
+    with np.load(file) as stored:
+        votes = stored["votes"]
+    if votes.shape != shape:
+        raise UhrctError(f"{file}: the votes of shape {votes.shape} do not fit the scan of shape {shape}")
+    return np.asarray(votes)
 
 
 def _case(name: str, volume: Volume, mask: np.ndarray, exact: bool) -> Case:

@@ -10,20 +10,20 @@ import numpy as np
 
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.files import write_atomic
+from uhrct.core.purpose import NOTE
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
-from uhrct.models.folder import TASKS_DIR, model_folder, read_settings
 from uhrct.tasks.even_grid import EvenGrid
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
+from uhrct.tasks.upright import Upright
 
-SCHEMA = "uhrct-detect-1"
-NOTE = "Research use only; not a medical device."
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: name of the shipped weights
-SHIPPED = "nodules"
+    from uhrct.tasks.nodule_network import NoduleNetwork
+
+SCHEMA = "uhrct-detect-1"
 #: as weights: no network, the filter alone
 NO_NETWORK = "none"
 #: fewer slices show a disc where a ball may be
@@ -66,8 +66,9 @@ def search(volume: Volume, *, most: int = 300, quiet: bool = True) -> Searched:
     InputRefused
         If the scan has no lungs, or too few slices.
     """
-    if volume.shape[0] < LEAST_SLICES:
-        raise InputRefused(f"the scan has {volume.shape[0]} slices; the detection of nodules needs {LEAST_SLICES}")
+    slices = volume.shape[Upright.of(volume.direction).axes[0]]
+    if slices < LEAST_SLICES:
+        raise InputRefused(f"the scan has {slices} slices; the detection of nodules needs {LEAST_SLICES}")
     cubes = lung_cubes(volume, quiet=quiet)
     if cubes is None:
         raise InputRefused("no lungs were found; nodules are looked for in the lungs of a CT of the chest")
@@ -77,9 +78,8 @@ def search(volume: Volume, *, most: int = 300, quiet: bool = True) -> Searched:
 def detect(
     volume: Volume,
     *,
-    weights: str | Path | None = None,
+    network: NoduleNetwork | None = None,
     most: int = 300,
-    device: str = "cpu",
     searched: Searched | None = None,
     quiet: bool = True,
 ) -> list[Nodule]:
@@ -87,7 +87,7 @@ def detect(
 
     Parameters
     ----------
-    weights : name or folder of a nodule network; None: the shipped one, if there is one; "none": the filter alone
+    network : of `load_detector`; None: the filter alone
     most : number of candidates that are looked at
     searched : of `search` for this volume, if it was searched before
 
@@ -109,11 +109,7 @@ def detect(
     searched = searched or search(volume, most=most, quiet=quiet)
     found = searched.candidates
     scores = [c.response_hu / (c.response_hu + HALF_HU) for c in found]
-    if (name := network_name(weights)) is not None:
-        from uhrct.models.choice import pick_device
-        from uhrct.tasks.nodule_network import NoduleNetwork
-
-        network = NoduleNetwork.from_pretrained(name, pick_device(device))
+    if network is not None:
         scores = [float(p) for p in network.probabilities(searched.grid, found)]
     nodules = [
         Nodule(patient_mm(volume, c.voxel), c.voxel, c.diameter_mm, round(score, 6))
@@ -122,20 +118,30 @@ def detect(
     return sorted(nodules, key=lambda n: -n.score)
 
 
-def network_name(weights: str | Path | None) -> str | Path | None:
-    """The network that `weights` of `detect` means; None: the filter alone.
+def load_detector(weights: str | Path | None, device: str = "cpu") -> NoduleNetwork | None:
+    """The network for `detect`.
+
+    Parameters
+    ----------
+    weights : name or folder of a nodule network; None or "none": no network, the filter alone
+    device : "auto", "cpu" or "cuda"
+
+    Raises
+    ------
+    UhrctError
+        If there is no such folder, or it holds no nodule network.
 
     Example
     -------
-    >>> network_name("runs/nodules"), network_name("none")
-    ('runs/nodules', None)
+    >>> load_detector("none") is None
+    True
     """
-    return None if weights == NO_NETWORK else weights or shipped()
+    if weights is None or weights == NO_NETWORK:
+        return None
+    from uhrct.models.choice import pick_device
+    from uhrct.tasks.nodule_network import NoduleNetwork
 
-
-def shipped() -> str | None:
-    """The name of the shipped nodule network; None if there is none."""
-    return SHIPPED if (TASKS_DIR / SHIPPED / "config.json").is_file() else None
+    return NoduleNetwork.from_pretrained(weights, pick_device(device))
 
 
 def patient_mm(volume: Volume, voxel: tuple[float, float, float]) -> Vector:
@@ -165,14 +171,13 @@ def as_table(nodules: list[Nodule]) -> Table:
     return table
 
 
-def as_report(nodules: list[Nodule], weights: str | Path | None = None) -> dict[str, Any]:
-    """The findings as plain values for JSON (docs/report.md). `weights`: as for `detect`."""
-    name = network_name(weights)
+def as_report(nodules: list[Nodule], network: NoduleNetwork | None = None) -> dict[str, Any]:
+    """The findings as plain values for JSON (docs/report.md). `network`: as for `detect`."""
     return {
         "schema": SCHEMA,
         "uhrct": __version__,
         "note": NOTE,
-        "weights_sha256": None if name is None else read_settings(model_folder(name))[1],
+        "weights_sha256": None if network is None else network.weights_sha256,
         "nodules": [
             {
                 "centre_mm": list(n.centre_mm),

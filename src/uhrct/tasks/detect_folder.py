@@ -63,15 +63,19 @@ def detect_folder(
     Raises
     ------
     UhrctError
-        If the folder or a table cannot be read, or no scan of the folder has a nodule in the table.
+        If the folder or a table cannot be read, two scans have the same name, or no scan of the folder has a nodule in
+        the table.
     """
     known = read_luna16_annotations(annotations)
     ignored = {} if excluded is None else read_luna16_annotations(excluded)
-    scans = [series for scan in list_scans(folder).scans for series in series_of(scan)[0]]
+    parts = [series_of(scan) for scan in list_scans(folder).scans]
+    scans = [series for usable, _, _ in parts for series in usable]
     names = [scan.uid or scan.name for scan in scans]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UhrctError(f"{folder}: two scans are called {twice!r}; rename one, since the table knows them by name")
     if not any(name in known for name in names):
         raise UhrctError(f"{annotations}: none of its scans is in {folder}; `seriesuid` must be the name of a scan")
-    notes = []
+    notes = [line for _, left_out, problems in parts for line in (*left_out, *problems)]
     if absent := [name for name in known if name not in names]:
         notes.append(f"{len(absent)} scans of {annotations} are not in {folder}; they are left out")
     found: dict[str, list[Nodule]] = {}

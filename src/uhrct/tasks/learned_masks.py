@@ -9,6 +9,7 @@ from uhrct.core.volume import Volume
 from uhrct.tasks.boxes import box_of
 from uhrct.tasks.lungs import lungs_of
 from uhrct.tasks.mask_network import MaskNetwork
+from uhrct.tasks.upright import Upright
 from uhrct.tasks.vessels import without_rim
 
 #: a voxel is marked where its probability is at least this
@@ -50,16 +51,18 @@ def learned_mask(volume: Volume, network: MaskNetwork, *, quiet: bool = True) ->
     lungs = lungs_of(volume.hu, volume.spacing_mm, volume.direction, quiet=quiet)
     if not lungs.any():
         raise InputRefused(f"no lungs found; {network.config.task} need a CT of the chest")
-    margin = [round(MARGIN_MM / mm) for mm in volume.spacing_mm]
-    _, rows, columns = box_of(lungs, (0, margin[1], margin[2]))
+    axes = Upright.of(volume.direction).axes  # the networks know axial slices
+    hu, lungs = volume.hu.transpose(axes), lungs.transpose(axes)
+    z_mm, y_mm, x_mm = (volume.spacing_mm[axis] for axis in axes)
+    _, rows, columns = box_of(lungs, (0, round(MARGIN_MM / y_mm), round(MARGIN_MM / x_mm)))
     box = (slice(0, len(lungs)), rows, columns)
-    marked = network.probability(volume.hu[box], quiet=quiet) >= MARKED_FROM
-    mask = np.zeros(volume.shape, bool)
+    marked = network.probability(np.ascontiguousarray(hu[box]), quiet=quiet) >= MARKED_FROM
+    mask = np.zeros(hu.shape, bool)
     if network.config.task == "vessels":
-        mask[box] = marked & without_rim(lungs[box], volume.spacing_mm)
+        mask[box] = marked & without_rim(lungs[box], (z_mm, y_mm, x_mm))
     else:
         mask[box] = largest_piece(marked)
-    return mask
+    return mask.transpose(np.argsort(axes))
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from uhrct.tasks.upright import Upright
 SIDES_MM = 4.0
 #: Of both lungs: a smaller piece is no lung of its own.
 SMALLEST_SIDE = 0.15
-LABELS = {1: "right lung", 2: "left lung"}
 
 
 def lungs_of(
@@ -34,7 +33,8 @@ def lungs_of(
 def sides(lungs: np.ndarray, spacing_mm: tuple[float, float, float], direction: np.ndarray) -> np.ndarray | None:
     """The right lung as 1 and the left lung as 2, or None if two lungs cannot be told apart.
 
-    The lungs are eroded until two large pieces remain. A voxel belongs to the nearer piece.
+    The lungs are eroded until two large pieces remain that lie beside each other, not above or behind. A voxel belongs
+    to the nearer piece.
 
     Parameters
     ----------
@@ -62,18 +62,19 @@ def sides(lungs: np.ndarray, spacing_mm: tuple[float, float, float], direction: 
         sizes = np.bincount(pieces.ravel(), minlength=3)
         sizes[0] = 0
         first, second = np.argsort(sizes)[::-1][:2] if n > 1 else (0, 0)
-        if n > 1 and sizes[second] > SMALLEST_SIDE * sizes.sum():
+        if n < 2 or sizes[second] <= SMALLEST_SIDE * sizes.sum():
+            continue
+        cores = np.where(pieces == first, 1, np.where(pieces == second, 2, 0)).astype(np.uint8)
+        middles = [direction @ (np.argwhere(cores == k).mean(0) * coarse_mm) for k in (1, 2)]
+        towards_left, *others = middles[0] - middles[1]
+        if abs(towards_left) > np.abs(others).max():
             break
     else:
         return None
     # a small piece belongs to the larger piece beside it
-    cores = np.where(pieces == first, 1, np.where(pieces == second, 2, 0)).astype(np.uint8)
     near = ndimage.distance_transform_edt(cores == 0, sampling=coarse_mm, return_distances=False, return_indices=True)
     nearest = cores[tuple(near)]
-    towards_left = direction[0] * np.asarray(coarse_mm)
-    at_left = [np.mean(np.argwhere(cores == k), 0) @ towards_left for k in (1, 2)]
-    swap = at_left[0] > at_left[1]
-    side = np.where((nearest == 1) ^ swap, 1, 2).astype(np.uint8)
+    side = np.where((nearest == 1) ^ (towards_left > 0), 1, 2).astype(np.uint8)
     for axis, f in enumerate(factors):
         side = np.repeat(side, f, axis)
     z, y, x = lungs.shape

@@ -20,12 +20,13 @@ from uhrct.core.progress import track
 from uhrct.core.volume import Volume
 from uhrct.models.settings import Settings, checked
 from uhrct.phantom.nodules import Nodule
-from uhrct.tasks.cases import VOTES
+from uhrct.tasks.cases import read_votes, votes_file
 from uhrct.tasks.even_grid import CUBE_MM
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
 from uhrct.tasks.nodule_insertion import Lung, draw_nodule, insert
 from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
+from uhrct.tasks.upright import Upright
 from uhrct.training.budget import Budget
 from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.data.datasets import list_scans, read_scan, series_of
@@ -293,10 +294,9 @@ def load_scans(roots: tuple[str, ...], cache: Path, *, quiet: bool = False) -> l
     series = [s for root in roots for scan in list_scans(root).scans for s in series_of(scan)[0]]
     for scan in track(series, "scans with lungs", quiet=quiet):
         volume = read_scan(scan)
-        if not isinstance(volume, Volume) or volume.shape[0] < 16:
+        if not isinstance(volume, Volume) or volume.shape[Upright.of(volume.direction).axes[0]] < 16:
             continue
-        votes = scan.paths[0] / VOTES if scan.paths[0].is_dir() else scan.paths[0].parent / VOTES
-        found = _prepared(scan.name, volume, votes, cache)
+        found = _prepared(scan.name, volume, scan.paths[0], cache)
         if found is not None:
             out.append(found)
     if not out:
@@ -304,8 +304,9 @@ def load_scans(roots: tuple[str, ...], cache: Path, *, quiet: bool = False) -> l
     return out
 
 
-def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan | None:
+def _prepared(name: str, volume: Volume, place: Path, cache: Path) -> NoduleScan | None:
     """One scan, from the cache if it was prepared before. None: it has no lungs or nothing bright in them."""
+    votes = votes_file(place)
     digest = hashlib.sha256(np.ascontiguousarray(volume.hu).tobytes())
     digest.update(
         f"{volume.spacing_mm} {CUBE_MM} {MOST_PLACES}".encode() + (votes.read_bytes() if votes.is_file() else b"")
@@ -325,7 +326,8 @@ def _prepared(name: str, volume: Volume, votes: Path, cache: Path) -> NoduleScan
                 others = np.array([grid.from_scan(np.array(c.voxel)) for c in places])
                 real = np.zeros((0, 3))
                 if votes.is_file():
-                    real = grid.from_scan(np.argwhere(np.load(votes)["votes"] > 0))
+                    real = grid.from_scan(np.argwhere(read_votes(place, volume.shape) > 0))
+                if len(real):
                     near = [np.linalg.norm((real - o) * CUBE_MM, axis=1).min() < NEAR_MM for o in others]
                     others = others[~np.array(near)]
                 np.savez_compressed(

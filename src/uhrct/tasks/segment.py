@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.purpose import NOTE
 from uhrct.core.volume import Volume
 from uhrct.io.segments import Segment
 
@@ -234,7 +235,7 @@ def report(found: Segmentation, volume: Volume, seconds: float) -> dict[str, Any
     return {
         "schema": SCHEMA,
         "uhrct": __version__,
-        "note": "Research use only; not a medical device.",
+        "note": NOTE,
         "task": found.task,
         "weights": found.weights,
         "weights_sha256": found.weights_sha256,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from uhrct import io
+from uhrct.core.purpose import NOTE
 from uhrct.core.version import __version__
 from uhrct.models.choice import pick_device, scale_word
 from uhrct.models.model import Model
@@ -22,7 +23,6 @@ from uhrct.upscaling.files import write_result
 from uhrct.upscaling.model_card import LICENCE_FILE, README, card, copy_weights, description
 from uhrct.upscaling.plan import UpscaleSettings, make_plan
 
-NOTE = "Research use only; not a medical device."
 #: of the metadata; MONAI publishes it, and `monai.bundle verify_metadata` fetches it
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 #: oldest version with which the bundle was planned, where MONAI is not installed

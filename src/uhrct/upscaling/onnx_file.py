@@ -11,12 +11,11 @@ import torch
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import write_atomic
+from uhrct.core.purpose import NOTE
 from uhrct.core.version import __version__
 from uhrct.models.model import Model
 from uhrct.models.restoration import UNKNOWN, USUAL_SPACING_MM, Restoration, told
 from uhrct.structure.vesselness import is_blind_to_shape
-
-NOTE = "Research use only; not a medical device."
 
 
 def write_onnx(model: Model, path: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uhrct.core.purpose import NOTE
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid
 from uhrct.io import SlabWriter
@@ -20,7 +21,6 @@ from uhrct.upscaling.intervals import interval_report
 from uhrct.upscaling.plan import Plan
 
 SCHEMA = "uhrct-report-2"
-NOTE = "Research use only; not a medical device."
 
 
 def run_report(

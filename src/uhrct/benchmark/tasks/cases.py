@@ -18,12 +18,12 @@ from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
 from uhrct.evaluation.trees import TreeReference
-from uhrct.tasks.cases import VOTES, image_mask_pairs
+from uhrct.tasks.cases import image_mask_pairs, read_votes, votes_file
 from uhrct.tasks.detect import patient_mm
 from uhrct.tasks.detect_folder import places
 from uhrct.tasks.nodule_insertion import insert_nodules
 from uhrct.tasks.phantom_lines import phantom_points
-from uhrct.training.data.datasets import list_scans, series_of
+from uhrct.training.data.datasets import VOTES, list_scans, series_of, stem
 from uhrct.training.data.luna16 import read_luna16_annotations
 
 #: LUNA16: what so many readers outlined is a nodule; what fewer outlined is neither right nor wrong
@@ -124,7 +124,7 @@ def _tree_cases(entry: str | UnmarkedCase, task: str) -> list[tuple[Path, Path |
 def _name(image: Path) -> str:
     """The last two parts of the path, without the name that all phantoms share and without suffixes."""
     place = image.parent if image.name.startswith("ct.") else image
-    return "/".join([*place.parts[-2:-1], place.name.split(".")[0]])
+    return "/".join([*place.parts[-2:-1], stem(place)])
 
 
 def _nodule_cases(settings: NoduleTask) -> list[Case]:
@@ -150,13 +150,9 @@ def _nodule_case(settings: NoduleCase) -> Case:
     name = _name(scan)
     if settings.inserted:
         name += f", {settings.inserted} inserted, seed {settings.seed}"
-    elif not _votes(scan).is_file():
+    elif not votes_file(scan).is_file():
         raise UhrctError(f"{scan}: there is no {VOTES} beside it, and inserted is 0; so no nodule is known")
     return Case(name, scan, nodules=settings)
-
-
-def _votes(scan: Path) -> Path:
-    return (scan if scan.is_dir() else scan.parent) / VOTES
 
 
 def common_multiple(config: TasksConfig) -> tuple[int, int, int]:
@@ -189,9 +185,8 @@ def load_case(case: Case, multiple: tuple[int, int, int]) -> Scan:
     if case.known is not None:
         nodules, excluded = case.known
     elif case.nodules is not None:
-        if (votes := _votes(case.scan)).is_file():
-            with np.load(votes) as stored:
-                nodules, excluded = readers_nodules(stored["votes"][kept], volume)
+        if votes_file(case.scan).is_file():
+            nodules, excluded = readers_nodules(read_votes(case.scan, whole.shape)[kept], volume)
         if case.nodules.inserted:
             there = [*nodules, *excluded]
             volume, inserted = insert_nodules(volume, case.nodules.inserted, case.nodules.seed, apart_from=there)

@@ -14,8 +14,7 @@ from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.volume import Volume
 from uhrct.evaluation.froc import Place
 from uhrct.evaluation.trees import TreeReference, score_tree
-from uhrct.models.folder import model_folder, read_settings
-from uhrct.tasks.detect import NO_NETWORK, Searched, detect, search
+from uhrct.tasks.detect import Searched, detect, search
 from uhrct.tasks.mask_network import MaskNetwork
 from uhrct.tasks.nodule_network import NoduleNetwork
 from uhrct.tasks.segment import load_network, segment
@@ -33,13 +32,14 @@ class Tool:
     task : "vessels", "vessel_points", "airways" or "nodules"
     name : "classical", or a name or folder of weights
     sha256 : of the weights, "" without
+    network, nodules : of a segmenter, or of a detector
     """
 
     task: str
     name: str
-    device: str = "cpu"
     sha256: str = ""
     network: MaskNetwork | None = None
+    nodules: NoduleNetwork | None = None
 
     @classmethod
     def of(cls, task: str, name: str, device: str = "cpu") -> Tool:
@@ -51,12 +51,12 @@ class Tool:
             If there are no such weights, or they are of another task.
         """
         if name == CLASSICAL:
-            return cls(task, name, device)
+            return cls(task, name)
         if task == "nodules":
-            NoduleNetwork.from_pretrained(name)
-            return cls(task, name, device, read_settings(model_folder(name))[1][:12])
+            nodules = NoduleNetwork.from_pretrained(name, device)
+            return cls(task, name, nodules.weights_sha256[:12], nodules=nodules)
         network = load_network(name, MARKED.get(task, task), device)
-        return cls(task, name, device, network.weights_sha256[:12], network)
+        return cls(task, name, network.weights_sha256[:12], network)
 
     def measure(
         self, volume: Volume, scan: Scan, kept: dict[str, Searched]
@@ -101,10 +101,9 @@ class Tool:
 
     def _nodules(self, volume: Volume, scan: Scan, kept: dict[str, Searched]) -> dict[str, Any]:
         row: dict[str, Any] = {}
-        weights = NO_NETWORK if self.name == CLASSICAL else self.name
         try:
             kept["nodules"] = kept.get("nodules") or search(volume)
-            nodules = detect(volume, weights=weights, device=self.device, searched=kept["nodules"])
+            nodules = detect(volume, network=self.nodules, searched=kept["nodules"])
             found = [Place(n.centre_mm, score=n.score) for n in nodules]
         except InputRefused as reason:
             found, row["refused"] = [], str(reason)

@@ -25,6 +25,8 @@ from uhrct.training.data.phantoms import phantom_image
 LAYOUTS = ("npz", "luna16", "rplhr", "phantom", "tree")
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".npz")
+#: beside a scan: how many of its readers outlined each voxel as nodule; it is no scan
+VOTES = "nodule_votes.npz"
 #: the held-out ones of LUNA16's ten subsets
 LUNA16_HELD_OUT = {8: "validation", 9: "test"}
 _SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation"}
@@ -208,6 +210,8 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
     for path in sorted(root.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(root).parts) or not path.is_file():
             continue  # hidden files belong to file managers
+        if path.name == VOTES:
+            continue
         if path.name.lower().endswith(SUFFIXES):
             files.append(path)
         elif path.parent not in folders and _is_dicom(path):
