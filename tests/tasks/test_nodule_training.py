@@ -78,10 +78,10 @@ def test_a_turned_cube_keeps_its_middle_and_its_distances() -> None:
     assert np.linalg.norm(np.mean(angles, axis=0)) < 0.8  # they point in all directions
 
 
-def test_only_candidates_of_marked_scans_are_surely_no_nodules() -> None:
-    marked, unmarked = (CubeMaker([scan(known)], 16, seed=0, device=CPU)(0) for known in (True, False))
-    assert marked.sure.all()
-    assert torch.equal(unmarked.sure, unmarked.nodule > 0)
+def test_only_marked_scans_give_counter_examples_if_there_are_any() -> None:
+    one, other = scan(marked=True), scan(marked=False)
+    assert CubeMaker([one, other], 8, seed=0, device=CPU).with_others == [one]
+    assert CubeMaker([other], 8, seed=0, device=CPU).with_others == [other]
 
 
 def test_candidates_are_scored_at_their_places() -> None:
