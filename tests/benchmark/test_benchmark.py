@@ -241,6 +241,14 @@ def test_results_of_something_else_do_not_stay(place: Path, changed: str) -> Non
         ("against: bicubic", "against: ours", "against: 'ours'"),
         ("cases: [test/a.nii.gz]", "cases: [test/b]", "test/b: no such case"),
         ("methods:", "methods: [", "not valid YAML"),
+        ("[test/a.nii.gz]", "[]", "cases: give a list"),
+        ("[test/a.nii.gz]", "test/a.nii.gz", "cases: give a list"),
+        ("metrics: [psnr_wide, rmse_hu, cldice_25]", "metrics: psnr_wide", "metrics: give a list"),
+        ("[1, 2, 2]", "[0, 2, 2]", "protocols.x2"),
+        ("[1, 2, 2]", "[1, 2.9, 2.9]", "protocols.x2"),
+        ("slices: 1}", "slices: two}", "'learned': slices is 'two'"),
+        ("slices: 1}", "steps: 0}", "'learned': steps is 0"),
+        ("kind: projection", "kind: bicubic", "'bicubic' and 'projected' are the same in x2"),
     ],
 )
 def test_wrong_configurations_are_refused(place: Path, old: str, new: str, message: str) -> None:

@@ -110,6 +110,19 @@ def test_slabs_of_any_size_give_the_same_cuts() -> None:
         np.testing.assert_array_equal(whole.cut(view).result, parts.cut(view).result)
 
 
+@pytest.mark.parametrize("up", [1, -1])
+def test_the_head_is_above_in_a_coronal_cut(up: int) -> None:
+    scan = chest()
+    scan = Volume(scan.hu, scan.spacing_mm, direction=scan.direction * (up, 1, 1))  # column 0: towards head or feet
+    before_after = BeforeAfter(scan, scan.refined_grid((5, 1, 1)))
+    before_after.feed(0, interpolated(scan, (5, 1, 1)))
+    coronal = [v for v in before_after.views if v.axis == 1]
+    assert coronal
+    for axis in before_after._figure(coronal, "").axes[:5]:
+        bottom, top = axis.get_ylim()
+        assert (top > bottom) == (up > 0)  # the first slice is row 0
+
+
 def test_picture_and_page(tmp_path: Path) -> None:
     scan = chest()
     before_after = BeforeAfter(scan, scan.refined_grid((1, 2, 2)))

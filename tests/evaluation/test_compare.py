@@ -12,7 +12,9 @@ from scipy import ndimage
 
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Grid, Volume
-from uhrct.evaluation.compare import acquisition_between, check_grids, compare
+from uhrct.evaluation import compare as module
+from uhrct.evaluation.compare import _Betti3D, acquisition_between, check_grids, compare
+from uhrct.evaluation.lungs import lung_mask
 from uhrct.evaluation.measures import MEASURES, VESSEL_THRESHOLD, score_all
 from uhrct.evaluation.structure_error import SMSE_OPERATORS, structure_maps
 from uhrct.physics.acquisition import Acquisition
@@ -103,6 +105,19 @@ def test_means_and_slices_equal_score_all():
         assert result.mean(name) == pytest.approx(np.mean(values))
         assert result.worst(name) == (int(pick(values)), values[int(pick(values))])
     assert result.mean("vessel_mm") > 3
+
+
+def test_the_lungs_are_found_in_any_order_of_the_axes(monkeypatch):
+    axial = chest(n=12)
+    inside = lung_mask(axial.hu, axial.spacing_mm)
+    seen = []
+    monkeypatch.setattr(module, "_Betti3D", lambda lungs: seen.append(lungs) or _Betti3D(lungs))
+    z, y, x = axial.spacing_mm
+    hu, direction = np.ascontiguousarray(axial.hu.transpose(2, 0, 1)), axial.direction[:, [2, 0, 1]]
+    sagittal = Volume(hu, (x, z, y), direction=direction)
+    compare(sagittal, sagittal)
+    assert inside.mean() > 0.1
+    assert np.array_equal(seen[0], inside.transpose(2, 0, 1))
 
 
 def test_the_rim_of_padding_does_not_count():

@@ -25,6 +25,13 @@ def test_large_homogeneous_regions_have_their_hu(scene: Scene) -> None:
     assert (outside == -1000).all()
 
 
+def test_the_psf_has_the_same_width_in_mm_on_pixels_that_are_not_square(scene: Scene) -> None:
+    view = View((1, 8, 8), (1.0, 0.5, 2.0), psf_fwhm_mm=4.0)
+    in_y, in_x = Imager(scene, view).blur_px
+    assert in_y * 0.5 == pytest.approx(in_x * 2.0)
+    assert in_y * 0.5 * 2.355 == pytest.approx(4.0, rel=0.02)
+
+
 def test_lung_is_denser_towards_the_back(scene: Scene) -> None:
     view = View((2, 100, 30), (2.0, 2.0, 2.0), centre_mm=(0, 0, -75))
     slab = Imager(scene, view).slab(0, 2)

@@ -19,7 +19,7 @@ from uhrct.core.errors import InputRefused
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
-from uhrct.evaluation.fast_lungs import fast_lung_mask
+from uhrct.evaluation.fast_lungs import lungs_of
 from uhrct.evaluation.measures import NOTE
 from uhrct.models.model import stacks
 from uhrct.physics.resampling import upsample_stack
@@ -91,8 +91,9 @@ class Audit:
         self.scan, self.plan, self._take_grades = scan, plan, take_grades
         self.acquisition = replace(plan.acquisition, slice_thickness=min(plan.acquisition.slice_thickness, 1.0))
         self.noise_hu = plan.scan.noise_hu if plan.scan.noise_known else None
-        self.lungs = without_rim(fast_lung_mask(scan.hu, scan.spacing_mm, quiet=quiet), scan.spacing_mm[1:])
+        self.lungs = without_rim(lungs_of(scan.hu, scan.spacing_mm, scan.direction, quiet=quiet), scan.spacing_mm[1:])
         with_lungs = np.flatnonzero(self.lungs.any((1, 2)))
+        self._axial = abs(float(scan.direction[2, 0])) > 0.5
         self._thirds = _thirds(with_lungs, float(scan.direction[2, 0]))
         shown = np.linspace(0, len(with_lungs) - 1, min(PAGES, len(with_lungs))) if len(with_lungs) else np.zeros(0)
         self._shown = {int(with_lungs[int(k)]) for k in shown}
@@ -121,7 +122,7 @@ class Audit:
 
     def report(self) -> dict[str, Any]:
         """The figures as plain values for JSON."""
-        kinds = {kind: _lengths(table) for kind, table in self.length_mm.items()}
+        kinds = {kind: _lengths(table, thirds=self._axial) for kind, table in self.length_mm.items()}
         return {
             "schema": SCHEMA,
             "uhrct": __version__,
@@ -198,9 +199,11 @@ class Audit:
             self.merges += _merges(e, grades, part.lungs)
 
 
-def _lengths(table: np.ndarray) -> dict[str, Any]:
-    """Length in mm per grade: in total and per third of the lung, from above."""
-    rows = {"total": table.sum(0)} | dict(zip(("upper", "middle", "lower"), table, strict=True))
+def _lengths(table: np.ndarray, *, thirds: bool) -> dict[str, Any]:
+    """Length in mm per grade: in total and, for axial slices, per third of the lung, from above."""
+    rows = {"total": table.sum(0)}
+    if thirds:
+        rows |= dict(zip(("upper", "middle", "lower"), table, strict=True))
     return {
         f"{name}_mm": {g: round(float(mm), 1) for g, mm in zip(GRADES, row, strict=True)} for name, row in rows.items()
     }

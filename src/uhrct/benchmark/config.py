@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from uhrct.core.arguments import scale_factors
 from uhrct.core.errors import UhrctError
 from uhrct.evaluation.measures import MEASURES
 from uhrct.physics.acquisition import KINDS
@@ -108,6 +109,9 @@ def _checked(raw: dict[str, Any], path: Path) -> BenchmarkConfig:
         raise UhrctError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(known))}")
     methods = methods_of(raw.get("methods", {}), path)
     protocols = protocols_of(raw.get("protocols", {"x2": [1, 2, 2]}))
+    for name in ("cases", "degradations", "metrics"):
+        if name in raw and not (isinstance(raw[name], list) and raw[name]):
+            raise UhrctError(f"{path}: {name}: give a list that is not empty, such as [a, b]")
     for name, allowed in (
         ("degradations", KINDS),
         ("metrics", MEASURES),
@@ -137,14 +141,12 @@ def methods_of(raw: dict[str, Any], path: Path) -> tuple[Method, ...]:
     for m in methods:
         if (m.kind in INTERPOLATIONS) == bool(m.weights) or (m.kind and m.kind not in INTERPOLATIONS):
             raise UhrctError(f"{path}: method {m.name!r}: give weights, or kind as one of {', '.join(INTERPOLATIONS)}")
+        for name, least in (("steps", 1), ("seed", 0), ("slices", 1)):
+            if (value := getattr(m, name)) is not None and not (isinstance(value, int) and value >= least):
+                raise UhrctError(f"{path}: method {m.name!r}: {name} is {value!r}, no whole number from {least}")
     return methods
 
 
 def protocols_of(raw: dict[str, Any]) -> tuple[tuple[str, tuple[int, int, int]], ...]:
     """(name, scale (z, y, x)) of the protocols of a configuration."""
-    return tuple((name, _scale(scale)) for name, scale in raw.items())
-
-
-def _scale(value: Any) -> tuple[int, int, int]:
-    z, y, x = (int(v) for v in value)
-    return z, y, x
+    return tuple((name, scale_factors(f"protocols.{name}", tuple(scale))) for name, scale in raw.items())

@@ -114,7 +114,10 @@ def prepare_all(
             except UhrctError as reason:
                 absent.append((protocol, method, str(reason)))
                 continue
-            out.setdefault(protocol, []).append(ready)
+            others = out.setdefault(protocol, [])
+            if twin := next((o.method.name for o in others if o.identity == ready.identity), None):
+                raise UhrctError(f"the methods {twin!r} and {method.name!r} are the same in {protocol}; leave one out")
+            others.append(ready)
     return out, absent
 
 

@@ -238,7 +238,7 @@ class Benchmark:
         found.sort(key=lambda m: (order[1].index(m["protocol"]), order[0].index(m["name"])))
 
     def _say(self, line: str) -> None:
-        if not self.quiet:
+        if not self.quiet or line.startswith("note:"):
             print(f"benchmark: {line}", file=sys.stderr, flush=True)
 
 

@@ -53,7 +53,9 @@ def audit(
     ] = None,
     psf_fwhm_mm: Annotated[
         float | None,
-        typer.Option(help="In-plane blur of the scan, FWHM in mm. Default: from the header.", rich_help_panel=SCAN),
+        typer.Option(
+            help="In-plane blur of the scan, FWHM in mm. Default: from the header or the voxels.", rich_help_panel=SCAN
+        ),
     ] = None,
     input_spacing: InputSpacing = None,
     draws: Annotated[

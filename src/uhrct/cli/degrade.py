@@ -112,6 +112,6 @@ def degrade(
         low, output, about, dicom_options(transfer_syntax, keep_private, anonymize, anonymize_key), overwrite=overwrite
     )
     say(f"{output}: {' x '.join(map(str, low.shape))} voxels ({what})", quiet)
-    if kind == Degradation.scanner and kernel is None:
+    if kind == Degradation.scanner and kernel is None and settings["scale"][1] > 1:
         fwhm_mm = Acquisition(settings["scale"]).psf_fwhm * low.spacing_mm[1] if psf_fwhm_mm is None else psf_fwhm_mm
         say(f"its blur is {fwhm_mm:.2f} mm (FWHM); uhrct upscale can be told with --psf-fwhm-mm {fwhm_mm:.2f}", quiet)

@@ -214,18 +214,22 @@ class BeforeAfter:
         for line, view in zip(axes, views, strict=True):
             cut = self.cut(view)
             top, left, height, width = view.box_mm
+            rows = (top + height, top)
+            if upside_down := view.axis == 1 and self.scan.direction[2, 0] > 0:  # the first slice is that of the feet
+                rows = (top, top + height)
             gray = {"cmap": "gray", "vmin": view.window_hu[0], "vmax": view.window_hu[1]}
             _show(line[0], cut.result, cut.result_mm, **gray)
             line[0].add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="#ffb000", lw=1.5))
+            if upside_down:
+                line[0].invert_yaxis()
             line[0].set_title(f"{view.name}\n{self._where(view).split(', ')[0]}", fontsize=9)
             parts = ((cut.scan, cut.scan_mm), (cut.interpolation, cut.result_mm), (cut.result, cut.result_mm))
             names = ("scan", "interpolation", "result")
             for axis, (image, mm), name in zip(line[1:4], parts, names, strict=True):
                 _show(axis, image, mm, **gray)
                 axis.set_title(f"{name}\n{view.window_hu[0]:.0f} to {view.window_hu[1]:.0f} HU", fontsize=9)
-                axis.plot(
-                    [left + width * 0.05, left + width * 0.05 + BAR_MM], [top + height * 0.95] * 2, "#ffb000", lw=3
-                )
+                bar_at = [left + width * 0.05, left + width * 0.05 + BAR_MM]
+                axis.plot(bar_at, [0.95 * rows[0] + 0.05 * rows[1]] * 2, "#ffb000", lw=3)
             difference = cut.result - cut.interpolation
             inside = _part(difference, cut.result_mm, view.box_mm)
             most = max(10.0, float(np.ceil(np.quantile(np.abs(inside), 0.99) / 10) * 10))
@@ -233,7 +237,7 @@ class BeforeAfter:
             line[4].set_title("result minus interpolation\nHU", fontsize=9)
             figure.colorbar(drawn, ax=line[4], shrink=0.85)
             for axis in line[1:]:
-                axis.set(xlim=(left, left + width), ylim=(top + height, top))
+                axis.set(xlim=(left, left + width), ylim=rows)
         if title:
             lines = [part for line in title.split("\n") for part in wrap(line, TITLE_LETTERS)]
             figure.suptitle("\n".join(lines), fontsize=11)

@@ -12,6 +12,7 @@ from uhrct.core.errors import InputRefused
 from uhrct.core.hu import PADDING_HU
 from uhrct.core.progress import track
 from uhrct.core.undefined import Undefined, undefined
+from uhrct.core.upright import Upright
 from uhrct.core.version import __version__
 from uhrct.core.volume import Grid, Volume
 from uhrct.evaluation.consistency import consistency
@@ -192,7 +193,10 @@ def compare(
         acquisition = acquisition_between(reference.grid, lr.grid)
     if not count_padding:
         reference, test = without_rim(reference, test)
-    inside = lung_mask(reference.hu, reference.spacing_mm, quiet=quiet) if lungs is None else lungs
+    if (inside := lungs) is None:
+        turn = Upright.of(reference.direction)
+        axial = lung_mask(turn.turned(reference.hu), turn.spacing(reference.spacing_mm), quiet=quiet)
+        inside = turn.back(axial)
     measured = None if lr is None or acquisition is None else _ConsistencyOf(test, lr, acquisition)
     slab = _Betti3D(inside)
     slices = []

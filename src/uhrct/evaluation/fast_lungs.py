@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
+from uhrct.core.upright import Upright
 from uhrct.evaluation.lungs import lung_mask
 
 #: The mask is computed with voxels of at most this size, so that its edge stays within one voxel of 1 mm.
@@ -87,3 +88,19 @@ def fast_lung_mask(hu: np.ndarray, spacing_mm: tuple[float, float, float], *, qu
     factors = coarse_factors(spacing_mm, COARSE_MM)
     coarse_mm = tuple(s * f for s, f in zip(spacing_mm, factors, strict=True))
     return refine(lung_mask(coarsen(hu, factors), coarse_mm, quiet=quiet), factors, hu.shape)
+
+
+def lungs_of(
+    hu: np.ndarray, spacing_mm: tuple[float, float, float], direction: np.ndarray, *, quiet: bool = True
+) -> np.ndarray:
+    """`fast_lung_mask` in axial slices, whatever the order of the axes is.
+
+    Parameters
+    ----------
+    hu : array (z, y, x), HU
+    spacing_mm, direction : as in `Volume`
+    quiet : bool
+        False shows progress.
+    """
+    turn = Upright.of(direction)
+    return turn.back(fast_lung_mask(turn.turned(hu), turn.spacing(spacing_mm), quiet=quiet))

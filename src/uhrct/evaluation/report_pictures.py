@@ -229,14 +229,15 @@ class Pictures:
         return (z if cut == "coronal" else y) / x
 
     def _zoom_limit(self, axis: Any, cut: str, p: Place) -> None:
-        """Show the square of `ZOOM_MM` around a place. A coronal cut has the last slice above."""
+        """Show the square of `ZOOM_MM` around a place. The head is above in a coronal cut."""
         (z, y, x), half = self.reference.spacing_mm, ZOOM_MM / 2
         axis.set_xlim(p.x - half / x, p.x + half / x)
         if cut == "coronal":
             nz = self.reference.shape[0]
             middle = min(max(p.z, half / z - 0.5), nz - half / z - 0.5) if nz * z > ZOOM_MM else (nz - 1) / 2
             reach = min(half / z, nz / 2)
-            axis.set_ylim(middle - reach, middle + reach)
+            up = 1 if self.reference.direction[2, 0] > 0 else -1
+            axis.set_ylim(middle - up * reach, middle + up * reach)
         else:
             axis.set_ylim(p.y + half / y, p.y - half / y)
         axis.set_facecolor("black")

@@ -145,7 +145,8 @@ class Imager:
         )
         blur = view.psf_mm / float(FWHM_PER_SIGMA)
         narrow = min(blur, 0.3 * y)
-        self.blur_px = float(np.sqrt(blur**2 - narrow**2)) / y
+        blur_mm = float(np.sqrt(blur**2 - narrow**2))
+        self.blur_px = (blur_mm / y, blur_mm / x)
         # A ramp of width w has the variance w^2 / 12, like the box of a voxel. The surfaces of the body are mostly
         # upright. Vessels have all directions, so they use the mean over the axes (without PSF along z).
         upright = (y * y + x * x) / 2 + 12 * narrow**2
@@ -242,8 +243,9 @@ class Imager:
         image = torch.from_numpy(hu)
         if self.view.parts > 1:
             image = Acquisition((self.view.parts, 1, 1)).forward(image)
-        if self.blur_px > 0.1:
-            rows, columns = (as_tensor(gaussian_matrix(n, round(self.blur_px, 4)), image) for n in hu.shape[1:])
+        if max(self.blur_px) > 0.1:
+            sides = zip(hu.shape[1:], self.blur_px, strict=True)
+            rows, columns = (as_tensor(gaussian_matrix(n, round(px, 4)), image) for n, px in sides)
             image = apply_in_plane(image, rows, columns)
         return image.numpy()
 

@@ -12,6 +12,7 @@ from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.physics.kernels import STANDARD, Kernel
+from uhrct.physics.scan_properties import nearly_square
 
 KINDS = ("scanner", "bicubic")
 
@@ -82,6 +83,12 @@ def degrade(
     acquisition = Acquisition(scale, kind)
     if kernel is not None:
         psf_fwhm_mm = 0.0
+    if psf_fwhm_mm:
+        _, y_mm, x_mm = grid.spacing_mm
+        if not nearly_square(y_mm, x_mm):
+            raise UhrctError(
+                f"`psf_fwhm_mm` needs square pixels; those of the result are {y_mm:.3g} x {x_mm:.3g} mm. Give `kernel`"
+            )
     if psf_fwhm_mm is not None:
         acquisition = replace(acquisition, psf_fwhm=psf_fwhm_mm / grid.spacing_mm[1])
     if slice_thickness_mm is not None and sz > 1:
@@ -153,6 +160,8 @@ def check_degradation(
     whole("seed", seed, 0, 2**63 - 1)
     if psf_fwhm_mm is not None:
         number("psf_fwhm_mm", psf_fwhm_mm, 0, 1e3)
+        if factors[1:] == (1, 1):
+            raise UhrctError("`psf_fwhm_mm` has no effect where the pixels stay; leave it out, or give `kernel`")
     if psf_fwhm_mm is not None and kernel is not None:
         raise UhrctError("`psf_fwhm_mm` and `kernel` exclude each other; give one of them")
     for name, given in (("psf_fwhm_mm", psf_fwhm_mm is not None), ("kernel", kernel is not None)):

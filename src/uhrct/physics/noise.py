@@ -67,6 +67,8 @@ def noise_amplitude(shape: tuple[int, int], spacing_mm: tuple[float, float], ker
     twice[0, 0] = 1.0
     if shape[1] % 2 == 0:
         twice[0, -1] = 1.0
+    if not power.any():  # a single pixel: its only frequency is 0
+        return np.zeros_like(power)
     return np.sqrt(power * shape[0] * shape[1] / (power * twice).sum())
 
 

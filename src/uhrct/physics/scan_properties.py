@@ -100,3 +100,14 @@ def kept_noise_hu(conditions: Any) -> Any:
     tensor([15.])
     """
     return 10 * conditions[:, 3].expm1() * (1 - conditions[:, 6])
+
+
+def nearly_square(y_mm: float, x_mm: float) -> bool:
+    """Whether pixels can count as square: one number tells the PSF of both axes.
+
+    Example
+    -------
+    >>> nearly_square(0.7, 0.7), nearly_square(0.8, 0.4)
+    (True, False)
+    """
+    return abs(y_mm - x_mm) <= 0.15 * max(y_mm, x_mm)

@@ -7,6 +7,7 @@ from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
 from uhrct.core.hu import FLOOR_HU
+from uhrct.core.upright import Upright
 from uhrct.evaluation.fast_lungs import fast_lung_mask
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.boxes import box_of
@@ -14,7 +15,6 @@ from uhrct.tasks.found import Found
 from uhrct.tasks.leaks import without_leaks
 from uhrct.tasks.trachea import trachea
 from uhrct.tasks.tubes import FULL, SLAB, tube_map
-from uhrct.tasks.upright import Upright
 
 #: Smoothing before thresholds, at usual noise. It grows with the noise.
 SMOOTH_MM, USUAL_NOISE_HU, MOST_SMOOTH_MM = 0.35, 25.0, 0.8

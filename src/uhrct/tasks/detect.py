@@ -11,12 +11,12 @@ import numpy as np
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.files import write_atomic
 from uhrct.core.purpose import NOTE
+from uhrct.core.upright import Upright
 from uhrct.core.version import __version__
 from uhrct.core.volume import Vector, Volume
 from uhrct.tasks.even_grid import EvenGrid
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
-from uhrct.tasks.upright import Upright
 
 if TYPE_CHECKING:
     from rich.table import Table

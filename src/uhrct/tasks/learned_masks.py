@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from uhrct.core.errors import InputRefused
+from uhrct.core.upright import Upright
 from uhrct.core.volume import Volume
+from uhrct.evaluation.fast_lungs import lungs_of
 from uhrct.tasks.boxes import box_of
-from uhrct.tasks.lungs import lungs_of
 from uhrct.tasks.mask_network import MaskNetwork
-from uhrct.tasks.upright import Upright
 from uhrct.tasks.vessels import without_rim
 
 #: a voxel is marked where its probability is at least this

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from uhrct.core.volume import Volume
+from uhrct.evaluation.fast_lungs import lungs_of
 from uhrct.tasks.boxes import box_of
 from uhrct.tasks.even_grid import EvenGrid
-from uhrct.tasks.lungs import lungs_of
 
 #: millimetres around the lungs that stay
 MARGIN_MM = 15.0

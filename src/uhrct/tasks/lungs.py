@@ -1,33 +1,16 @@
-"""The lungs of a volume in any orientation, and their two sides."""
+"""The two sides of the lungs of a volume in any orientation."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage  # evaluation extra
 
-from uhrct.evaluation.fast_lungs import coarse_factors, coarsen, fast_lung_mask
-from uhrct.tasks.upright import Upright
+from uhrct.evaluation.fast_lungs import coarse_factors, coarsen
 
 #: The two lungs are told apart with voxels of about this size.
 SIDES_MM = 4.0
 #: Of both lungs: a smaller piece is no lung of its own.
 SMALLEST_SIDE = 0.15
-
-
-def lungs_of(
-    hu: np.ndarray, spacing_mm: tuple[float, float, float], direction: np.ndarray, *, quiet: bool = True
-) -> np.ndarray:
-    """`fast_lung_mask` in axial slices, whatever the order of the axes is.
-
-    Parameters
-    ----------
-    hu : array (z, y, x), HU
-    spacing_mm, direction : as in `Volume`
-    quiet : bool
-        False shows progress.
-    """
-    turn = Upright.of(direction)
-    return turn.back(fast_lung_mask(turn.turned(hu), turn.spacing(spacing_mm), quiet=quiet))
 
 
 def sides(lungs: np.ndarray, spacing_mm: tuple[float, float, float], direction: np.ndarray) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from uhrct.core.errors import UhrctError
 from uhrct.core.files import atomic
 from uhrct.core.progress import track
+from uhrct.core.upright import Upright
 from uhrct.core.volume import Volume
 from uhrct.models.settings import Settings, checked
 from uhrct.phantom.nodules import Nodule
@@ -26,7 +27,6 @@ from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
 from uhrct.tasks.nodule_insertion import Lung, draw_nodule, insert
 from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
-from uhrct.tasks.upright import Upright
 from uhrct.training.budget import Budget
 from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.data.datasets import list_scans, read_scan, series_of

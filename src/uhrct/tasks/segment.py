@@ -174,7 +174,8 @@ def _learned(volume: Volume, network: MaskNetwork, quiet: bool) -> Segmentation:
 
 
 def _lungs(volume: Volume, quiet: bool) -> Segmentation:
-    from uhrct.tasks.lungs import lungs_of, sides
+    from uhrct.evaluation.fast_lungs import lungs_of
+    from uhrct.tasks.lungs import sides
 
     mask = lungs_of(volume.hu, volume.spacing_mm, volume.direction, quiet=quiet)
     if not mask.any():

@@ -6,11 +6,11 @@ import numpy as np
 from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
+from uhrct.evaluation.fast_lungs import lungs_of
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.airways import large_airways
 from uhrct.tasks.boxes import box_of
 from uhrct.tasks.found import Found
-from uhrct.tasks.lungs import lungs_of
 from uhrct.tasks.tubes import FULL, SLAB, dimensions, tube_map
 
 #: Scales for vessels with a radius up to about 4 mm; wider ones are found by their HU.

@@ -55,6 +55,8 @@ CHECK_PATCHES = 300
 LARGEST_SHARPENING = 0.9
 #: range of the training, in pixels
 PSF_RANGE = (0.4, 1.6)
+#: what the networks can be told: slice thickness in slice distances, and the distance
+THICKNESS_RANGE, LARGEST_INCREMENT_MM = (0.2, 4.0), 20.0
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def assume(volume: Volume, model: Model, given: dict[str, Any], denoise: float |
     through_plane = model.config.scale[0] > 1
     thickness_mm = (volume.slice_thickness_mm if through_plane else None) or increment_mm
     scan = ScanProperties(
-        slice_thickness=min(max(thickness_mm / increment_mm, 0.2), 4.0),
-        increment_mm=min(increment_mm, 20.0) if n > 1 else 0.0,
+        slice_thickness=min(max(thickness_mm / increment_mm, THICKNESS_RANGE[0]), THICKNESS_RANGE[1]),
+        increment_mm=min(increment_mm, LARGEST_INCREMENT_MM) if n > 1 else 0.0,
     )
     reasons = {"slices": _thickness_reason(volume, model)}
     picked = np.unique(np.linspace(0.1 * (n - 1), 0.9 * (n - 1), ESTIMATION_SLICES).round().astype(int))
@@ -150,7 +152,14 @@ def _thickness_reason(volume: Volume, model: Model) -> str:
         return "said by the file"
     if model.config.scale[0] == 1:
         return "their thickness is not used, because this scale keeps the slices"
-    return "assumed, because the file states no thickness" if volume.slice_thickness_mm is None else "said by the file"
+    if volume.slice_thickness_mm is None:
+        return "assumed, because the file states no thickness"
+    times = volume.slice_thickness_mm / volume.spacing_mm[0]
+    if not THICKNESS_RANGE[0] <= times <= THICKNESS_RANGE[1]:
+        return f"the file says {volume.slice_thickness_mm:.2f} mm thick, which is beyond what the networks can be told"
+    if volume.spacing_mm[0] > LARGEST_INCREMENT_MM:
+        return f"the file says {volume.spacing_mm[0]:.2f} mm apart, which is beyond what the networks can be told"
+    return "said by the file"
 
 
 def _measured(

@@ -7,9 +7,13 @@ import torch
 
 from uhrct.core.hu import FLOOR_HU
 from uhrct.core.volume import Volume
+from uhrct.physics.field_of_view import outside_view
 from uhrct.upscaling.plan import Plan
 from uhrct.upscaling.scan_facts import BODY_HU
-from uhrct.upscaling.slabs import Slab
+from uhrct.upscaling.slabs import Slab, repeated
+
+#: share of padding in what A makes a voxel of
+MIXED = 1e-4
 
 
 class BodyResidual:
@@ -35,10 +39,13 @@ class BodyResidual:
         sz = self._plan.model.config.scale[0]
         first = slab.first // sz
         measured = self._volume.hu[first : first + len(slab.hu) // sz].astype(np.float32)
-        # padding outside the field of view must not blur into the body
         fine = torch.from_numpy(slab.hu.astype(np.float32)).clamp(min=FLOOR_HU).unflatten(0, (-1, sz))
-        again = self._plan.acquisition.forward(fine)[:, 0].numpy()
-        body = measured > BODY_HU
+        acquisition = self._plan.acquisition
+        again = acquisition.forward(fine)[:, 0].numpy()
+        # where A mixes the body with padding outside the field of view, the difference says nothing
+        padding = repeated(outside_view(torch.from_numpy(measured))[:, None], self._plan.model)
+        mixed = acquisition.forward(padding.float())[:, 0].numpy() > MIXED
+        body = (measured > BODY_HU) & ~mixed
         self._sum_hu += float(np.abs(again - measured)[body].sum(dtype=np.float64))
         self._voxels += int(body.sum())
 

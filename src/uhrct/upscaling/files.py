@@ -13,6 +13,7 @@ import numpy as np
 from uhrct import io
 from uhrct.core.notes import collected_warnings
 from uhrct.core.progress import Progress
+from uhrct.core.purpose import NOTE
 from uhrct.core.version import __version__
 from uhrct.core.volume import Volume
 from uhrct.upscaling.body_residual import BodyResidual
@@ -132,7 +133,7 @@ def work_in_words(plan: Plan) -> str:
 
 
 def derivation(plan: Plan) -> io.Derivation:
-    """What a DICOM file says about the result. The text also keys its UIDs: equal text means equal voxels."""
+    """What a DICOM file says about the result, and the key of its UIDs: an equal key means equal voxels."""
     s = plan.settings
     mode = "posterior mean"
     if s.steps > 1:
@@ -151,10 +152,11 @@ def derivation(plan: Plan) -> io.Derivation:
     if s.interval and plan.model.calibration is not None:
         factors = plan.model.calibration.factors("kernel_lp_cm" in plan.facts)
         what += f", interval factors {' '.join(f'{factor:.3f}' for factor in factors)}"
+    # a DICOM description is cut at 1024 characters, so what matters most comes first
     warnings = f" Warning: {'; '.join(plan.warnings)}." if plan.warnings else ""
     return io.Derivation(
-        description=f"uhrct {__version__} super-resolution {what}. Research use only; not a medical device.{warnings}",
-        key=f"{__version__} {what}",
+        description=f"uhrct {__version__} super-resolution. {NOTE}{warnings} How: {what}.",
+        key=f"{__version__} {what} {plan.scan!r}",  # the words are rounded
         suffix=plan.scale_name,
         reach_mm=_reach_mm(plan),
     )

@@ -26,7 +26,7 @@ from uhrct.physics.scan_properties import LIMITS, ScanProperties
 from uhrct.upscaling.assumptions import Assumptions, assume
 from uhrct.upscaling.intervals import not_calibrated
 from uhrct.upscaling.scan_facts import scan_facts
-from uhrct.upscaling.scan_warnings import scan_warnings
+from uhrct.upscaling.scan_warnings import geometry_warnings, scan_warnings
 
 CONSISTENCY = ("auto", "hard", "off")
 #: types that the networks can run in
@@ -81,7 +81,8 @@ class UpscaleSettings:
     noise_hu : float, optional
         Standard deviation of the scan's noise in HU. Default: measured in the scan.
     psf_fwhm_mm : float, optional
-        In-plane blur of the scan, full width at half maximum in mm. Default: unknown.
+        In-plane blur of the scan, full width at half maximum in mm, for a scale that makes finer pixels. Default: from
+        the header or the voxels, where they tell it.
     slice_thickness_mm : float, optional
         Thickness of the scan's slices in mm, for a scale that makes thinner ones. Default: as stated in the file.
     overrides : dict
@@ -333,11 +334,15 @@ def make_plan(
         raise UhrctError(
             "`consistency='hard'` does not work where slices overlap (thicker than their distance); use auto"
         )
+    if settings.consistency == "hard" and not scan.psf_known:
+        raise UhrctError(
+            "`consistency='hard'` needs the blur of the scan, which is unknown; give `psf_fwhm_mm`, or use auto"
+        )
     model_grid = volume.refined_grid(model.config.scale)
     noise = (scan.noise_hu, scan.noise_correlation) if scan.noise_known and model.config.properties else None
     facts = scan_facts(volume, noise, measure=not model.config.properties)
     reasons = not_calibrated(model.calibration, facts, vars(settings)) if settings.interval else []
-    warnings = scan_warnings(facts, scan, model.config.scale)
+    warnings = [*geometry_warnings(volume), *scan_warnings(facts, scan, model.config.scale)]
     if reasons:
         warnings.append(f"the interval is not calibrated for this scan: {'; '.join(reasons)}")
     return Plan(
@@ -364,7 +369,7 @@ def _given(volume: Volume, settings: UpscaleSettings, model: Model) -> dict[str,
         ("slice_thickness_mm", "slice_thickness", z_mm),
     ):
         # models that keep the slices learned with one thickness, and the result is as thick as the file says
-        unused = key == "slice_thickness" and model.config.scale[0] == 1
+        unused = model.config.scale[{"slice_thickness": 0, "psf_fwhm": 1}.get(key, slice(None))] == 1
         if (value := getattr(settings, name)) is not None and not unused:
             low, high = LIMITS[key]
             known[key] = number(name, value, low * unit, high * unit) / unit

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
-from uhrct.physics.scan_properties import ScanProperties
+from uhrct.core.volume import Volume
+from uhrct.io.info import orientation_of
+from uhrct.physics.scan_properties import ScanProperties, nearly_square
 
 #: pixels of the training scans as they are, and the largest factor by which training makes them coarser
 TRAINING_PIXEL_MM, TRAINING_RESCALE = (0.541, 0.977), 2.0
@@ -94,6 +96,24 @@ def limits(scale: tuple[int, int, int]) -> dict[str, Limit]:
     }
 
 
+def geometry_warnings(volume: Volume) -> list[str]:
+    """One line for what the voxels of a scan are and those of the training were not.
+
+    Example
+    -------
+    >>> geometry_warnings(Volume(np.zeros((4, 8, 8), np.int16), (1.0, 0.5, 0.5), direction=np.eye(3)))
+    ['the slices are sagittal; the weights were trained on axial slices, so the result may be wrong']
+    """
+    lines = []
+    plane = orientation_of(volume.direction)
+    if plane in ("sagittal", "coronal"):
+        lines.append(f"the slices are {plane}; the weights were trained on axial slices, so the result may be wrong")
+    _, y_mm, x_mm = volume.spacing_mm
+    if not nearly_square(y_mm, x_mm):
+        lines.append(f"the pixels are {y_mm:.3g} x {x_mm:.3g} mm; the weights were trained on square ones")
+    return lines
+
+
 def scan_warnings(facts: Mapping[str, float], scan: ScanProperties, scale: tuple[int, int, int]) -> list[str]:
     """One line for each number outside its range: the number, then the range.
 
@@ -109,9 +129,10 @@ def scan_warnings(facts: Mapping[str, float], scan: ScanProperties, scale: tuple
     ['noise 95.2 HU; the weights were trained on at most 83 HU']
     """
     lines = [limit.warning(facts[name]) for name, limit in limits(scale).items() if name in facts]
-    if scan.psf_known and scan.psf_fwhm >= TRAINING_PSF_PX[1]:  # the table of kernels gives this largest value at most
-        low, high = TRAINING_PSF_PX
-        lines.append(f"PSF {scan.psf_fwhm:.3g} pixels or more; the weights were trained on {low} to {high} pixels")
+    low, high = TRAINING_PSF_PX
+    if scan.psf_known and not low <= scan.psf_fwhm < high:  # the table of kernels gives the largest value at most
+        more = " or more" if scan.psf_fwhm >= high else ""
+        lines.append(f"PSF {scan.psf_fwhm:.3g} pixels{more}; the weights were trained on {low} to {high} pixels")
     if scale[0] > 1:
         thick = Limit("slices are {} times as thick as their distance", *TRAINING_THICKNESS, "")
         lines.append(thick.warning(scan.slice_thickness))

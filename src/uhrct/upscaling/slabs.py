@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uhrct.core.errors import InputRefused, UhrctError
-from uhrct.core.hu import INT16
+from uhrct.core.hu import INT16, PADDING_HU
 from uhrct.core.volume import Grid, Volume
 from uhrct.models.interval import kernel_input
 from uhrct.models.model import Features, Model, stacks
@@ -208,8 +208,8 @@ def _compute_slab(
         structure = None
         if plan.settings.structure:
             # the operator on the result is nearer to the truth's map than the network's own structure head
-            structure = _slices(model.structure_of(hr, (spacing_mm[0] / sy, spacing_mm[1] / sx)))
-        sd_hu = _slices(samples.std(0)) if len(noises) > 1 else None
+            structure = model.structure_of(hr, (spacing_mm[0] / sy, spacing_mm[1] / sx))
+        sd_hu = samples.std(0) if len(noises) > 1 else None
         below = above = None
         if plan.settings.interval:
             assert mean is not None
@@ -230,19 +230,16 @@ def _compute_slab(
             residual_hu = tuple(float(d[~p].mean()) for d, p in pairs if not p.all())
         if not torch.isfinite(hr).all():
             raise UhrctError("the network returned NaN or infinite values; its weights are damaged or do not fit")
-        outside = _repeated(padding, model)
-        hr = torch.where(outside, _repeated(lr, model), hr)
-        below, above = (None if w is None else w.masked_fill(outside, 0.0) for w in (below, above))
-    widths = [None if w is None else _slices(w) for w in (below, above)]
-    return Slab(
-        middle[0] * sz,
-        _slices(hr),
-        structure,
-        sd_hu,
-        below=widths[0],
-        above=widths[1],
-        residual_hu=residual_hu,
-    )
+        outside = repeated(padding, model)
+        hr = torch.where(outside, repeated(lr, model), hr)
+        maps = {"structure": structure, "sd_hu": sd_hu, "below": below, "above": above}
+        shown = {name: _slices(m.masked_fill(outside, 0.0)) for name, m in maps.items() if m is not None}
+    return _slab(middle[0] * sz, _slices(hr), shown, residual_hu)
+
+
+def _slab(first: int, hu: np.ndarray, maps: dict[str, np.ndarray], residual_hu: tuple[float, ...]) -> Slab:
+    structure, sd_hu, below, above = (maps.get(name) for name in ("structure", "sd_hu", "below", "above"))
+    return Slab(first, hu, structure, sd_hu, below=below, above=above, residual_hu=residual_hu)
 
 
 def _mean_hu(
@@ -314,20 +311,14 @@ def _regridded(slabs: Iterator[Slab], source: Grid, target: Grid) -> Iterator[Sl
             if name in out:
                 out[name] = out[name].clip(min=0)
         if len(out["hu"]):
-            yield Slab(
-                done,
-                out["hu"],
-                out.get("structure"),
-                out.get("sd_hu"),
-                below=out.get("below"),
-                above=out.get("above"),
-                residual_hu=residual_hu,
-            )
+            outside = out["hu"] <= PADDING_HU
+            maps = {name: np.where(outside, np.float32(0), m) for name, m in out.items() if name != "hu"}
+            yield _slab(done, out["hu"], maps, residual_hu)
             done += len(out["hu"])
             residual_hu = ()
 
 
-def _repeated(lr: Tensor, model: Model) -> Tensor:
+def repeated(lr: Tensor, model: Model) -> Tensor:
     """(B, 1, y, x) -> (B, sz, y sy, x sx): each fine voxel as the input voxel that it lies in."""
     sz, sy, sx = model.config.scale
     return lr.repeat_interleave(sz, -3).repeat_interleave(sy, -2).repeat_interleave(sx, -1)

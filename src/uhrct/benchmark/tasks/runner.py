@@ -154,5 +154,5 @@ class TaskBenchmark:
             )
 
     def _say(self, line: str) -> None:
-        if not self.quiet:
+        if not self.quiet or line.startswith("note:"):
             print(f"benchmark: {line}", file=sys.stderr, flush=True)
