@@ -8,6 +8,7 @@ from run_cli import REFUSED, Uhrct, refused
 
 from uhrct import io
 from uhrct.core.volume import Volume
+from uhrct.io.derivation import Derivation
 
 
 def body(slices: int = 2) -> Volume:
@@ -83,3 +84,16 @@ def test_the_result_that_is_audited_is_never_replaced(uhrct: Uhrct, tmp_path: Pa
     result = uhrct("audit", low, high, "--html", high, "--overwrite", "-q")
     assert result.code != 0
     assert high.read_bytes() == before
+
+
+def test_the_scan_may_be_one_of_several_series(uhrct: Uhrct, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("first", "second"):
+        made = Derivation(name, key=name)
+        with io.open_writer(tmp_path / "in" / name, body().grid, dtype=np.int16, derivation=made) as writer:
+            writer.write(body().hu)
+    low, high = tmp_path / "in", tmp_path / "high.nii.gz"
+    number = io.inspect(low)[0].number
+    assert uhrct("upscale", low, high, "--series", number, "-q").code == 0
+    refused(uhrct("audit", low, high, "-q"), "choose one by --series", code=REFUSED)
+    assert uhrct("audit", low, high, "--series", number, "--draws", 0, "-q").code == 0

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from uhrct.core.errors import UhrctError
-from uhrct.physics.kernel_names import GE, PHILIPS, SIEMENS, TOSHIBA, kernel_from_header, named_kernel
-from uhrct.physics.kernels import LARGEST_GAIN, Kernel, apply_kernel, draw_kernel, exchange_kernel
+from uhrct.physics.kernel_names import GE, PHILIPS, SIEMENS, TOSHIBA, named_kernel
+from uhrct.physics.kernels import Kernel, apply_kernel, draw_kernel
 
 SOFT, STANDARD, LUNG = Kernel(2.8, 4.8), Kernel(4.2, 7.2), Kernel(7.5, 9.45, 0.41)
 SPACING = (0.7, 0.7)
@@ -68,21 +68,6 @@ def test_filtering_keeps_constants_and_commutes_with_transposition():
     assert torch.allclose(apply_kernel(image.T, SPACING, SOFT), apply_kernel(image, SPACING, SOFT).T, atol=1e-10)
 
 
-def test_exchange_of_kernels_is_the_softer_kernel_and_identity_for_equal_ones():
-    sharp_object = 100 * torch.randn(48, 48, generator=torch.Generator().manual_seed(0)).double()
-    seen = apply_kernel(sharp_object, SPACING, STANDARD)
-    assert torch.allclose(exchange_kernel(seen, SPACING, STANDARD, STANDARD), seen, atol=1e-6)
-    softer = exchange_kernel(seen, SPACING, STANDARD, SOFT)
-    middle = (slice(16, -16), slice(16, -16))  # the mirrored sides of an image and of its blur differ
-    assert torch.allclose(softer[middle], apply_kernel(sharp_object, SPACING, SOFT)[middle], atol=0.3)
-
-
-def test_exchange_to_a_sharper_kernel_is_bounded():
-    image = torch.randn(48, 48, generator=torch.Generator().manual_seed(0)).double()
-    sharper = exchange_kernel(image, SPACING, SOFT, LUNG)
-    assert image.std() < sharper.std() <= LARGEST_GAIN * image.std() * 1.05
-
-
 def test_an_edge_overshoots_with_an_enhancing_kernel_alone():
     edge = torch.zeros(40, 80).double()
     edge[:, 40:] = 1000
@@ -107,7 +92,7 @@ def test_an_edge_overshoots_with_an_enhancing_kernel_alone():
     ],
 )
 def test_header_names(manufacturer, name, mtf50):
-    assert kernel_from_header(manufacturer, name).mtf50_lp_cm == mtf50
+    assert named_kernel(manufacturer, name).kernel.mtf50_lp_cm == mtf50
 
 
 @pytest.mark.parametrize(
@@ -123,14 +108,14 @@ def test_header_names(manufacturer, name, mtf50):
     ],
 )
 def test_what_is_not_known_is_unknown(header):
-    assert kernel_from_header(*header) is None
+    assert named_kernel(*header) is None
 
 
 def test_numbers_between_listed_kernels_are_interpolated():
     between = named_kernel("SIEMENS", "B35f")
     assert between.source == "I"
     assert SIEMENS[31][0] < between.kernel.mtf50_lp_cm < SIEMENS[40][0]
-    ordered = [kernel_from_header("SIEMENS", f"Br{n}").mtf50_lp_cm for n in (36, 40, 44, 59)]
+    ordered = [named_kernel("SIEMENS", f"Br{n}").kernel.mtf50_lp_cm for n in (36, 40, 44, 59)]
     assert ordered == sorted(ordered)
 
 

@@ -19,6 +19,8 @@ from uhrct.cli.app import (
     Json,
     Overwrite,
     Quiet,
+    Series,
+    Untilt,
     read_input,
     say,
 )
@@ -57,6 +59,8 @@ def audit(
             help="In-plane blur of the scan, FWHM in mm. Default: from the header or the voxels.", rich_help_panel=SCAN
         ),
     ] = None,
+    series: Series = None,
+    untilt: Untilt = False,
     input_spacing: InputSpacing = None,
     draws: Annotated[
         int,
@@ -91,7 +95,7 @@ def audit(
         io.check_outputs(path, [] if grades is None else [grades], files=[html_path, json_path], overwrite=overwrite)
     if html_path is not None:
         check_libraries()
-    scan, result = (read_input(path, None, input_spacing, False) for path in (low, high))
+    scan, result = read_input(low, series, input_spacing, untilt), read_input(high, None, input_spacing, False)
     settings: dict[str, Any] = {"noise_hu": noise_hu, "psf_fwhm_mm": psf_fwhm_mm, "weights": weights, "device": device}
     try:
         with contextlib.ExitStack() as stack:

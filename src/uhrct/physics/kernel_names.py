@@ -118,24 +118,6 @@ class NamedKernel:
     source: str
 
 
-def kernel_from_header(manufacturer: str | None, kernel_name: str | Sequence[str] | None) -> Kernel | None:
-    """The MTF curve behind Manufacturer (0008,0070) and ConvolutionKernel (0018,1210); None: unknown.
-
-    Without a manufacturer, only names that one maker alone uses are understood (B31f, STANDARD, FC51).
-
-    Example
-    -------
-    >>> kernel_from_header("SIEMENS", "B30f")
-    Kernel(mtf50_lp_cm=3.5, mtf10_lp_cm=5.9, overshoot=0.0)
-    >>> kernel_from_header("GE MEDICAL SYSTEMS", "LUNG").overshoot
-    0.4
-    >>> kernel_from_header("Somebody", "X7") is None
-    True
-    """
-    named = named_kernel(manufacturer, kernel_name)
-    return None if named is None else named.kernel
-
-
 def parse_kernel(text: str) -> Kernel:
     """The kernel that a user names: "B30f", "GE LUNG", "PHILIPS L", or its MTF "3.5,5.9" or "7.4,9.6,0.4".
 
@@ -170,7 +152,17 @@ def parse_kernel(text: str) -> Kernel:
 
 
 def named_kernel(manufacturer: str | None, kernel_name: str | Sequence[str] | None) -> NamedKernel | None:
-    """`kernel_from_header` with the source of the numbers."""
+    """The MTF curve behind Manufacturer (0008,0070) and ConvolutionKernel (0018,1210), with its source; None: unknown.
+
+    Without a manufacturer, only names that one maker alone uses are understood (B31f, STANDARD, FC51).
+
+    Example
+    -------
+    >>> named_kernel("SIEMENS", "B30f").kernel
+    Kernel(mtf50_lp_cm=3.5, mtf10_lp_cm=5.9, overshoot=0.0)
+    >>> named_kernel("Somebody", "X7") is None
+    True
+    """
     if not kernel_name:
         return None
     # several values: kernel and strength of iterative reconstruction (Siemens)

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 #: Pixels by which an image is mirrored at its sides before it is filtered; kernels reach less far.
 PADDING_PX = 16
-#: Largest gain of one kernel over another: where the first passes too little, nothing can be brought back.
-LARGEST_GAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -141,33 +139,6 @@ def apply_kernel(image: torch.Tensor, spacing_mm: tuple[float, float], kernel: K
     True
     """
     return filter_in_plane(image, spacing_mm, kernel.mtf)
-
-
-def exchange_kernel(
-    image: torch.Tensor, spacing_mm: tuple[float, float], seen_with: Kernel, kernel: Kernel
-) -> torch.Tensor:
-    """An image that was reconstructed with `seen_with` as a reconstruction with `kernel` shows it.
-
-    The gain is the ratio of the MTFs, at most `LARGEST_GAIN`. Exact where `kernel` is the softer one. Noise in the
-    image is filtered like everything else, so start from a clean image.
-
-    Parameters
-    ----------
-    image : (..., y, x), HU, float;  spacing_mm : (y, x)
-
-    Example
-    -------
-    >>> import torch
-    >>> image, b30 = torch.randn(32, 32), Kernel(3.5, 5.9)
-    >>> bool(torch.allclose(exchange_kernel(image, (0.7, 0.7), b30, b30), image, atol=1e-5))
-    True
-    """
-
-    def gain(frequency: np.ndarray) -> np.ndarray:
-        tiny = 1e-9  # both curves vanish far out, and equal kernels must leave the image as it is
-        return np.minimum((kernel.mtf(frequency) + tiny) / (seen_with.mtf(frequency) + tiny), LARGEST_GAIN)
-
-    return filter_in_plane(image, spacing_mm, gain)
 
 
 def draw_kernel(generator: torch.Generator) -> Kernel:

@@ -363,13 +363,14 @@ def _given(volume: Volume, settings: UpscaleSettings, model: Model) -> dict[str,
     """What the caller knows about the scan, in the scan's own pixels and slice distances."""
     z_mm, y_mm, _ = volume.spacing_mm
     known: dict[str, Any] = dict(settings.overrides)
+    axis_of = {"slice_thickness": 0, "psf_fwhm": 1}  # what is said about an axis that the model keeps is not told
     for name, key, unit in (
         ("psf_fwhm_mm", "psf_fwhm", y_mm),
         ("noise_hu", "noise_hu", 1.0),
         ("slice_thickness_mm", "slice_thickness", z_mm),
     ):
         # models that keep the slices learned with one thickness, and the result is as thick as the file says
-        unused = model.config.scale[{"slice_thickness": 0, "psf_fwhm": 1}.get(key, slice(None))] == 1
+        unused = key in axis_of and model.config.scale[axis_of[key]] == 1
         if (value := getattr(settings, name)) is not None and not unused:
             low, high = LIMITS[key]
             known[key] = number(name, value, low * unit, high * unit) / unit
