@@ -16,10 +16,8 @@ from uhrct.tasks.even_grid import CUBE_MM, EvenGrid
 from uhrct.tasks.nodule_candidates import Candidate
 from uhrct.tasks.nodule_insertion import Lung
 from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
-from uhrct.tasks.nodule_training import AROUND, ZOOM, CubeMaker, NoduleScan, _turned, load_scans, train_nodules
+from uhrct.tasks.nodule_training import CubeMaker, NoduleScan, load_scans, train_nodules
 
-#: to sum over, for the profile along each axis
-OTHER_AXES = ((1, 2), (0, 2), (0, 1))
 CPU = torch.device("cpu")
 
 
@@ -40,10 +38,10 @@ def chest(n: int = 90) -> tuple[np.ndarray, np.ndarray]:
     return (hu + rng.normal(0, 15, hu.shape)).astype(np.int16), lungs
 
 
-def scan(marked: bool = True) -> NoduleScan:
+def scan() -> NoduleScan:
     hu, lungs = chest()
     others = np.argwhere(lungs & (hu > -100)).astype(float)
-    return NoduleScan("a", torch.from_numpy(hu), Lung.of(hu, lungs), others, np.zeros((0, 3)), marked)
+    return NoduleScan("a", torch.from_numpy(hu), Lung.of(hu, lungs), others, np.zeros((0, 3)))
 
 
 def test_a_step_always_sees_the_same_cubes() -> None:
@@ -59,29 +57,6 @@ def test_a_cube_of_a_nodule_has_it_in_the_middle() -> None:
     batch = CubeMaker([scan()], 32, seed=1, device=CPU)(0)
     middle = batch.hu[:, 0, 14:18, 14:18, 14:18].mean((1, 2, 3))
     assert middle[batch.nodule > 0].mean() > -600
-
-
-def test_a_turned_cube_keeps_its_middle_and_its_distances() -> None:
-    axis = np.arange(AROUND) - AROUND // 2
-    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
-    two = [np.exp(-(z**2 + y**2 + (x - shift) ** 2) / 4) for shift in (0, 9)]
-    angles = []
-    for seed in range(6):
-        places = []
-        for ball in two:
-            hu = _turned(torch.from_numpy(ball).float(), np.random.default_rng(seed)).numpy()
-            places.append(np.array([np.average(np.arange(SIDE), weights=hu.sum(others)) for others in OTHER_AXES]))
-        assert np.allclose(places[0], SIDE // 2, atol=0.05)
-        apart = places[1] - places[0]
-        assert 9 / ZOOM - 0.1 < np.linalg.norm(apart) < 9 * ZOOM + 0.1
-        angles.append(apart / np.linalg.norm(apart))
-    assert np.linalg.norm(np.mean(angles, axis=0)) < 0.8  # they point in all directions
-
-
-def test_only_marked_scans_give_counter_examples_if_there_are_any() -> None:
-    one, other = scan(marked=True), scan(marked=False)
-    assert CubeMaker([one, other], 8, seed=0, device=CPU).with_others == [one]
-    assert CubeMaker([other], 8, seed=0, device=CPU).with_others == [other]
 
 
 def test_candidates_are_scored_at_their_places() -> None:
@@ -134,8 +109,8 @@ def test_a_scan_whose_readers_found_nothing_is_used(tmp_path: Path) -> None:
     np.savez(tmp_path / "scans" / "nodule_votes.npz", votes=np.zeros(volume.shape, np.uint8))
     for _ in range(2):  # the second time from the cache
         scans = load_scans((str(tmp_path / "scans"),), tmp_path / "cache", quiet=True)
-        assert [s.marked for s in scans] == [True]
         assert len(scans[0].others) > 0
+        assert len(scans[0].real) == 0
     np.savez(tmp_path / "scans" / "nodule_votes.npz", votes=np.ones((3, 4, 5), np.uint8))
     with pytest.raises(UhrctError, match="do not fit the scan"):
         load_scans((str(tmp_path / "scans"),), tmp_path / "cache", quiet=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
-from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
@@ -42,13 +40,7 @@ JITTER = 2
 #: places for inserted nodules that are kept of each scan
 MOST_PLACES = 300_000
 #: share of the counter-examples that are among the strongest candidates of their scan, and the part that these are
-STRONG, STRONGEST = 0.5, 0.5
-#: share of the cubes that are turned and zoomed, and how far; few scans shall look like many
-TURNED, ZOOM = 0.5, 1.25
-#: how much of the difference from its blurred self may be added to a cube
-SHARPER = 0.7
-#: side of the cube from which a turned and zoomed one is cut
-AROUND = 2 * math.ceil(ZOOM * SIDE * math.sqrt(3) / 2)
+STRONG, STRONGEST = 0.5, 0.25
 #: a candidate as near as this to a reader's nodule is not used as a counter-example
 NEAR_MM = 4.0
 
@@ -85,7 +77,6 @@ class NoduleScan:
     lung : where nodules can be put
     others : (n, 3), places of candidates that are no reader's nodule, the strongest first
     real : (n, 3), places in the nodules of readers
-    marked : readers looked for all nodules; in other scans some of `others` may be nodules that nobody outlined
     """
 
     name: str
@@ -93,7 +84,6 @@ class NoduleScan:
     lung: Lung
     others: np.ndarray
     real: np.ndarray
-    marked: bool
 
 
 @dataclass(frozen=True)
@@ -110,10 +100,8 @@ class CubeMaker:
     def __init__(self, scans: list[NoduleScan], batch: int, *, seed: int, device: torch.device) -> None:
         self.patients, self.batch, self.seed, self.device = scans, batch, seed, device
         self.left_out: list[str] = []
-        # metastases that nobody outlined would teach that a ball is no nodule
-        self.with_others = [scan for scan in scans if scan.marked] or scans
         # a scan with three counter-examples shall not show each of them a hundred times as often as one with 300
-        weights = np.sqrt([len(scan.others) for scan in self.with_others])
+        weights = np.sqrt([len(scan.others) for scan in scans])
         self.shares = weights / weights.sum()
 
     def __call__(self, step: int, rank: int = 0) -> CubeBatch:
@@ -121,7 +109,7 @@ class CubeMaker:
         rng = np.random.default_rng([self.seed, step, rank])
         truth = rng.random(self.batch) < NODULES
         cubes = [self._nodule(rng) if wanted else self._other(rng) for wanted in truth]
-        hu = torch.stack([_varied(around, rng) for around in cubes])[:, None]
+        hu = torch.stack([_varied(c, rng) for c in cubes])[:, None]
         return CubeBatch(hu.to(self.device), torch.from_numpy(truth).float().to(self.device))
 
     def _nodule(self, rng: np.random.Generator) -> Tensor:
@@ -129,7 +117,7 @@ class CubeMaker:
         jitter = rng.uniform(-JITTER, JITTER, 3)
         if real and rng.random() > INSERTED:
             scan = real[rng.integers(len(real))]
-            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + jitter, AROUND)
+            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + jitter)
         while True:
             scan = self.patients[rng.integers(len(self.patients))]
             nodule = draw_nodule(scan.lung, rng)
@@ -137,51 +125,32 @@ class CubeMaker:
                 return with_nodule(scan.hu, nodule, jitter)
 
     def _other(self, rng: np.random.Generator) -> Tensor:
-        scan = self.with_others[rng.choice(len(self.with_others), p=self.shares)]
+        scan = self.patients[rng.choice(len(self.patients), p=self.shares)]
         count = len(scan.others)
         if rng.random() < STRONG:  # these decide how many false positives a scan has
             count = max(1, round(STRONGEST * count))
-        place = scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3)
-        return cube(scan.hu, place, AROUND)
+        return cube(scan.hu, scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3))
 
 
 def with_nodule(hu: Tensor, nodule: Nodule, jitter: np.ndarray) -> Tensor:
-    """A cube of side `AROUND` of a scan, around an inserted nodule."""
+    """A cube of a scan around an inserted nodule."""
     place = np.array(nodule.centre_mm) / CUBE_MM
-    out = cube(hu, place + jitter, AROUND).numpy()
-    first = np.rint(place + jitter).astype(int) - AROUND // 2
+    out = cube(hu, place + jitter).numpy()
+    first = np.rint(place + jitter).astype(int) - SIDE // 2
     z, y, x = ((place - first) * CUBE_MM).tolist()
     insert(out, (CUBE_MM,) * 3, replace(nodule, centre_mm=(z, y, x)))
     return torch.from_numpy(out)
 
 
-def _varied(around: Tensor, rng: np.random.Generator) -> Tensor:
-    """The middle of a cube of side `AROUND`, turned, zoomed, flipped, blurred or sharpened, and with noise."""
-    if rng.random() < TURNED:
-        hu = _turned(around, rng)
-    else:
-        low = (AROUND - SIDE) // 2
-        part = slice(low, low + SIDE)
-        hu = around[part, part, part]
+def _varied(hu: Tensor, rng: np.random.Generator) -> Tensor:
+    """A cube flipped, turned, blurred and with noise, so that few scans look like many."""
     hu = hu.flip([axis for axis in range(3) if rng.random() < 0.5])
     if rng.random() < 0.5:
         hu = hu.mT
-    if rng.random() < 0.5:  # a coarser scan or a sharper kernel
+    if rng.random() < 0.5:  # a coarser scan
         blurred = F.avg_pool3d(F.pad(hu[None, None], (1,) * 6, mode="replicate"), 3, 1)[0, 0]
-        hu = hu.lerp(blurred, float(rng.uniform(-SHARPER, 1)))
+        hu = hu.lerp(blurred, float(rng.random()))
     return hu + float(rng.uniform(0, 40)) * torch.from_numpy(rng.standard_normal(hu.shape, np.float32))
-
-
-def _turned(around: Tensor, rng: np.random.Generator) -> Tensor:
-    """A cube of side `SIDE` around the same middle, in any direction and up to `ZOOM` times larger or smaller."""
-    axes = ZOOM ** rng.uniform(-1, 1) * Rotation.random(random_state=rng).as_matrix()
-    # grid_sample counts from -1 to 1 between the first and the last voxel; the middle is voxel side // 2
-    half = (SIDE - 1) / 2
-    shift = AROUND // 2 - (SIDE // 2 - half) * axes.sum(1)
-    theta = np.concatenate([axes * half, shift[:, None]], axis=1) * 2 / (AROUND - 1)
-    theta[:, 3] -= 1
-    grid = F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, SIDE, SIDE, SIDE], align_corners=True)
-    return F.grid_sample(around[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
 
 
 @dataclass(frozen=True)
@@ -323,5 +292,4 @@ def _prepared(name: str, volume: Volume, place: Path, cache: Path) -> NoduleScan
         if "empty" in stored or not len(stored["others"]):
             return None
         lung = Lung(stored["lung_voxel"], stored["depth_mm"], stored["gap_mm"])
-        marked, hu_on_cubes = votes.is_file(), torch.from_numpy(stored["hu"])
-        return NoduleScan(name, hu_on_cubes, lung, stored["others"], stored["real"], marked)
+        return NoduleScan(name, torch.from_numpy(stored["hu"]), lung, stored["others"], stored["real"])
