@@ -101,6 +101,7 @@ def geometry_warnings(volume: Volume) -> list[str]:
 
     Example
     -------
+    >>> import numpy as np
     >>> geometry_warnings(Volume(np.zeros((4, 8, 8), np.int16), (1.0, 0.5, 0.5), direction=np.eye(3)))
     ['the slices are sagittal; the weights were trained on axial slices, so the result may be wrong']
     """
