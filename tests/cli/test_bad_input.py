@@ -163,3 +163,10 @@ def test_localizer_mixed_in_is_left_out_with_a_note(uhrct: Uhrct, weights: Path,
         result = done(uhrct("upscale", tmp_path / name, tmp_path / f"{name}.npz", "--weights", weights))
         assert io.read(tmp_path / f"{name}.npz").shape[0] == slices
         assert f"uhrct: note: {words}" in result.err
+
+
+def test_evaluate_names_no_option_that_it_lacks(uhrct: Uhrct, tmp_path: Path) -> None:
+    folder, _ = bad_two_series(tmp_path)
+    result = uhrct("evaluate", folder, folder)
+    refused(result, "holds 2 CT series; give a folder that holds only one of them: 1: CHEST 3", code=REFUSED)
+    assert "`" not in result.err

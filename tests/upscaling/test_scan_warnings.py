@@ -17,7 +17,7 @@ from uhrct.training.data import scanners
 from uhrct.upscaling import scan_warnings as module
 from uhrct.upscaling.files import derivation
 from uhrct.upscaling.scan_facts import scan_facts
-from uhrct.upscaling.scan_warnings import limits, scan_warnings
+from uhrct.upscaling.scan_warnings import geometry_warnings, limits, scan_warnings
 from uhrct.upscaling.upscaler import Upscaler
 
 X2 = (1, 2, 2)
@@ -147,3 +147,18 @@ def test_limits_are_those_of_the_training() -> None:
     assert (scanners.NARROW[0], scanners.WIDE[1]) == module.TRAINING_PSF_PX
     assert module.TRAINING_THICKNESS == scanners.SLICE_THICKNESS
     assert module.LIMITS["noise_hu"].high >= scanners.SCAN_NOISE_HU[1]
+
+
+def test_a_file_that_is_turned_as_the_docs_say_has_no_warning(chest: Volume, tmp_path: Path) -> None:
+    import nibabel
+
+    io.write(chest, tmp_path / "axial.nii.gz")
+    image = nibabel.load(tmp_path / "axial.nii.gz")
+    nibabel.save(image.as_reoriented([[2, 1], [1, 1], [0, 1]]), tmp_path / "sagittal.nii.gz")
+    sagittal = io.read(tmp_path / "sagittal.nii.gz")
+    assert sagittal.shape == (256, 256, 3)
+    assert [line[:23] for line in geometry_warnings(sagittal)[:1]] == ["the slices are sagittal"]
+    nibabel.save(nibabel.as_closest_canonical(nibabel.load(tmp_path / "sagittal.nii.gz")), tmp_path / "turned.nii.gz")
+    turned = io.read(tmp_path / "turned.nii.gz")
+    assert turned.shape == chest.shape
+    assert geometry_warnings(turned) == []

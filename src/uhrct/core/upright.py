@@ -31,6 +31,10 @@ class Upright:
         flips = (-1 if direction[2, up] > 0 else 1, 1, 1 if direction[0, left] > 0 else -1)
         return cls((up, back, left), flips)
 
+    def slices(self, shape: tuple[int, int, int]) -> int:
+        """Number of axial slices of an array of this shape, before it is turned."""
+        return shape[self.axes[0]]
+
     def turned(self, array: np.ndarray) -> np.ndarray:
         """A view of `array`."""
         f = self.flips

@@ -214,9 +214,8 @@ class BeforeAfter:
         for line, view in zip(axes, views, strict=True):
             cut = self.cut(view)
             top, left, height, width = view.box_mm
-            rows = (top + height, top)
-            if upside_down := view.axis == 1 and self.scan.direction[2, 0] > 0:  # the first slice is that of the feet
-                rows = (top, top + height)
+            upside_down = view.axis == 1 and self.scan.direction[2, 0] > 0  # the first slice is that of the feet
+            rows = (top, top + height) if upside_down else (top + height, top)
             gray = {"cmap": "gray", "vmin": view.window_hu[0], "vmax": view.window_hu[1]}
             _show(line[0], cut.result, cut.result_mm, **gray)
             line[0].add_patch(plt.Rectangle((left, top), width, height, fill=False, ec="#ffb000", lw=1.5))

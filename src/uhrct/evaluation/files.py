@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -110,7 +111,11 @@ def table(result: Comparison, baseline: Baseline | None = None) -> Table:
 
 
 def _read(path: Path, spacing_mm: Vector | None) -> Volume:
-    return io.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
+    try:
+        return io.read(path, spacing_mm=spacing_mm if path.suffix.lower() == ".npz" else None)
+    except UhrctError as error:  # the comparison of files has no argument that chooses a series
+        text = re.sub(r"choose one by `series=\S+`", "give a folder that holds only one of them", str(error))
+        raise type(error)(text) from error
 
 
 def _read_lr(path: Path) -> Volume:

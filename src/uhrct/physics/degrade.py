@@ -11,10 +11,9 @@ from uhrct.core.arguments import choice, number, scale_factors, whole
 from uhrct.core.errors import InputRefused, UhrctError
 from uhrct.core.hu import FLOOR_HU, PADDING_HU
 from uhrct.core.volume import Grid, Volume
+from uhrct.physics.acquisition import KINDS, Acquisition
 from uhrct.physics.kernels import STANDARD, Kernel
 from uhrct.physics.scan_properties import nearly_square
-
-KINDS = ("scanner", "bicubic")
 
 
 def degrade(
@@ -67,7 +66,6 @@ def degrade(
     """
     import torch
 
-    from uhrct.physics.acquisition import Acquisition
     from uhrct.physics.kernels import apply_kernel
     from uhrct.physics.noise import add_noise
 

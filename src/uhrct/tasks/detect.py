@@ -66,7 +66,7 @@ def search(volume: Volume, *, most: int = 300, quiet: bool = True) -> Searched:
     InputRefused
         If the scan has no lungs, or too few slices.
     """
-    slices = volume.shape[Upright.of(volume.direction).axes[0]]
+    slices = Upright.of(volume.direction).slices(volume.shape)
     if slices < LEAST_SLICES:
         raise InputRefused(f"the scan has {slices} slices; the detection of nodules needs {LEAST_SLICES}")
     cubes = lung_cubes(volume, quiet=quiet)

@@ -243,7 +243,7 @@ def load_scans(roots: tuple[str, ...], cache: Path, *, quiet: bool = False) -> l
     series = [s for root in roots for scan in list_scans(root).scans for s in series_of(scan)[0]]
     for scan in track(series, "scans with lungs", quiet=quiet):
         volume = read_scan(scan)
-        if not isinstance(volume, Volume) or volume.shape[Upright.of(volume.direction).axes[0]] < 16:
+        if not isinstance(volume, Volume) or Upright.of(volume.direction).slices(volume.shape) < 16:
             continue
         found = _prepared(scan.name, volume, scan.paths[0], cache)
         if found is not None:

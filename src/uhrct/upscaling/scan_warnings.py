@@ -103,12 +103,15 @@ def geometry_warnings(volume: Volume) -> list[str]:
     -------
     >>> import numpy as np
     >>> geometry_warnings(Volume(np.zeros((4, 8, 8), np.int16), (1.0, 0.5, 0.5), direction=np.eye(3)))
-    ['the slices are sagittal; the weights were trained on axial slices, so the result may be wrong']
+    ['the slices are sagittal; the weights were trained on axial slices, so the result may be wrong; docs/upscale.md shows how to turn a file']
     """
     lines = []
     plane = orientation_of(volume.direction)
     if plane in ("sagittal", "coronal"):
-        lines.append(f"the slices are {plane}; the weights were trained on axial slices, so the result may be wrong")
+        lines.append(
+            f"the slices are {plane}; the weights were trained on axial slices, so the result may be wrong; "
+            "docs/upscale.md shows how to turn a file"
+        )
     _, y_mm, x_mm = volume.spacing_mm
     if not nearly_square(y_mm, x_mm):
         lines.append(f"the pixels are {y_mm:.3g} x {x_mm:.3g} mm; the weights were trained on square ones")
