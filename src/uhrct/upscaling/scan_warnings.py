@@ -102,8 +102,8 @@ def geometry_warnings(volume: Volume) -> list[str]:
     Example
     -------
     >>> import numpy as np
-    >>> geometry_warnings(Volume(np.zeros((4, 8, 8), np.int16), (1.0, 0.5, 0.5), direction=np.eye(3)))
-    ['the slices are sagittal; the weights were trained on axial slices, so the result may be wrong; docs/upscale.md shows how to turn a file']
+    >>> geometry_warnings(Volume(np.zeros((4, 8, 8), np.int16), (1.0, 0.5, 0.9)))
+    ['the pixels are 0.5 x 0.9 mm; the weights were trained on square ones']
     """
     lines = []
     plane = orientation_of(volume.direction)
