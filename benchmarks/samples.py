@@ -36,6 +36,12 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
+def power(name: str, true: np.ndarray, image: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
+    """Power over that of the truth by octave, mean over slices."""
+    ratios = [texture(a, b, spacing_mm) for a, b in zip(true, image, strict=True)]
+    return {f"{name}_{n}": float(value) for n, value in enumerate(np.mean(ratios, 0))}
+
+
 def measure(model: Model, data: Path, case: str, slices: int, steps: int, samples: int) -> dict[str, float]:
     """The means over the slices of one series."""
     volume = io.read(data / case)
@@ -50,10 +56,9 @@ def measure(model: Model, data: Path, case: str, slices: int, steps: int, sample
         spacing_mm = (volume.spacing_mm[0] * acquisition.scale[0],) + tuple(
             s * f for s, f in zip(volume.spacing_mm[1:], acquisition.scale[1:], strict=True)
         )
-        middle = acquisition.scale[0] // 2  # of the fine slices in the thick one
-        true = truth[middle].numpy()
-        mean = mean_of(lr, spacing_mm)[middle].numpy()
-        images = [draw(lr, spacing_mm)[middle].numpy() for draw in drawn]
+        true = truth.numpy()  # all fine slices of the thick one: the mean is less sure of some than of others
+        mean = mean_of(lr, spacing_mm).numpy()
+        images = [draw(lr, spacing_mm).numpy() for draw in drawn]
         away = np.stack([image - mean for image in images])
         inside = true > INSIDE_HU
         error = rms((true - mean)[inside])
@@ -66,8 +71,8 @@ def measure(model: Model, data: Path, case: str, slices: int, steps: int, sample
                 "spread_quiet": rms(away[:, quiet]) / rms((true - mean)[quiet]),
                 "spread_lively": rms(away[:, lively]) / rms((true - mean)[lively]),
                 "loss_db": 20 * np.log10(rms((true - images[0])[inside]) / error),
-                **{f"power_{n}": p for n, p in enumerate(texture(true, images[0], volume.spacing_mm[1:]))},
-                **{f"power_mean_{n}": p for n, p in enumerate(texture(true, mean, volume.spacing_mm[1:]))},
+                **power("power", true, images[0], volume.spacing_mm[1:]),
+                **power("power_mean", true, mean, volume.spacing_mm[1:]),
             }
         )
     return {key: round(float(np.mean([r[key] for r in rows])), 3) for key in rows[0]}

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from runs import train
 
-from uhrct.training import estimator
-from uhrct.training import stages as stages_module
+from uhrct.training import estimator, residuals
 from uhrct.training.config import TrainingConfig
 
 WIDE = {"image_width": 16, "image_blocks": 1, "structure_width": 8, "structure_blocks": 1, "fusion_blocks": 1}
@@ -21,7 +20,7 @@ def short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimator, "FIT_STEPS", 100)
         patch.setattr(estimator, "VALIDATION_SCANS", 2)
-        patch.setattr(stages_module, "SPREAD_BATCHES", 2)
+        patch.setattr(residuals, "BATCHES", 2)
         yield
 
 

@@ -78,11 +78,15 @@ class Diffusion:
         t = torch.randint(self.train_steps, (n,), generator=generator)
         return torch.lerp(g[t], g[t + 1], u).to(device)
 
-    def sampling_levels(self, steps: int) -> Tensor:
-        """g at each of the `steps` steps of a sampler, rising from nearly pure noise; float64, shape (steps,)."""
+    def sampling_levels(self, steps: int, left_out: float = 0.0) -> Tensor:
+        """g at each of the `steps` steps of a sampler, float64, shape (steps,).
+
+        It rises from nearly pure noise, or with `left_out`, for cosine levels, from where this share of the time is
+        over.
+        """
         if self.levels == "linear":
             return torch.as_tensor(_products(*self.beta_sample, steps)[::-1].copy())
-        t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)[:-1]
+        t = torch.linspace(1 - left_out, 0, steps + 1, dtype=torch.float64)[:-1]
         return torch.cos(t * torch.pi / 2) ** 2
 
     def target(self, e: Tensor, n: Tensor, g: Tensor) -> Tensor:
@@ -101,17 +105,28 @@ class Diffusion:
         return (z - b * prediction) / a.clamp(min=1e-6), prediction
 
     @torch.no_grad()
-    def sample(self, denoise: Denoise, noise: Noise, steps: int | None = None) -> Tensor:
+    def sample(
+        self,
+        denoise: Denoise,
+        noise: Noise,
+        steps: int | None = None,
+        *,
+        begin: Tensor | None = None,
+        left_out: float = 0.0,
+    ) -> Tensor:
         """Draw one e: start from noise(0) and take `steps` steps.
 
         Parameters
         ----------
         denoise : (z, sqrt_g) -> prediction, z of any shape, sqrt_g a tensor of shape (1,)
         noise : step -> N(0, 1) tensor of z's shape
+        begin, left_out : a random e, and the share of the time after which sampling begins, with noise around it
         """
-        g = self.sampling_levels(steps or self.sampling_steps)
+        g = self.sampling_levels(steps or self.sampling_steps, left_out)
         levels = g.tolist() + [1.0]
         z = noise(0)
+        if begin is not None:
+            z = levels[0] ** 0.5 * begin + (1 - levels[0]) ** 0.5 * z
         before: Tensor | None = None
         for k, (g_now, g_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
             now = torch.tensor([g_now], dtype=z.dtype, device=z.device)

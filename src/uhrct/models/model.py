@@ -21,6 +21,7 @@ from uhrct.models.estimator import ScanEstimator
 from uhrct.models.folder import CONFIG, load_weights, model_folder, read_settings, save_folder, weights_name
 from uhrct.models.folder import available_models as available_models
 from uhrct.models.interval import IntervalSize, interval_inputs, interval_network, widths_hu
+from uhrct.models.sample_start import SampleStart
 from uhrct.models.settings import Settings, checked
 from uhrct.models.spread import local_sd_hu
 from uhrct.models.tiling import Box, run_tiled
@@ -74,6 +75,8 @@ class ModelConfig(Settings):
     sample_sd_hu: PositiveFloat = 15.0
     #: divide the residual of the denoiser by a local standard deviation instead (`uhrct.models.spread`); null: do not
     sample_spread: tuple[float, float, float, float] | None = None
+    #: begin samples with a random residual (`uhrct.models.sample_start`); null: with pure noise
+    sample_start: SampleStart | None = None
     #: neighbours on each side of a slice that the mean network sees
     context: Annotated[int, Field(ge=0, le=16)] = 0
     #: whether the networks are given the scan properties as input (`ScanProperties.conditions`)
@@ -87,6 +90,10 @@ class ModelConfig(Settings):
             raise ValueError("a model needs a mean network, a denoiser or both")
         if self.interval is not None and self.mean is None:
             raise ValueError("an interval network needs a mean network")
+        if self.sample_start is not None and len(self.sample_start.amplitudes) != self.scale[0]:
+            raise ValueError(f"sample_start.amplitudes: give {self.scale[0]} rows, one for each fine slice")
+        if self.sample_start is not None and self.diffusion.levels == "linear":
+            raise ValueError("sample_start needs diffusion.levels cosine")
         if self.scale[0] > 1 and self.context < 2:
             raise ValueError(f"scale {self.scale}: interpolation along z needs context 2 or more, not {self.context}")
         try:
@@ -266,16 +273,26 @@ class Model(nn.Module):
                 on_step()
             return prediction
 
-        e = self.diffusion.sample(denoise, noise, steps)
-        return anchor + self._hr(e) * self.residual_sd_hu(f, anchor)
+        sd_hu, start = self.residual_sd_hu(f, anchor), self.config.sample_start
+        if start is None:
+            return anchor + self._hr(self.diffusion.sample(denoise, noise, steps)) * sd_hu
+        # a step that no sampler asks for gives noise that is independent of theirs
+        local_hu = self._local_sd_hu(f, anchor, start.spread)
+        guess = start.residual(self._hr(noise(-1)), local_hu) / sd_hu
+        begin = to_channels(guess, *self.config.scale[1:])
+        e = self.diffusion.sample(denoise, noise, steps, begin=begin, left_out=start.left_out)
+        return anchor + self._hr(e) * sd_hu
 
     def residual_sd_hu(self, f: Features, anchor_hu: Tensor) -> Tensor:
         """HU per unit of the residual that is diffused around `anchor_hu`, (B, sz, y sy, x sx) or (1, 1, 1, 1)."""
         if self.config.sample_spread is None:
             return torch.full((1, 1, 1, 1), self.config.sample_sd_hu, device=anchor_hu.device)
+        return self._local_sd_hu(f, anchor_hu, self.config.sample_spread)
+
+    def _local_sd_hu(self, f: Features, anchor_hu: Tensor, coefficients: tuple[float, ...]) -> Tensor:
         told = f.properties
         kept = torch.zeros(1) if told is None else kept_noise_hu(told)
-        return local_sd_hu(anchor_hu, f.up_hu, kept.to(anchor_hu)[:, None, None, None], self.config.sample_spread)
+        return local_sd_hu(anchor_hu, f.up_hu, kept.to(anchor_hu)[:, None, None, None], coefficients)
 
     def denoiser_inputs(
         self, f: Features, mean_hu: Tensor | None, spacing_mm: Any

@@ -47,8 +47,8 @@ class SliceNoise:
 
     def __call__(self, z: int, step: int) -> Tensor:
         """Noise of slice `z` at the sampler's `step`, float32 on the CPU."""
-        # Only the first step is kept for neighbouring slices. A hundred steps for each of them would take gigabytes.
-        self._white = {k: v for k, v in self._white.items() if k[0] >= z + min(self.weight) and k[1] in (0, step)}
+        # Only the start (-1 and 0) is kept for neighbouring slices. A hundred steps of each would take gigabytes.
+        self._white = {k: v for k, v in self._white.items() if k[0] >= z + min(self.weight) and k[1] in (-1, 0, step)}
         out = torch.zeros(self.shape)
         for j, w in self.weight.items():
             key = (z + j, step)

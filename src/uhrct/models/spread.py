@@ -35,8 +35,13 @@ def local_sd_hu(mean_hu: Tensor, up_hu: Tensor, kept_hu: Tensor, coefficients: t
     >>> local_sd_hu(flat, flat, torch.zeros(1, 1, 1, 1), (0.0, 0.0, 0.0, 2.0)).unique()
     tensor([7.3891])
     """
+    return sd_of(signs(mean_hu, up_hu, kept_hu), coefficients)
+
+
+def sd_of(look: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """The same from `signs` (..., 4)."""
     # no matrix product: its last digit depends on the rest of the batch
-    log = sum(c * s for c, s in zip(coefficients, signs(mean_hu, up_hu, kept_hu).unbind(-1), strict=True))
+    log = sum(c * s for c, s in zip(coefficients, look.unbind(-1), strict=True))
     return torch.as_tensor(log).exp().clamp(LEAST_HU, MOST_HU)
 
 

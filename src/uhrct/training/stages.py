@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 
 from uhrct.core.errors import UhrctError
 from uhrct.models.choice import scale_word
-from uhrct.models.estimator import INSIDE_HU
 from uhrct.models.model import Model, ModelConfig
 from uhrct.models.settings import checked
-from uhrct.models.spread import fitted, signs
 from uhrct.training.budget import Budget
 from uhrct.training.config import TrainingConfig, merged
-from uhrct.training.data.batch import hr_crop
 from uhrct.training.data.batches import BatchMaker
 from uhrct.training.data.patients import Corpus, Patient
 from uhrct.training.losses import DenoiserLoss, IntervalLoss, MeanLoss
+from uhrct.training.residuals import measured_residual
 from uhrct.training.run import Run
 from uhrct.training.trainer import Trainer
 from uhrct.training.validation import interval_line, interval_scores, restorer, score_line, scores
 
-#: batches over which `sample_sd_hu` and `sample_spread` are measured; for the latter every so many pixels
-SPREAD_BATCHES, SPREAD_EVERY = 16, 16
 #: what stands in a model's configuration for a network that it does not have
 ABSENT = {"mean": None, "denoiser": None, "interval": None, "estimator": 0}
 #: the loss of each stage
@@ -52,9 +47,9 @@ class ModelTrainer(Trainer):
         known = source is not None and source.denoiser is not None and (not source.mean or source.config.sample_spread)
         new = config.stage == "denoiser" and not known
         if new and not {"sample_sd_hu", "sample_spread"} & config.model.keys():
-            sd_hu, spread = spread_hu(self.model, batches)
-            found = {"sample_sd_hu": sd_hu, "sample_spread": spread}
+            found = measured_residual(self.model, batches)
             self.model.config = self.model.config.model_copy(update=found)
+            sd_hu = found["sample_sd_hu"]
             run.say(f"sample_sd_hu is {sd_hu} HU: the error, on training batches, of the image to sample around")
         network = getattr(self.model, config.stage)
         super().__init__(network, config, batches, run, corpus, budget, config.title)
@@ -143,29 +138,3 @@ def build_model(config: TrainingConfig, source: Model | None) -> Model:
         raise UhrctError(f"the {' and '.join(unfit)} network to start from has another size; leave model.* as it is")
     model.load_state_dict(given, strict=False)
     return model
-
-
-@torch.no_grad()
-def spread_hu(model: Model, batches: BatchMaker) -> tuple[float, tuple[float, ...] | None]:
-    """Root mean square of truth minus mean in the body over some batches, and how it differs from place to place.
-
-    Divided by it, the residual that the denoiser diffuses has about unit variance. Without a mean network the first is
-    that of the interpolation, and the second is None (the paper's system).
-    """
-    seen, errors = [], []
-    for step in range(SPREAD_BATCHES):
-        batch = batches(step)
-        f = model.features(batch.lr_hu, batch.spacing_mm, batch.properties)
-        anchor = f.up_hu if model.mean is None else model.mean_hu(f)[0]
-        error, truth = (hr_crop(image, model.config.scale) for image in (batch.hr_hu - anchor, batch.hr_hu))
-        inside = truth > INSIDE_HU
-        errors.append(error[inside].double())
-        kept = [(1 - s.denoise) * s.noise_hu * s.noise_known for s in batch.scans]
-        look = signs(anchor, f.up_hu, torch.tensor(kept).to(anchor)[:, None, None, None]).permute(4, 0, 1, 2, 3)
-        seen.append(hr_crop(look, model.config.scale)[:, inside].T[::SPREAD_EVERY])
-    every = torch.cat(errors)
-    sd_hu = round(math.sqrt(float(every.square().mean())), 1) if len(every) else 0.0
-    spread = None
-    if model.mean is not None and len(every):
-        spread = tuple(fitted(torch.cat(seen), torch.cat([e[::SPREAD_EVERY] for e in errors])))
-    return sd_hu or 1.0, spread
