@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from node_case import associate, config, pacs, receiver, series
+from node_case import associate, config, pacs, receiver, series, wait_for
 
 from uhrct.node.config import Peer
 from uhrct.node.peers import NotSent, echo, send
@@ -35,7 +35,10 @@ def test_a_peer_that_does_not_know_us_refuses_and_one_that_is_busy_or_away_does_
         with pytest.raises(NotSent, match="rejected") as caught:
             send(peer, "STRANGER", files)
         assert caught.value.refused
-        busy = associate(server.port)
+        # the association that was rejected counts until its thread has ended
+        tries = [associate(server.port)]
+        wait_for(lambda: tries[-1].is_established or tries.append(associate(server.port)))
+        busy = tries[-1]
         with pytest.raises(NotSent, match="rejected") as caught:
             send(peer, "SCANNER", files)
         assert not caught.value.refused
