@@ -1,6 +1,6 @@
 """Measures the residuals that a denoiser has to draw: their size, where they are large, and their power spectrum.
 
-python -m uhrct.training.residuals x4 --config configs/x4.yaml
+python -m uhrct.training.residuals 5x2x2 --config configs/5x2x2.yaml
 
 measures those of a trained model on batches of its configuration, and writes the start of its samples
 (`uhrct.models.sample_start`) into the `config.json` of its folder. The weights stay as they are.
@@ -59,7 +59,8 @@ def measured_residual(model: Model, batches: BatchMaker) -> dict[str, Any]:
         spread = (a, b, c, d)
         normal = error / sd_of(look.movedim(0, -1), spread)
         found["sample_spread"] = spread
-        found["sample_start"] = SampleStart(spread=spread, amplitudes=amplitudes(normal, inside))
+        if model.config.scale[0] > 1:  # at x4 samples varied too much with it
+            found["sample_start"] = SampleStart(spread=spread, amplitudes=amplitudes(normal, inside))
     return found
 
 
@@ -72,8 +73,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     folder = model_folder(args.weights)
     model = Model.from_pretrained(folder)
-    if model.denoiser is None:
-        raise UhrctError(f"{folder}: there is no denoiser")
+    if model.denoiser is None or model.config.scale[0] == 1:
+        raise UhrctError(f"{folder}: only samples of a model through plane begin with a random residual")
     config = load_recipe(args.config, ["stages=[denoiser]", *args.settings])[0]
     patients = Corpus.load(config.data, torch.device("cpu")).patients
     context = model.config.context
