@@ -51,13 +51,21 @@ class DiskFull(Exception):
     """No space is left for results or ledger: there is no sense in going on."""
 
 
-def work(job: Job, over: Callable[[], bool] = lambda: False, *, most: int | None = None, upscaler: Any = None) -> int:
+def work(
+    job: Job,
+    over: Callable[[], bool] = lambda: False,
+    *,
+    most: int | None = None,
+    upscaler: Any = None,
+    begins: Callable[[str], None] = lambda name: None,
+) -> int:
     """Process series until none waits, or until `over` says so between two series.
 
     Parameters
     ----------
     most : process no more than so many
     upscaler : one that has loaded its weights already
+    begins : called with the name of each series before it is computed
 
     Returns
     -------
@@ -76,6 +84,7 @@ def work(job: Job, over: Callable[[], bool] = lambda: False, *, most: int | None
     try:
         with contextlib.closing(Ledger(job.out)) as ledger, _Heartbeat(job.out, ledger.worker):
             while not over() and done != most and (claim := ledger.claim(job.start, job.wanted)) is not None:
+                begins(claim.series.name)
                 _process(claim, job, upscaler, ledger)
                 done += 1
     except DiskFull:

@@ -276,8 +276,8 @@ class Model(nn.Module):
         sd_hu, start = self.residual_sd_hu(f, anchor), self.config.sample_start
         if start is None:
             return anchor + self._hr(self.diffusion.sample(denoise, noise, steps)) * sd_hu
-        # a step that no sampler asks for gives noise that is independent of theirs
         local_hu = self._local_sd_hu(f, anchor, start.spread)
+        # a step that no sampler asks for gives noise that is independent of theirs
         guess = start.residual(self._hr(noise(-1)), local_hu) / sd_hu
         begin = to_channels(guess, *self.config.scale[1:])
         e = self.diffusion.sample(denoise, noise, steps, begin=begin, left_out=start.left_out)

@@ -83,10 +83,6 @@ class NodeLedger(Ledger):
         found = self._db.execute("SELECT name, state FROM series WHERE state IN (?, ?)", (FAILED, SET_ASIDE))
         return [(name, state) for name, state in found.fetchall()]
 
-    def running(self) -> set[str]:
-        """Names of the series that workers are at."""
-        return {name for (name,) in self._db.execute("SELECT name FROM series WHERE state = ?", (RUNNING,)).fetchall()}
-
     def plan_deliveries(self) -> int:
         """Enter a delivery for each result and peer that has none. Returns how many are new.
 

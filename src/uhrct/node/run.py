@@ -84,7 +84,6 @@ class _Node:
             from uhrct.node.stow import StowServer
 
             self._stow = StowServer(config.stow, self._incoming)
-        self._running: set[str] = set()
         self._failed: set[str] = {name for name, _ in ledger.failed()}
 
     def run(self) -> None:
@@ -115,7 +114,7 @@ class _Node:
                 self._enrolment.look()
                 self._workers.look(self._ledger)
                 self._ledger.plan_deliveries()
-                self._tell_states()
+                self._tell_failures()
                 if time.monotonic() >= next_removal:
                     remove_old(self._config, self._incoming, self._ledger)
                     next_removal = time.monotonic() + RETENTION_S
@@ -123,12 +122,8 @@ class _Node:
                 LOG.warning("a look at the folders failed (%s)", in_short(error))
                 self._stopped.wait(10 * LOOK_S)
 
-    def _tell_states(self) -> None:
-        """Say which series are computed now, and which have failed."""
-        running = self._ledger.running()
-        for name in sorted(running - self._running):
-            LOG.info("series %s: is being computed", name)
-        self._running = running
+    def _tell_failures(self) -> None:
+        """Say which series have failed since the last look."""
         failed = self._ledger.failed()
         for name, state in failed:
             if name not in self._failed:

@@ -89,10 +89,14 @@ def _serve(jobs: Sequence[Job]) -> int:
             for job in waiting:
                 if job.wanted not in upscalers:
                     upscalers[job.wanted] = Upscaler(**job.settings)
-                if code := work(job, most=1, upscaler=upscalers[job.wanted]):
+                if code := work(job, most=1, upscaler=upscalers[job.wanted], begins=_say):
                     return code
             if not waiting:
                 time.sleep(LOOK_S)
+
+
+def _say(name: str) -> None:
+    LOG.info("series %s: is being computed", name)
 
 
 def _end_with(parent: int) -> None:

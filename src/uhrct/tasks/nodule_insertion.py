@@ -20,7 +20,7 @@ from uhrct.tasks.detect import patient_mm
 from uhrct.tasks.even_grid import CUBE_MM
 from uhrct.tasks.lung_cubes import lung_cubes
 
-#: diameters that are drawn, evenly on a logarithmic scale
+#: diameters of inserted nodules
 DIAMETERS_MM = (3.0, 12.0)
 #: width of the edge of a nodule; lung nodules are not razor-sharp, and a scanner blurs them
 EDGE_MM = 1.0
@@ -69,20 +69,28 @@ class Lung:
         return Lung(self.voxel[kept], self.depth_mm[kept], self.gap_mm[kept])
 
 
-def draw_nodule(lung: Lung, rng: np.random.Generator, kind: str = "", attachment: str = "") -> Nodule | None:
+def draw_nodule(
+    lung: Lung,
+    rng: np.random.Generator,
+    kind: str = "",
+    attachment: str = "",
+    *,
+    diameters_mm: tuple[float, float] = DIAMETERS_MM,
+) -> Nodule | None:
     """A nodule at a random place; its centre is in mm on the grid of cubes, counted from the centre of the first cube.
 
     Parameters
     ----------
     kind : solid, part-solid or ground-glass; "": any
     attachment : free, juxta-vascular or juxta-pleural; "": any
+    diameters_mm : the smallest and the largest, drawn evenly on a logarithmic scale
 
     Returns
     -------
     None if the lung has no room for it.
     """
     kind, attachment = kind or str(rng.choice(KINDS)), attachment or str(rng.choice(ATTACHMENTS))
-    diameter_mm = float(np.exp(rng.uniform(*np.log(DIAMETERS_MM))))
+    diameter_mm = float(np.exp(rng.uniform(*np.log(diameters_mm))))
     r = diameter_mm / 2
     # a part of the lungs is faster, and nearly always has room
     for part in (rng.integers(len(lung.voxel), size=FIRST_LOOK), slice(None)):

@@ -55,6 +55,8 @@ class NoduleNetwork(TaskNetwork):
             num_res_units=1,
             norm="batch",
         )
+        # on a CPU a step then takes about half the time
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         # the network corrects the dot filter, so that a short training does not rank worse than the filter alone
         self.filter_share = nn.Parameter(torch.ones(()))
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
+from scipy import ndimage
 from torch import Tensor, nn
 
 from uhrct.core.errors import UhrctError
@@ -35,12 +36,22 @@ from uhrct.training.trainer import Trainer
 NODULES = 0.5
 #: share of these that are inserted; the others are those of the readers, if there are any
 INSERTED = 0.8
-#: a nodule is shown up to so many cubes beside the middle
-JITTER = 2
+#: diameters of inserted nodules: beyond the 12 mm that are looked for, so that the largest ones are not at the end
+DIAMETERS_MM = (3.0, 16.0)
+#: a place is shown up to so many cubes beside the middle, a large nodule up to a share of its radius
+JITTER, JITTER_SHARE = 2.0, 0.4
 #: places for inserted nodules that are kept of each scan
 MOST_PLACES = 300_000
+#: share of the counter-examples from scans that readers marked, if there are any. Other scans hold nodules that nobody
+#: outlined.
+MARKED = 0.5
 #: share of the counter-examples that are among the strongest candidates of their scan, and the part that these are
 STRONG, STRONGEST = 0.5, 0.25
+#: largest standard deviation of a blur across and in the slices, in mm, and the share of cubes that are blurred:
+#: thick slices and interpolated or restored scans look like that
+BLUR_MM, BLURRED = (2.5, 1.3), 0.5
+#: largest noise in HU, and the share of cubes that get some
+NOISE_HU, NOISY = 40.0, 0.7
 #: a candidate as near as this to a reader's nodule is not used as a counter-example
 NEAR_MM = 4.0
 
@@ -102,7 +113,11 @@ class CubeMaker:
         self.left_out: list[str] = []
         # a scan with three counter-examples shall not show each of them a hundred times as often as one with 300
         weights = np.sqrt([len(scan.others) for scan in scans])
+        marked = np.array([len(scan.real) > 0 for scan in scans])
         self.shares = weights / weights.sum()
+        if marked.any() and not marked.all():
+            for group, share in ((marked, MARKED), (~marked, 1 - MARKED)):
+                self.shares[group] *= share / self.shares[group].sum()
 
     def __call__(self, step: int, rank: int = 0) -> CubeBatch:
         """The batch of a step."""
@@ -114,14 +129,14 @@ class CubeMaker:
 
     def _nodule(self, rng: np.random.Generator) -> Tensor:
         real = [scan for scan in self.patients if len(scan.real)]
-        jitter = rng.uniform(-JITTER, JITTER, 3)
         if real and rng.random() > INSERTED:
             scan = real[rng.integers(len(real))]
-            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + jitter)
+            return cube(scan.hu, scan.real[rng.integers(len(scan.real))] + _beside(rng))
         while True:
             scan = self.patients[rng.integers(len(self.patients))]
-            nodule = draw_nodule(scan.lung, rng)
+            nodule = draw_nodule(scan.lung, rng, diameters_mm=DIAMETERS_MM)
             if nodule is not None:
+                jitter = _beside(rng, max(JITTER, JITTER_SHARE * nodule.diameter_mm / 2 / CUBE_MM))
                 return with_nodule(scan.hu, nodule, jitter)
 
     def _other(self, rng: np.random.Generator) -> Tensor:
@@ -129,7 +144,11 @@ class CubeMaker:
         count = len(scan.others)
         if rng.random() < STRONG:  # these decide how many false positives a scan has
             count = max(1, round(STRONGEST * count))
-        return cube(scan.hu, scan.others[rng.integers(count)] + rng.uniform(-JITTER, JITTER, 3))
+        return cube(scan.hu, scan.others[rng.integers(count)] + _beside(rng))
+
+
+def _beside(rng: np.random.Generator, most: float = JITTER) -> np.ndarray:
+    return rng.uniform(-most, most, 3)
 
 
 def with_nodule(hu: Tensor, nodule: Nodule, jitter: np.ndarray) -> Tensor:
@@ -147,10 +166,12 @@ def _varied(hu: Tensor, rng: np.random.Generator) -> Tensor:
     hu = hu.flip([axis for axis in range(3) if rng.random() < 0.5])
     if rng.random() < 0.5:
         hu = hu.mT
-    if rng.random() < 0.5:  # a coarser scan
-        blurred = F.avg_pool3d(F.pad(hu[None, None], (1,) * 6, mode="replicate"), 3, 1)[0, 0]
-        hu = hu.lerp(blurred, float(rng.random()))
-    return hu + float(rng.uniform(0, 40)) * torch.from_numpy(rng.standard_normal(hu.shape, np.float32))
+    if rng.random() < BLURRED:
+        z, yx = rng.random(2) * BLUR_MM / CUBE_MM
+        hu = torch.from_numpy(ndimage.gaussian_filter(hu.numpy(), (z, yx, yx), mode="nearest"))
+    if rng.random() < NOISY:
+        hu = hu + float(rng.uniform(0, NOISE_HU)) * torch.from_numpy(rng.standard_normal(hu.shape, np.float32))
+    return hu
 
 
 @dataclass(frozen=True)
