@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,26 @@ def test_a_cube_of_a_nodule_has_it_in_the_middle() -> None:
     batch = CubeMaker([scan()], 32, seed=1, device=CPU)(0)
     middle = batch.hu[:, 0, 14:18, 14:18, 14:18].mean((1, 2, 3))
     assert middle[batch.nodule > 0].mean() > -600
+
+
+def test_half_of_the_counter_examples_are_of_scans_that_readers_marked() -> None:
+    plain = scan()
+    marked = replace(plain, hu=torch.full_like(plain.hu, 1000), real=np.array([[20.0, 45, 27]]))
+    batch = CubeMaker([marked, *[plain] * 9], 400, seed=0, device=CPU)(0)
+    bright = batch.hu[batch.nodule == 0][:, 0, 16, 16, 16] > 500  # only the marked scan is
+    assert 0.4 < bright.float().mean() < 0.6
+
+
+def test_cubes_are_as_blurred_and_as_free_of_noise_as_results_are() -> None:
+    even = replace(scan(), hu=torch.zeros(40, 90, 90, dtype=torch.int16), others=np.array([[20.0, 45, 45]]))
+    even.hu[:, 45:] = 100
+    batch = CubeMaker([even], 200, seed=0, device=CPU)(0)
+    others = batch.hu[batch.nodule == 0][:, 0]
+    quiet = others[others[:, 2:-2, :, 2:6].std((1, 3)).amax(1) < 0.5]
+    assert 0.2 < len(quiet) / len(others) < 0.4  # the others have noise
+    steep = quiet.diff(dim=2).abs().amax((1, 2, 3))
+    assert (steep > 99).any()
+    assert (steep < 50).any()
 
 
 def test_candidates_are_scored_at_their_places() -> None:
