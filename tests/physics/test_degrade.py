@@ -45,6 +45,15 @@ def test_slices_do_not_become_thinner():
         degrade(scan(slice_thickness_mm=1.25), scale=(5, 1, 1), slice_thickness_mm=1.0)
 
 
+def test_slices_do_not_become_thicker_than_the_scan_is_long():
+    thick = scan(slice_thickness_mm=1.25)
+    five = Volume(thick.hu[:5], thick.spacing_mm, slice_thickness_mm=1.25)
+    whole = degrade(five, scale=(5, 1, 1)).slice_thickness_mm
+    assert degrade(five, scale=(5, 1, 1), slice_thickness_mm=whole).shape[0] == 1
+    with pytest.raises(UhrctError, match="`slice_thickness_mm` is 900; the whole scan is"):
+        degrade(five, scale=(5, 1, 1), slice_thickness_mm=900)
+
+
 def test_thickness_is_kept_apart_from_the_increment():
     thin = scan(slice_thickness_mm=1.25)
     assert degrade(thin, scale=(5, 1, 1)).slice_thickness_mm == pytest.approx(1.25 + 4 * 1.0)

@@ -127,7 +127,7 @@ def slab_width_mm(source: Grid, thickness_mm: float) -> float:
     Raises
     ------
     UhrctError
-        If the slices of the source are thicker than `thickness_mm`.
+        If the slices of the source are thicker than `thickness_mm`, or all of them together are thinner.
 
     Example
     -------
@@ -139,6 +139,9 @@ def slab_width_mm(source: Grid, thickness_mm: float) -> float:
         raise UhrctError(
             f"`slice_thickness_mm` is {thickness_mm:g}; the slices of the scan are {own_mm:g} mm thick already"
         )
+    length_mm = (source.shape[0] - 1) * distance_mm + own_mm
+    if thickness_mm > length_mm + 1e-6:
+        raise UhrctError(f"`slice_thickness_mm` is {thickness_mm:g}; the whole scan is {length_mm:.0f} mm long")
     return thickness_mm - own_mm + distance_mm
 
 
