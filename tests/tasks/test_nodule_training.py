@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 from runs import records
+from scipy import ndimage
 
 import uhrct
 from uhrct.core.errors import UhrctError
 from uhrct.core.volume import Volume
+from uhrct.phantom.nodules import Nodule
 from uhrct.tasks.even_grid import CUBE_MM, EvenGrid
-from uhrct.tasks.nodule_candidates import Candidate
+from uhrct.tasks.nodule_candidates import LEAST_HU, Candidate
 from uhrct.tasks.nodule_insertion import Lung
-from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
-from uhrct.tasks.nodule_training import CubeMaker, NoduleScan, load_scans, train_nodules
+from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, ball_response, cube
+from uhrct.tasks.nodule_training import CubeMaker, NoduleScan, load_scans, train_nodules, with_nodule
 
 CPU = torch.device("cpu")
 
@@ -58,6 +60,18 @@ def test_a_cube_of_a_nodule_has_it_in_the_middle() -> None:
     batch = CubeMaker([scan()], 32, seed=1, device=CPU)(0)
     middle = batch.hu[:, 0, 14:18, 14:18, 14:18].mean((1, 2, 3))
     assert middle[batch.nodule > 0].mean() > -600
+
+
+def test_a_nodule_that_the_filter_cannot_see_is_not_shown() -> None:
+    batch = CubeMaker([scan()], 200, seed=2, device=CPU)(0)
+    response = ball_response(batch.hu[:, 0])
+    assert (response[batch.nodule > 0] >= LEAST_HU).all()
+    # without the rule some would be: small ones of ground glass in a blurred scan
+    rng = np.random.default_rng(0)
+    small = Nodule((16.0, 36.0, 22.0), 3.0, "ground-glass", "free", 0, np.zeros((5, 5)))
+    hu = with_nodule(torch.full((40, 90, 90), -850), small, rng.uniform(-1, 1, 3))
+    blurred = ndimage.gaussian_filter(hu.numpy(), np.array([2.0, 1.0, 1.0]) / CUBE_MM)
+    assert ball_response(torch.from_numpy(blurred)[None]) < LEAST_HU < ball_response(hu[None])
 
 
 def test_half_of_the_counter_examples_are_of_scans_that_readers_marked() -> None:

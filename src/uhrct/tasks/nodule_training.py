@@ -23,9 +23,9 @@ from uhrct.phantom.nodules import Nodule
 from uhrct.tasks.cases import read_votes, votes_file
 from uhrct.tasks.even_grid import CUBE_MM
 from uhrct.tasks.lung_cubes import lung_cubes
-from uhrct.tasks.nodule_candidates import Candidate, find_candidates
+from uhrct.tasks.nodule_candidates import LEAST_HU, Candidate, find_candidates
 from uhrct.tasks.nodule_insertion import Lung, draw_nodule, insert
-from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, cube
+from uhrct.tasks.nodule_network import SIDE, NoduleNetwork, NoduleNetworkConfig, ball_response, cube
 from uhrct.training.budget import Budget
 from uhrct.training.config import LoopSettings, Paths, read_settings
 from uhrct.training.data.datasets import list_scans, read_scan, series_of
@@ -40,6 +40,8 @@ INSERTED = 0.8
 DIAMETERS_MM = (3.0, 16.0)
 #: a place is shown up to so many cubes beside the middle, a large nodule up to a share of its radius
 JITTER, JITTER_SHARE = 2.0, 0.4
+#: a nodule that the dot filter cannot see is drawn again, up to so many times
+TRIES = 20
 #: places for inserted nodules that are kept of each scan
 MOST_PLACES = 300_000
 #: share of the counter-examples from scans that readers marked, if there are any. Other scans hold nodules that nobody
@@ -123,9 +125,19 @@ class CubeMaker:
         """The batch of a step."""
         rng = np.random.default_rng([self.seed, step, rank])
         truth = rng.random(self.batch) < NODULES
-        cubes = [self._nodule(rng) if wanted else self._other(rng) for wanted in truth]
-        hu = torch.stack([_varied(c, rng) for c in cubes])[:, None]
+        hu = torch.stack([self._cube(wanted, rng) for wanted in truth])[:, None]
         return CubeBatch(hu.to(self.device), torch.from_numpy(truth).float().to(self.device))
+
+    def _cube(self, wanted: bool, rng: np.random.Generator) -> Tensor:
+        """A nodule if one is wanted, and otherwise a counter-example."""
+        if not wanted:
+            return _varied(self._other(rng), rng)
+        for _ in range(TRIES):
+            hu = _varied(self._nodule(rng), rng)
+            # what the dot filter cannot see is no candidate; shown as a nodule, it would teach that nothing is one
+            if ball_response(hu[None]) >= LEAST_HU:
+                break
+        return hu
 
     def _nodule(self, rng: np.random.Generator) -> Tensor:
         real = [scan for scan in self.patients if len(scan.real)]
