@@ -35,13 +35,14 @@ def test_a_tube_in_the_lung_is_a_vessel_and_the_lung_beside_it_is_none() -> None
     assert (probability[~np.broadcast_to(np.hypot(y - 32, x - 32) < 6, (16, 64, 64))] > 0.5).mean() < 0.01
 
 
-def test_a_ball_in_the_lung_is_more_like_a_nodule_than_a_tube() -> None:
+@pytest.mark.parametrize("name", ["nodules-small", "nodules-large"])
+def test_a_ball_in_the_lung_is_more_like_a_nodule_than_a_tube(name: str) -> None:
     z, y, x = np.mgrid[-16:16, -16:16, -16:16] * 0.8
     noise = 20 * np.random.default_rng(0).standard_normal((2, *z.shape))
     inside = np.stack([np.sqrt(z**2 + y**2 + x**2) < 3, np.hypot(y, x) < 3])
     hu = torch.from_numpy(np.where(inside, 40, -860) + noise).float()[:, None]
     with torch.inference_mode():
-        ball, tube = NoduleNetwork.from_pretrained("nodules-small")(hu).sigmoid().tolist()
+        ball, tube = NoduleNetwork.from_pretrained(name)(hu).sigmoid().tolist()
     assert ball > 0.5 > tube
 
 

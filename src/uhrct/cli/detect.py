@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: the name of a scan in a table if --anonymize is given
 ANONYMOUS = "anonymous"
-FILTER_ALONE = "the score is that of the filter alone; --weights nodules-small uses a network (docs/nodules.md)"
+FILTER_ALONE = "the score is that of the filter alone; --weights nodules-large uses a network (docs/nodules.md)"
 
 
 def detect(
@@ -83,7 +83,8 @@ def detect(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="A nodule network: the shipped nodules-small, or a folder of your own. Default: the filter alone.",
+            help="A nodule network: nodules-large or nodules-small, which are shipped, or a folder of your own. "
+            "Default: the filter alone.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
