@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -76,19 +77,43 @@ def test_a_dicom_scan_gets_a_report(chest: Path, tmp_path: Path, uhrct: Uhrct) -
     nothing = done(uhrct("detect", tmp_path / "in", "--sr", tmp_path / "b.dcm", "--least-score", "1"))
     assert "not written, because there are no findings" in nothing.err
     assert not (tmp_path / "b.dcm").exists()
+    # an older report must not look like that of this run
+    done(uhrct("detect", tmp_path / "in", "--sr", tmp_path / "c.dcm", "-q"))
+    done(uhrct("detect", tmp_path / "in", "--sr", tmp_path / "c.dcm", "--least-score", "1", "--overwrite", "-q"))
+    assert not (tmp_path / "c.dcm").exists()
+
+
+def block(n: int) -> np.ndarray:
+    """Tissue in air, without lungs."""
+    return np.pad(np.full((n, 10, 10), 40, np.int16), ((0, 0), (10, 10), (10, 10)), constant_values=-1000)
 
 
 @pytest.mark.parametrize(
     ("hu", "words"),
     [
-        (np.full((12, 30, 30), 40, np.int16), "no lungs were found"),
-        (np.full((2, 30, 30), 40, np.int16), "has 2 slices"),
+        (block(12), "no lungs were found"),
+        (block(2), "has 2 slices"),
+        (np.full((12, 30, 30), 40, np.int16), "no chest CT in HU"),
+        (block(12) + 1024, "no chest CT in HU"),
     ],
 )
 def test_bad_scans_are_one_line(hu: np.ndarray, words: str, tmp_path: Path, uhrct: Uhrct) -> None:
     io.write(Volume(hu, (2.0, 2.0, 2.0)), tmp_path / "a.nii.gz")
     refused(uhrct("detect", tmp_path / "a.nii.gz", "--csv", tmp_path / "a.csv", "-q"), words, code=REFUSED)
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_wrong_device_is_refused_without_weights_too(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    refused(uhrct("detect", chest, "--device", "foo"), "foo")
+    refused(uhrct("segment", chest, tmp_path / "a.nrrd", "--task", "lungs", "--device", "foo"), "foo")
+
+
+def test_a_name_with_a_comma_is_quoted(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
+    named = tmp_path / "a,b.nii.gz"
+    named.write_bytes(chest.read_bytes())
+    done(uhrct("detect", named, "--csv", tmp_path / "a.csv", "-q"))
+    with (tmp_path / "a.csv").open() as file:
+        assert next(csv.DictReader(file))["seriesuid"] == "a,b"
 
 
 def test_a_report_needs_dicom(chest: Path, tmp_path: Path, uhrct: Uhrct) -> None:
@@ -106,10 +131,13 @@ def test_a_folder_with_annotations_gets_its_froc(chest: Path, tmp_path: Path, uh
     folder.mkdir(parents=True)
     for name in ("1.2.3", "1.2.4"):
         io.write(io.read(chest), folder / f"{name}.mhd")
-    io.write(Volume(np.full((12, 30, 30), 40, np.int16), (1.0, 1.0, 1.0)), folder / "1.2.5.mhd")
+    io.write(Volume(block(12), (1.0, 1.0, 1.0)), folder / "1.2.5.mhd")
     known = table(tmp_path / "annotations.csv", "1.2.3,56,16,31,9.6", "9.9.9,0,0,0,5")
     wrong = table(tmp_path / "annotations_excluded.csv", "1.2.4,56,16,31,-1")
     command = ["detect", tmp_path / "scans", "--annotations", known, "--weights", "none", "-q"]
+    for used in (known, wrong):
+        both = ("--excluded", wrong, "--csv", used, "--overwrite")
+        refused(uhrct(*command, *both), "output equals input")
     first = json.loads(done(uhrct(*command, "--json", "-")).out)
     assert first["froc"]["scans"] == 3
     assert first["froc"]["known_nodules"] == 1

@@ -200,7 +200,7 @@ def test_train_then_upscale(
     assert f"result in {tmp_path / 's' / 'surrogate.safetensors'}" in result.out
     refused(uhrct("train", config, "bathc=2", "--out", tmp_path / "b"), "unknown setting bathc")
     refused(uhrct("train", tmp_path / "none.yaml"), "none.yaml")
-    refused(uhrct("train", config, "data.corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such corpus")
+    refused(uhrct("train", config, "data.corpus=nowhere", "--out", tmp_path / "c", "-q"), "no such file or folder")
 
 
 def test_version_is_the_packages(capsys, monkeypatch):

@@ -34,6 +34,24 @@ def test_noise_is_no_vessel() -> None:
     assert (found & ~near).sum() < 0.03 * found.sum()
 
 
+def test_the_order_of_the_axes_does_not_matter() -> None:
+    case = chest((2.4, 1.2, 1.2))
+    axial = segment_vessels(case.volume.hu, case.volume.spacing_mm, case.volume.direction)
+    z, y, x = case.volume.spacing_mm
+    hu, direction = np.ascontiguousarray(case.volume.hu.transpose(2, 0, 1)), case.volume.direction[:, [2, 0, 1]]
+    turned = segment_vessels(hu, (x, z, y), direction)
+    assert axial.mask.any()
+    assert np.array_equal(turned.mask, axial.mask.transpose(2, 0, 1))
+    assert turned.warnings == axial.warnings
+
+
+def test_walls_of_airways_that_stay_are_said() -> None:
+    case = chest()
+    few = slice(20, 26)
+    found = segment_vessels(case.volume.hu[few], case.volume.spacing_mm, case.volume.direction)
+    assert any("walls of airways" in line for line in found.warnings)
+
+
 def test_a_phantom(phantom) -> None:
     volume = phantom.volume
     found = segment_vessels(volume.hu, volume.spacing_mm, volume.direction).mask

@@ -170,7 +170,7 @@ def test_weights_that_are_continued_are_named_on_screen_and_in_the_result(
         ({"stage": "denoiser", "model": {"mean": None}}, "mean network, a denoiser or both"),
         ({"stage": "estimator"}, "train a mean network first"),
         ({"init": "nowhere"}, "no such weights"),
-        ({"data": {"corpus": "nowhere"}}, "no such corpus"),
+        ({"data": {"corpus": "nowhere"}}, "no such file or folder"),
         ({"data": {"crop": 40}}, "smaller than a crop of 104 pixels"),
         ({"stage": "surrogate", "model": {"colour": "red"}}, "unknown setting colour"),
     ],

@@ -44,12 +44,12 @@ def detect(
     input: Input,
     csv: Annotated[
         Path | None,
-        typer.Option(help="Also write them to this .csv file, in the columns of LUNA16.", rich_help_panel=OUTPUT),
+        typer.Option(help="Also write the findings to this .csv file (columns of LUNA16).", rich_help_panel=OUTPUT),
     ] = None,
     sr: Annotated[
         Path | None,
         typer.Option(
-            help="Also write them as a DICOM measurement report (TID 1500) to this .dcm file; for DICOM input.",
+            help="Also write the findings as a DICOM measurement report (TID 1500) to this .dcm file; for DICOM input.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -64,7 +64,7 @@ def detect(
             max=1.0,
         ),
     ] = None,
-    most: Annotated[int, typer.Option(help="Largest number of findings.", min=1)] = 20,
+    most: Annotated[int, typer.Option(help="Largest number of findings, up to 300.", min=1)] = 20,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -98,9 +98,15 @@ def detect(
 ) -> None:
     """Find nodules in the lungs: position in mm (LPS), diameter and score of each. For research, not for diagnosis."""
     from uhrct import io
+    from uhrct.core.extras import check_extra
     from uhrct.core.files import write_json
     from uhrct.core.version import __version__
+
+    check_extra("detection", "evaluation", scipy="scipy", skimage="scikit-image")
+    if sr is not None:
+        check_extra("a DICOM report", "dicom", highdicom="highdicom")
     from uhrct.io.findings import RoundFinding
+    from uhrct.models.choice import pick_device
     from uhrct.tasks.detect import as_report, as_table, load_detector, write_csv
     from uhrct.tasks.detect import detect as find
 
@@ -112,9 +118,13 @@ def detect(
     if sr is not None and annotations is not None:
         raise UhrctError(f"{sr}: a report is of one scan; leave out `annotations`")
     of_one_scan = {"series": series, "input-spacing": input_spacing, "untilt": untilt, "anonymize": anonymize}
+    of_one_scan["anonymize-key"] = anonymize_key
     if annotations is not None and (unused := next((name for name, value in of_one_scan.items() if value), None)):
         raise UhrctError(f"--{unused}: has no meaning with --annotations, which reads a folder of scans; leave it out")
-    io.check_outputs(input, [], files=[csv, sr, json_path], overwrite=overwrite)
+    for path in (input, annotations, excluded):
+        if path is not None:
+            io.check_outputs(path, [], files=[csv, sr, json_path], overwrite=overwrite)
+    pick_device(device)  # a wrong name is refused, also where no network runs
     network = load_detector(weights, device)
     if annotations is not None:
         _score_folder(input, annotations, excluded, csv, json_path, network, quiet)
@@ -135,6 +145,7 @@ def detect(
     if csv is not None:
         write_csv({ANONYMOUS if anonymize else _name(input, volume.meta): kept}, csv)
     if sr is not None and not kept:
+        sr.unlink(missing_ok=True)  # an older report, which --overwrite replaces
         note(f"{sr}: not written, because there are no findings")
     elif sr is not None:
         what = f"uhrct {__version__} detection of nodules by "
@@ -150,9 +161,10 @@ def detect(
         )
     print_table(as_table(kept), json_path)
     if json_path is not None:
-        write_json(json_path, as_report(kept, network) | {"input": str(input), "warnings": NOTES})
+        more = {"least_score": least_score, "most": most, "input": str(input), "warnings": NOTES}
+        write_json(json_path, as_report(kept, network) | more)
     if network is None:
-        say(f"{len(kept)} candidates, the most probable first; many of them are vessels. {NOTE}", quiet)
+        say(f"{len(kept)} candidates, the strongest response first; many of them are vessels. {NOTE}", quiet)
     else:
         say(f"{len(kept)} findings with a score of {least_score:g} or more. {NOTE}", quiet)
 
@@ -187,7 +199,11 @@ def _score_folder(
         scans = {name: as_report(nodules, network)["nodules"] for name, nodules in result.found.items()}
         report = as_report([], network) | {"froc": froc_report(result), "nodules": scans}
         write_json(json_path, report | {"input": str(folder), "warnings": NOTES})
-    say(f"{result.nodules} nodules in {len(result.found)} scans. {NOTE}", quiet)
+    say(f"{_count(result.nodules, 'nodule')} in {_count(len(result.found), 'scan')}. {NOTE}", quiet)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _name(input: Path, meta: dict) -> str:

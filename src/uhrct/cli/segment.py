@@ -61,7 +61,8 @@ def segment(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Name or folder of a mask network for vessels or airways. Default: no network.",
+            help="vessels or vessels-segresnet, which are shipped for vessels, or the folder of your own network for "
+            "vessels or airways. Default: no network.",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
@@ -75,8 +76,14 @@ def segment(
 ) -> None:
     """Segment the lungs, the airways or the vessels of a chest CT. DICOM output: DICOM SEG."""
     from uhrct import io
+    from uhrct.core.extras import check_extra
     from uhrct.core.files import write_json
     from uhrct.core.version import __version__
+
+    check_extra("segmentation", "evaluation", scipy="scipy", skimage="scikit-image")
+    if output.suffix.lower() in ("", ".dcm"):
+        check_extra("DICOM SEG", "dicom", highdicom="highdicom")
+    from uhrct.models.choice import pick_device
     from uhrct.tasks import segment as tasks
     from uhrct.tasks.mesh import check_mesh, surface, write_mesh
 
@@ -84,6 +91,7 @@ def segment(
         check_mesh(mesh)
     io.check_outputs(input, [output], files=[mesh, json_path], overwrite=overwrite)
     dicom = dicom_options(Syntax.explicit, False, anonymize, anonymize_key)
+    pick_device(device)  # a wrong name is refused, also where no network runs
     network = None if weights is None else tasks.load_network(weights, task.value, device)
     volume = read_input(input, series, input_spacing, untilt)
     begin = time.perf_counter()
@@ -93,6 +101,7 @@ def segment(
         raise type(error)(f"{input}: {error}") from error
     for line in found.warnings:
         note(line)
+    shape = None if mesh is None else surface(found.labels > 0, volume.grid)  # before any file is written
     report = tasks.report(found, volume, time.perf_counter() - begin)
     what = f"uhrct {__version__} segmentation of {task.value} {found.method}"
     io.write_segmentation(
@@ -105,8 +114,8 @@ def segment(
         dicom=dicom,
         overwrite=overwrite,
     )
-    if mesh is not None:
-        write_mesh(surface(found.labels > 0, volume.grid), mesh)
+    if mesh is not None and shape is not None:
+        write_mesh(shape, mesh)
     if json_path is not None:
         report["input"]["path"] = str(input)
         write_json(json_path, report | {"warnings": NOTES})

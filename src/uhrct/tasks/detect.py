@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uhrct.core.errors import InputRefused, UhrctError
+from uhrct.core.errors import InputRefused
 from uhrct.core.files import write_atomic
 from uhrct.core.purpose import NOTE
 from uhrct.core.upright import Upright
@@ -17,6 +19,7 @@ from uhrct.core.volume import Vector, Volume
 from uhrct.tasks.even_grid import EvenGrid
 from uhrct.tasks.lung_cubes import lung_cubes
 from uhrct.tasks.nodule_candidates import Candidate, find_candidates
+from uhrct.tasks.segment import check_hu
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,6 +69,7 @@ def search(volume: Volume, *, most: int = 300, quiet: bool = True) -> Searched:
     InputRefused
         If the scan has no lungs, or too few slices.
     """
+    check_hu(volume.hu)
     slices = Upright.of(volume.direction).slices(volume.shape)
     if slices < LEAST_SLICES:
         raise InputRefused(f"the scan has {slices} slices; the detection of nodules needs {LEAST_SLICES}")
@@ -177,6 +181,7 @@ def as_report(nodules: list[Nodule], network: NoduleNetwork | None = None) -> di
         "schema": SCHEMA,
         "uhrct": __version__,
         "note": NOTE,
+        "weights": None if network is None else network.name,
         "weights_sha256": None if network is None else network.weights_sha256,
         "nodules": [
             {
@@ -192,9 +197,9 @@ def as_report(nodules: list[Nodule], network: NoduleNetwork | None = None) -> di
 
 def write_csv(nodules: dict[str, list[Nodule]], path: Path) -> None:
     """Write findings in the columns of LUNA16: seriesuid, coordX, coordY, coordZ, diameter_mm, probability."""
-    lines = ["seriesuid,coordX,coordY,coordZ,diameter_mm,probability"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")  # quotes a name with a comma
+    table.writerow(["seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "probability"])
     for name, found in nodules.items():
-        if "," in name or '"' in name:
-            raise UhrctError(f"{path}: the name {name!r} of a scan does not fit into a table; it has a comma or quote")
-        lines += [f"{name},{n.centre_mm[0]},{n.centre_mm[1]},{n.centre_mm[2]},{n.diameter_mm},{n.score}" for n in found]
-    write_atomic(path, "\n".join(lines) + "\n")
+        table.writerows([name, *n.centre_mm, n.diameter_mm, n.score] for n in found)
+    write_atomic(path, text.getvalue())

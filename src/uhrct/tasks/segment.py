@@ -102,7 +102,7 @@ def segment(
     """
     if task not in TASKS:
         raise UhrctError(f"`task` {task!r}: choose from {', '.join(TASKS)}")
-    _check_hu(volume.hu)
+    check_hu(volume.hu)
     if network is not None:
         found = _learned(volume, network, quiet)
     else:
@@ -113,7 +113,22 @@ def segment(
     return found
 
 
-def _check_hu(hu: np.ndarray) -> None:
+def check_hu(hu: np.ndarray) -> None:
+    """Refuse what cannot be a chest CT in HU.
+
+    Raises
+    ------
+    InputRefused
+        If nothing is as dark as lung, or nothing as bright as tissue.
+
+    Example
+    -------
+    >>> check_hu(np.array([0, 1500]))
+    Traceback (most recent call last):
+    ...
+    uhrct.core.errors.InputRefused: values from 0 to 1500 are no chest CT in HU (air is -1000, tissue about 0); \
+convert the values to HU, or give a CT
+    """
     low, high = float(hu.min()), float(hu.max())
     if low > AIR_AT_MOST_HU or high < -200:
         raise InputRefused(

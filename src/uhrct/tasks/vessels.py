@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import ndimage  # evaluation extra
 
 from uhrct.core.errors import InputRefused
+from uhrct.core.upright import Upright
 from uhrct.evaluation.fast_lungs import lungs_of
 from uhrct.structure.operator import StructureOperator
 from uhrct.tasks.airways import large_airways
@@ -60,6 +63,11 @@ def segment_vessels(
     doi 10.1109/TPAMI.1986.4767851. Comparison of such methods: Rudyanto et al., Medical Image Analysis 2014,
     doi 10.1016/j.media.2014.07.003.
     """
+    axes = Upright.of(direction).axes
+    if axes != (0, 1, 2):  # below, slices are axial
+        turned, (z_mm, y_mm, x_mm) = np.ascontiguousarray(hu.transpose(axes)), (spacing_mm[axis] for axis in axes)
+        found = segment_vessels(turned, (z_mm, y_mm, x_mm), direction[:, axes], slab=slab, quiet=quiet)
+        return replace(found, mask=np.ascontiguousarray(found.mask.transpose(np.argsort(axes))))
     lungs = lungs_of(hu, spacing_mm, direction, quiet=quiet)
     if not lungs.any():
         raise InputRefused("no lungs found; vessels are looked for inside them")
@@ -78,6 +86,8 @@ def segment_vessels(
     thresholds = {"lower": LOWER, "upper": UPPER, "lungs_hu": lungs_hu, "denser_than_hu": lungs_hu + DENSER_HU}
     report = Found(np.zeros(hu.shape, bool), thresholds)
     report.mask[box] = mask
+    if airways is None:
+        report.warnings.append("no trachea, or few slices: walls of airways were not left out and may count as vessels")
     if dimensions(even.shape, spacing_mm) == 2:
         report.warnings.append("thick or few slices: each slice was searched alone, so fissures may count as vessels")
     return report

@@ -38,7 +38,7 @@ def test_every_layout_is_found(tmp_path: Path) -> None:
 
 
 def test_no_corpus_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UhrctError, match="no such corpus"):
+    with pytest.raises(UhrctError, match="no such file or folder"):
         find_series(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("no scan")
     with pytest.raises(UhrctError, match=r"holds no DICOM slices and no file with \.nii"):

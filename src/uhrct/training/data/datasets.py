@@ -98,11 +98,11 @@ def list_scans(root: str | Path, layout: str = "auto") -> Listing:
     >>> list_scans("nowhere")
     Traceback (most recent call last):
     ...
-    uhrct.core.errors.UhrctError: nowhere: no such corpus folder; give one with data.corpus=PATH
+    uhrct.core.errors.UhrctError: nowhere: no such file or folder
     """
     root = Path(root)
     if not root.exists():
-        raise UhrctError(f"{root}: no such corpus folder; give one with data.corpus=PATH")
+        raise UhrctError(f"{root}: no such file or folder")
     if root.is_file():
         return Listing("tree" if layout == "auto" else layout, [Scan(stem(root), (root,), "tree")])
     files, folders = _walk(root)
