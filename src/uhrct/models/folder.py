@@ -43,8 +43,11 @@ def model_folder(name: str | Path) -> Path:
         if folder.is_dir():
             inside = folder / IN_RUN
             return inside if not (folder / CONFIG).is_file() and inside.is_dir() else folder
-    known = ", ".join(p.parent.name for d in (WEIGHTS_DIR, TASKS_DIR) for p in sorted(d.glob(f"*/{CONFIG}"))) or "none"
-    raise UhrctError(f"{name}: no such weights; shipped: {known}; or give a model folder")
+    shipped = [", ".join(p.parent.name for p in sorted(d.glob(f"*/{CONFIG}"))) for d in (WEIGHTS_DIR, TASKS_DIR)]
+    raise UhrctError(
+        f"{name}: no such weights; shipped: {shipped[0] or 'none'} (super-resolution), {shipped[1] or 'none'} "
+        "(segmentation and detection); or give a model folder"
+    )
 
 
 def weights_name(folder: Path) -> str:

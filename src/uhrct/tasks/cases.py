@@ -77,8 +77,9 @@ def load_cases(
         If a folder holds no usable case.
     """
     cases = []
-    for root in roots:
-        pairs = list(image_mask_pairs(Path(root), task))
+    # all folders are looked at before the first mask is made, since one mask takes a minute
+    with_masks = {root: list(image_mask_pairs(Path(root), task)) for root in roots}
+    for root, pairs in with_masks.items():
         if pairs:
             for image, label in track(pairs, f"reading {root}", quiet=quiet):
                 labelled, mask = io.read(image), io.read(label).hu > 0
@@ -110,7 +111,7 @@ def image_mask_pairs(root: Path, task: str) -> Iterator[tuple[Path, Path]]:
         If there is no such folder, or a mask has no image.
     """
     if not root.is_dir():
-        raise UhrctError(f"{root}: no such folder")
+        raise UhrctError(f"{root}: no such folder; make phantoms there (docs/training.md), or leave it out")
     if (root / "labelsTr").is_dir():
         for label in sorted((root / "labelsTr").glob("*.nii.gz")):
             stem = label.name.removesuffix(".nii.gz").removesuffix("_0000")
