@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: the name of a scan in a table if --anonymize is given
 ANONYMOUS = "anonymous"
-FILTER_ALONE = "the score is that of the filter alone; --weights nodules-large uses a network (docs/nodules.md)"
+FILTER_ALONE = "the score is that of the filter alone; for networks see docs/nodules.md"
 
 
 def detect(

@@ -101,7 +101,7 @@ def segment(
         raise type(error)(f"{input}: {error}") from error
     for line in found.warnings:
         note(line)
-    shape = None if mesh is None else surface(found.labels > 0, volume.grid)  # before any file is written
+    triangles = None if mesh is None else surface(found.labels > 0, volume.grid)  # before any file is written
     report = tasks.report(found, volume, time.perf_counter() - begin)
     what = f"uhrct {__version__} segmentation of {task.value} {found.method}"
     io.write_segmentation(
@@ -114,8 +114,8 @@ def segment(
         dicom=dicom,
         overwrite=overwrite,
     )
-    if mesh is not None and shape is not None:
-        write_mesh(shape, mesh)
+    if mesh is not None and triangles is not None:
+        write_mesh(triangles, mesh)
     if json_path is not None:
         report["input"]["path"] = str(input)
         write_json(json_path, report | {"warnings": NOTES})
